@@ -1,0 +1,320 @@
+"""The typed, frozen settings: flag > environment (``FTI_…``) > YAML > default."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError as PydanticSettingsError,
+)
+
+from configs.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTIONS = ("feature", "training", "deployment", "monitoring")
+ENVIRONMENT_PREFIX = "FTI_"
+
+
+def _aware(value: object) -> object:
+    """Read a date or time without a zone as UTC, so that every time in the system is aware."""
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if hasattr(value, "year") and not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)  # type: ignore[attr-defined]
+    if isinstance(value, datetime):
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    return value
+
+
+UtcTime = Annotated[datetime, BeforeValidator(_aware)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """Part of the settings: frozen, and strict about names."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class SourceFile(Section):
+    """One raw file: its path (relative to the checkout) and what it must contain."""
+
+    path: Path
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the decompressed bytes")
+    skip_lines: int = Field(0, ge=0)
+
+
+class SourceConfig(Section):
+    """How to read the historical raw table."""
+
+    files: tuple[SourceFile, ...] = Field(min_length=1)
+    columns: tuple[str, ...] = Field(min_length=2, description="names, in file order")
+    missing: str = "?"
+    label_column: str
+    label_values: dict[str, int] = Field(description="text in the file -> 0 or 1")
+
+
+class EventTimeConfig(Section):
+    """The half-open range over which ingest spreads rows that come without a clock."""
+
+    start: UtcTime
+    end: UtcTime
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.end <= self.start:
+            raise ValueError("end must be after start")
+        return self
+
+
+class OnlineConfig(Section):
+    """Deadlines and sizes of the online store."""
+
+    read_deadline_ms: float = Field(50, gt=0)
+    write_batch_rows: int = Field(500, ge=1, le=5000)
+
+
+class FeatureConfig(Section):
+    """``configs/feature_config.yaml``."""
+
+    project: str = Field("fti", pattern="^[a-z][a-z0-9_]*$")
+    view: str = Field("user_features", pattern="^[a-z][a-z0-9_]*$")
+    entity_key: str = Field("user_id", pattern="^[a-z][a-z0-9_]*$")
+    ttl_days: float | None = Field(None, gt=0)
+    max_bad_share: Share = 0.01
+    source: SourceConfig
+    event_time: EventTimeConfig
+    online: OnlineConfig = OnlineConfig()
+
+
+class MaskingConfig(Section):
+    """Randomly masked copies of the training rows, so that absent attributes stay sensible.
+
+    Each copy draws, for every row, a share of attributes to hide; ``all_missing_share`` of the
+    masked rows hide everything.
+    """
+
+    copies: int = Field(1, ge=0, le=20)
+    weight: float = Field(1.0, gt=0, description="sample weight of a masked row")
+    all_missing_share: Share = 0.02
+    request_attributes: tuple[str, ...] = Field(
+        (), description="the attributes present in the request whose log loss every run reports"
+    )
+
+
+class TrainingConfig(Section):
+    """``configs/training_config.yaml``."""
+
+    experiment_name: str = Field("income-prediction", min_length=1)
+    model: Literal["xgboost"] = "xgboost"
+    label_column: str = "income"
+    start: UtcTime
+    end: UtcTime
+    seed: int = Field(7, ge=0)
+    test_share: float = Field(0.2, gt=0, lt=1)
+    validation_share: float = Field(0.15, gt=0, lt=1)
+    early_stopping_rounds: int = Field(50, ge=1)
+    masking: MaskingConfig = MaskingConfig()
+    xgboost: dict[str, Any] = Field(default_factory=dict)
+
+
+class ApiConfig(Section):
+    """Where the API listens and how it answers."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    deployment_poll_ms: float = Field(250, gt=0)
+
+
+class ABTestConfig(Section):
+    """The share of traffic that a challenger gets, and what makes its assignment its own."""
+
+    challenger_share: Share = 0.10
+    salt: str = "income"
+
+
+class DeploymentConfig(Section):
+    """``configs/deployment_config.yaml``."""
+
+    prediction_texts: tuple[str, str] = ("0", "1")
+    api: ApiConfig = ApiConfig()
+    ab_test: ABTestConfig = ABTestConfig()
+
+
+class PredictionLogConfig(Section):
+    """The local segment files and how often they are shipped to PostgreSQL."""
+
+    segment_bytes: int = Field(16 * 1024 * 1024, ge=4096)
+    ship_interval_ms: float = Field(200, gt=0)
+
+
+class MonitoringConfig(Section):
+    """``configs/monitoring_config.yaml``."""
+
+    prediction_log: PredictionLogConfig = PredictionLogConfig()
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, read once at the edge of a program by `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        populate_by_name=True,
+    )
+
+    database_url: str | None = Field(
+        None, validation_alias=AliasChoices("FTI_DATABASE_URL", "DATABASE_URL")
+    )
+    redis_url: str | None = Field(None, validation_alias=AliasChoices("FTI_REDIS_URL", "REDIS_URL"))
+    mlflow_tracking_uri: str | None = Field(
+        None, validation_alias=AliasChoices("FTI_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
+    )
+    model_name: str = Field(
+        "income-predictor", validation_alias=AliasChoices("FTI_MODEL_NAME", "MODEL_NAME")
+    )
+    var_dir: Path = Field(ROOT / "var", description="everything that the system writes locally")
+    feature: FeatureConfig
+    training: TrainingConfig
+    deployment: DeploymentConfig
+    monitoring: MonitoringConfig
+
+
+class _SectionFiles(PydanticBaseSettingsSource):
+    """The four YAML files, one a section: the lowest source above the defaults."""
+
+    def __init__(self, settings_cls: type[BaseSettings], files: Mapping[str, Path]) -> None:
+        super().__init__(settings_cls)
+        self.files = files
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {section: _read_yaml(path) for section, path in self.files.items()}
+
+
+def load_settings(config_files: Mapping[str, Path] | None = None, **flags: Any) -> Settings:
+    """Read the settings once, at the edge of a program.
+
+    Parameters
+    ----------
+    config_files
+        Section name (``feature``, ``training``, ``deployment``, ``monitoring``) to the YAML file
+        that replaces ``configs/{section}_config.yaml``.
+    flags
+        Values from a command line, nested as dicts (``training={"seed": 3}``); they win over the
+        environment, which wins over YAML.
+
+    Raises
+    ------
+    SettingsError
+        If a key is unknown or a value unusable; the message names key, value and expectation.
+
+    Examples
+    --------
+    >>> load_settings(training={"seed": 3}).training.seed
+    3
+    >>> load_settings(training={"sed": 3})
+    Traceback (most recent call last):
+    ...
+    configs.errors.SettingsError: Setting 'training.sed' is not known (value: 3). Did you mean 'training.seed'?
+    """
+    files = {section: ROOT / "configs" / f"{section}_config.yaml" for section in SECTIONS}
+    files |= config_files or {}
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, _SectionFiles(settings_cls, files)
+
+    _refuse_unknown_environment(os.environ)
+    try:
+        return Loaded(**flags)
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(error))) from error
+    except PydanticSettingsError as error:
+        raise SettingsError(f"{error}. Write a nested value as FTI_SECTION__KEY=value.") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise SettingsError(
+            f"Cannot read the settings file {path}: {error.strerror}. Name an existing YAML file."
+        ) from error
+    except yaml.YAMLError as error:
+        raise SettingsError(
+            f"{path} is not valid YAML: {str(error).replace(chr(10), ' ')}"
+        ) from error
+    if not isinstance(values or {}, dict):
+        raise SettingsError(f"{path} holds a {type(values).__name__}; expected 'key: value' lines.")
+    return values or {}
+
+
+def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in Settings.model_fields}
+    for name, value in environment.items():
+        if name.startswith(ENVIRONMENT_PREFIX) and name.split("__")[0].upper() not in known:
+            raise SettingsError(
+                f"Environment variable {name} is not a known setting (value: {value!r}). "
+                f"Known: {', '.join(sorted(known))}; nested as FTI_TRAINING__SEED."
+            )
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    """Give one line a problem: the key, the value, what was expected."""
+    for problem in error.errors():
+        path = [str(part) for part in problem["loc"]]
+        key = ".".join(path)
+        if problem["type"] == "extra_forbidden":
+            known = _known_keys(path[:-1])
+            near = difflib.get_close_matches(path[-1], known, n=1)
+            parent = "".join(f"{part}." for part in path[:-1])
+            hint = f"Did you mean '{parent}{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            yield f"Setting '{key}' is not known (value: {problem['input']!r}). {hint}"
+        elif problem["type"] == "missing":
+            yield f"Setting '{key}' is missing; give it in YAML or as FTI_{'__'.join(path).upper()}."
+        else:
+            yield f"Setting '{key}' has the value {problem['input']!r}: {problem['msg']}."
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in path:
+        field = model.model_fields.get(part)
+        if field is None or not isinstance(field.annotation, type):
+            return []
+        if not issubclass(field.annotation, BaseModel):
+            return []
+        model = field.annotation
+    return list(model.model_fields)

@@ -1,0 +1,45 @@
+"""What can go wrong in the feature store.
+
+FeatureStoreError
+├── DefinitionError       a feature is defined in a way that the engine refuses
+├── UnknownFeature        a name that no view defines
+├── SourceError           a raw file is missing, altered or unreadable
+├── ValidationFailed      more bad rows than the settings allow
+├── SchemaMismatch        stored bytes belong to another definition of the features
+├── EntityNotFound        the online store has no row for the entity
+└── StoreUnavailable      PostgreSQL or Redis does not answer (in time)
+"""
+
+from configs.errors import FTIError
+
+
+class FeatureStoreError(FTIError):
+    """Any error of this room."""
+
+
+class DefinitionError(FeatureStoreError):
+    """A feature is defined in a way that the engine refuses."""
+
+
+class UnknownFeature(FeatureStoreError):
+    """A name that no view defines."""
+
+
+class SourceError(FeatureStoreError):
+    """A raw file is missing, altered or unreadable."""
+
+
+class ValidationFailed(FeatureStoreError):
+    """More bad rows than the settings allow."""
+
+
+class SchemaMismatch(FeatureStoreError):
+    """Stored bytes belong to another definition of the features."""
+
+
+class EntityNotFound(FeatureStoreError):
+    """The online store has no row for the entity."""
+
+
+class StoreUnavailable(FeatureStoreError):
+    """PostgreSQL or Redis does not answer, or not in time."""
