@@ -1,0 +1,1 @@
+"""Models behind one interface, their evaluation, their artifacts and their registry."""
