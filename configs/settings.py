@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -33,18 +33,36 @@ SECTIONS = ("feature", "training", "deployment", "monitoring")
 ENVIRONMENT_PREFIX = "FTI_"
 
 
-def _aware(value: object) -> object:
-    """Read a date or time without a zone as UTC, so that every time in the system is aware."""
-    if isinstance(value, str):
-        value = datetime.fromisoformat(value)
-    if hasattr(value, "year") and not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)  # type: ignore[attr-defined]
-    if isinstance(value, datetime):
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return value
+def utc_time(value: datetime | date | str) -> datetime:
+    """Read a date or time as UTC unless it says otherwise: every time in the system is aware.
+
+    Raises
+    ------
+    SettingsError
+        If the text is not an ISO 8601 date or time.
+
+    Examples
+    --------
+    >>> utc_time("2020-01-01").isoformat()
+    '2020-01-01T00:00:00+00:00'
+    """
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError as error:
+        raise SettingsError(
+            f"'{value}' is not a date; write it as 2020-01-31 or 2020-01-31T12:00:00+00:00."
+        ) from error
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-UtcTime = Annotated[datetime, BeforeValidator(_aware)]
+def _utc_or_invalid(value: datetime | date | str) -> datetime:
+    try:
+        return utc_time(value)
+    except SettingsError as error:
+        raise ValueError(str(error)) from error
+
+
+UtcTime = Annotated[datetime, BeforeValidator(_utc_or_invalid)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -90,6 +108,7 @@ class OnlineConfig(Section):
     """Deadlines and sizes of the online store."""
 
     read_deadline_ms: float = Field(50, gt=0)
+    write_deadline_ms: float = Field(5000, gt=0, description="for one batch of rows")
     write_batch_rows: int = Field(500, ge=1, le=5000)
 
 
@@ -97,8 +116,6 @@ class FeatureConfig(Section):
     """``configs/feature_config.yaml``."""
 
     project: str = Field("fti", pattern="^[a-z][a-z0-9_]*$")
-    view: str = Field("user_features", pattern="^[a-z][a-z0-9_]*$")
-    entity_key: str = Field("user_id", pattern="^[a-z][a-z0-9_]*$")
     ttl_days: float | None = Field(None, gt=0)
     max_bad_share: Share = 0.01
     source: SourceConfig

@@ -119,11 +119,13 @@ class FeatureSchema:
     """Names and kinds of a view's features in the order of its vectors, with a fingerprint.
 
     The fingerprint (16 hex characters) covers everything that decides what a stored value means:
-    names, order, kinds, versions, vocabularies, ranges and inputs.
+    names, order, kinds, versions, vocabularies, ranges and inputs. ``whole`` is the schema that
+    some of the features were selected from, or None.
     """
 
     view: str
     features: tuple[FeatureDefinition, ...]
+    whole: FeatureSchema | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -140,6 +142,11 @@ class FeatureSchema:
         """First 16 hex characters of the SHA-256 of the features' meaning."""
         meaning = [self.view, *(feature.meaning for feature in self.features)]
         return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
+
+    @property
+    def definition_fingerprint(self) -> str:
+        """Fingerprint of the whole view that these features were selected from."""
+        return self.fingerprint if self.whole is None else self.whole.fingerprint
 
     def __len__(self) -> int:
         return len(self.features)
@@ -168,7 +175,7 @@ class FeatureSchema:
     def select(self, names: Sequence[str]) -> FeatureSchema:
         """Return the schema of some of the features, in the given order."""
         chosen = tuple(self.features[self.position(name)] for name in names)
-        return FeatureSchema(self.view, chosen)
+        return FeatureSchema(self.view, chosen, self.whole or self)
 
     def decode(self, vector: np.ndarray) -> dict[str, int | float | str | None]:
         """Turn one vector ``(p,)`` into a mapping from name to value as people know it."""

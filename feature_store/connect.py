@@ -1,0 +1,146 @@
+"""Builds the stores from the settings, and the few functions that people call directly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from configs.settings import Settings, load_settings
+from feature_store.errors import FeatureStoreError
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline_store import OfflineStore
+from feature_store.online_store import OnlineStore
+from infrastructure.embedded import postgres_url, redis_url
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def ttl(settings: Settings) -> timedelta | None:
+    """Age beyond which a row of the view reads as absent, or None."""
+    days = settings.feature.ttl_days
+    return None if days is None else timedelta(days=days)
+
+
+def offline_store(settings: Settings) -> OfflineStore:
+    """The PostgreSQL store; starts the embedded server when no URL is configured."""
+    return OfflineStore(postgres_url(settings))
+
+
+def online_store(settings: Settings, deadline_ms: float | None = None) -> OnlineStore:
+    """The Redis store; starts the embedded server when no URL is configured.
+
+    Parameters
+    ----------
+    deadline_ms
+        Longest wait for an answer; ``feature.online.write_deadline_ms`` when None.
+    """
+    from redis import Redis
+
+    online = settings.feature.online
+    seconds = (deadline_ms or online.write_deadline_ms) / 1000
+    client = Redis.from_url(
+        redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
+    )
+    return OnlineStore(
+        client,
+        settings.feature.project,
+        MODEL_VIEW.schema,
+        ttl=ttl(settings),
+        write_batch_rows=online.write_batch_rows,
+    )
+
+
+def get_training_data(
+    feature_refs: Sequence[str],
+    label_column: str,
+    start_date: datetime | str,
+    end_date: datetime | str,
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Features as of each label's time, and the labels, for label times in ``[start, end)``.
+
+    Parameters
+    ----------
+    feature_refs
+        ``["user_features:age", …]``; ``["user_features:*"]`` for all.
+    label_column
+        Name of the label, as in the feature settings.
+    start_date, end_date
+        UTC unless they say otherwise; ``"2020-01-01"`` works too.
+
+    Returns
+    -------
+    features, labels
+        A frame ``(n, p)`` of decoded values (words, whole numbers, NaN or None for missing) and a
+        series ``(n,)`` of 0 and 1, both indexed by the entity key.
+
+    Raises
+    ------
+    FeatureStoreError
+        If a feature or the label is unknown, or the range holds no labels.
+    """
+    from configs.settings import utc_time
+    from feature_store.training_data import decoded_frame, training_rows
+
+    settings = load_settings()
+    known = settings.feature.source.label_column
+    if label_column != known:
+        raise FeatureStoreError(f"Label '{label_column}' is not known. Known: {known}.")
+    schema = MODEL_VIEW.schema.select(feature_names(feature_refs))
+    rows = training_rows(
+        offline_store(settings),
+        schema,
+        MODEL_VIEW.entity,
+        utc_time(start_date),
+        utc_time(end_date),
+        ttl=ttl(settings),
+    )
+    return decoded_frame(rows, MODEL_VIEW.entity, label_column)
+
+
+def get_online_features(
+    entity_id: int, features: Sequence[str]
+) -> Mapping[str, int | float | str | None]:
+    """Newest values of some features of one entity, from Redis.
+
+    Parameters
+    ----------
+    entity_id
+        For example a ``user_id``.
+    features
+        Names, with or without the view: ``"age"``, ``"user_features:age"``, ``"user_features:*"``.
+
+    Returns
+    -------
+    Name to value: words for categories, whole numbers where declared, None for missing.
+
+    Raises
+    ------
+    UnknownFeature, EntityNotFound, StoreUnavailable
+        If a name is unknown, there is no row, or Redis does not answer within the deadline.
+    """
+    names = feature_names(features)
+    settings = load_settings()
+    store = online_store(settings, settings.feature.online.read_deadline_ms)
+    decoded = store.schema.decode(store.read(entity_id).vector)
+    return {name: decoded[name] for name in names}
+
+
+def feature_names(feature_refs: Sequence[str]) -> list[str]:
+    """Names out of references such as ``user_features:age``; ``*`` stands for all.
+
+    Raises
+    ------
+    UnknownFeature
+        If the view or the feature is not defined.
+    """
+    names: list[str] = []
+    for reference in feature_refs:
+        view, _, name = reference.rpartition(":")
+        if view not in {"", MODEL_VIEW.name}:
+            raise MODEL_VIEW.schema.unknown(reference)
+        names += MODEL_VIEW.schema.names if name == "*" else [name]
+    for name in names:
+        MODEL_VIEW.schema.position(name)
+    return names

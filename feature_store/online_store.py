@@ -1,0 +1,147 @@
+"""The online store: one packed row an entity in Redis, newest event wins, every read bounded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from feature_store.engine import FeatureMatrix
+from feature_store.errors import EntityNotFound, StoreUnavailable
+from feature_store.registry import FeatureSchema
+from feature_store.rows import Row, RowCodec
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+# Compares (event time, created time) on the server, so that writers in any order agree. Rows of
+# another schema are replaced: they are of no use to a reader of this one.
+WRITE_NEWEST = """
+local written = 0
+for i = 1, #KEYS do
+  local new, old = ARGV[i], redis.call('GET', KEYS[i])
+  local wins = true
+  if old and #old >= 32 and string.sub(old, 1, 8) == string.sub(new, 1, 8) then
+    local old_event, old_created = struct.unpack('<i8i8', old, 17)
+    local new_event, new_created = struct.unpack('<i8i8', new, 17)
+    wins = new_event > old_event or (new_event == old_event and new_created > old_created)
+  end
+  if wins then
+    redis.call('SET', KEYS[i], new)
+    written = written + 1
+  end
+end
+return written
+"""
+
+
+class OnlineStore:
+    """Rows of one feature view in Redis.
+
+    Parameters
+    ----------
+    client
+        A redis-py client with ``socket_timeout`` set: a stopped server must not hang a read.
+    project
+        Prefix of the keys: ``{project}:{view}:{entity key}``.
+    schema
+        Names, kinds and fingerprint of the view.
+    ttl
+        Age of the event time beyond which a row reads as absent; None for never.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        project: str,
+        schema: FeatureSchema,
+        ttl: timedelta | None = None,
+        write_batch_rows: int = 500,
+    ) -> None:
+        self.client = client
+        self.prefix = f"{project}:{schema.view}:"
+        self.schema = schema
+        self.codec = RowCodec(schema)
+        self.ttl = ttl
+        self.write_batch_rows = write_batch_rows
+        self._write_newest = client.register_script(WRITE_NEWEST)
+
+    def key(self, entity: int) -> str:
+        """The Redis key of an entity."""
+        return f"{self.prefix}{entity}"
+
+    def write(self, matrix: FeatureMatrix, created: datetime) -> int:
+        """Write rows where they are newer than what is stored; return how many were.
+
+        Each row becomes visible at once and whole. Rows may come in any order and more than once.
+
+        Raises
+        ------
+        StoreUnavailable
+            If Redis does not answer in time, is full, or refuses the write.
+        """
+        created_us = np.datetime64(created.astimezone(UTC).replace(tzinfo=None), "us")
+        packed = self.codec.encode(matrix.values, matrix.keys, matrix.times, created_us)
+        keys = [self.key(entity) for entity in matrix.keys.tolist()]
+        written = 0
+        with _translated("write"):
+            for start in range(0, len(keys), self.write_batch_rows):
+                batch = slice(start, start + self.write_batch_rows)
+                written += int(self._write_newest(keys[batch], packed[batch]))  # type: ignore[arg-type]
+        return written
+
+    def read(self, entity: int) -> Row:
+        """Read one row.
+
+        Raises
+        ------
+        EntityNotFound
+            If there is no row, or its event time is older than the TTL.
+        SchemaMismatch
+            If the row was written under another definition of the features.
+        StoreUnavailable
+            If Redis does not answer within the client's timeout.
+        """
+        [row] = self.read_many([entity])
+        if row is None:
+            raise EntityNotFound(
+                f"No online features for {self.schema.view} {entity}. Known entities are those "
+                "that the feature pipeline has written."
+            )
+        return row
+
+    def read_many(self, entities: Sequence[int]) -> list[Row | None]:
+        """Read rows in one round trip, in order; None where there is none or it has expired."""
+        with _translated("read"):
+            replies = self.client.mget([self.key(entity) for entity in entities])
+        rows = [
+            None if packed is None else self.codec.decode(entity, packed)
+            for entity, packed in zip(entities, replies, strict=True)
+        ]
+        return [None if row is not None and self._expired(row) else row for row in rows]
+
+    def count(self) -> int:
+        """How many entities have a row; walks the keys."""
+        with _translated("read"):
+            return sum(1 for _ in self.client.scan_iter(f"{self.prefix}*", count=10_000))
+
+    def _expired(self, row: Row) -> bool:
+        if self.ttl is None:
+            return False
+        oldest = datetime.now(UTC) - self.ttl
+        return row.event_time_us < int(oldest.timestamp() * 1_000_000)
+
+
+@contextmanager
+def _translated(verb: str) -> Iterator[None]:
+    from redis.exceptions import RedisError
+
+    try:
+        yield
+    except RedisError as error:
+        raise StoreUnavailable(
+            f"Redis did not {verb}: {error}. Check that it runs (`make status`) and has memory left."
+        ) from error

@@ -1,0 +1,115 @@
+"""The layout of an online row: a 32-byte header, then the vector as packed float32.
+
+========  =====  ==========================================================
+bytes     type   meaning
+========  =====  ==========================================================
+0-8       bytes  schema fingerprint
+8-16      i8     entity key, so that a reply meant for another is noticed
+16-24     i8     event time, microseconds since 1970 in UTC
+24-32     i8     created time, likewise: when the store learned the row
+32-       f4[p]  the features, in the order of the schema
+========  =====  ==========================================================
+
+Everything is little-endian. A row is one value, so it is never half-visible.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.errors import SchemaMismatch
+from feature_store.registry import FeatureSchema
+
+HEADER_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decoded online row.
+
+    Parameters
+    ----------
+    key
+        Entity key.
+    event_time_us, created_time_us
+        Microseconds since 1970 in UTC.
+    vector
+        float32 ``(p,)``; a read-only view of the bytes.
+    """
+
+    key: int
+    event_time_us: int
+    created_time_us: int
+    vector: NDArray[np.float32]
+
+
+class RowCodec:
+    """Packs vectors of one schema into rows and back.
+
+    Examples
+    --------
+    >>> from feature_store.feature_definitions import USER_FEATURES
+    >>> codec = RowCodec(USER_FEATURES.schema)
+    >>> vector = np.zeros((1, 47), dtype=np.float32)
+    >>> time = np.array(["2020-01-01"], dtype="datetime64[us]")
+    >>> [packed] = codec.encode(vector, np.array([7]), time, time[0])
+    >>> len(packed), codec.decode(7, packed).key
+    (220, 7)
+    """
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self.schema = schema
+        self.fingerprint = bytes.fromhex(schema.fingerprint)
+        self.dtype = np.dtype(
+            [
+                ("fingerprint", "V8"),
+                ("key", "<i8"),
+                ("event_time", "<i8"),
+                ("created_time", "<i8"),
+                ("vector", "<f4", (len(schema),)),
+            ]
+        )
+
+    def encode(
+        self,
+        values: NDArray[np.float32],
+        keys: NDArray[np.int64],
+        times: NDArray[np.datetime64],
+        created: NDArray[np.datetime64] | np.datetime64,
+    ) -> list[bytes]:
+        """Pack ``(n, p)`` values with keys ``(n,)`` and times ``(n,)`` into ``n`` rows."""
+        rows = np.empty(len(keys), dtype=self.dtype)
+        rows["fingerprint"] = np.void(self.fingerprint)
+        rows["key"] = keys
+        rows["event_time"] = times.astype("datetime64[us]").astype(np.int64)
+        rows["created_time"] = np.asarray(created).astype("datetime64[us]").astype(np.int64)
+        rows["vector"] = values
+        packed, size = rows.tobytes(), self.dtype.itemsize
+        return [packed[start : start + size] for start in range(0, len(packed), size)]
+
+    def decode(self, key: int, packed: bytes) -> Row:
+        """Unpack one row.
+
+        Raises
+        ------
+        SchemaMismatch
+            If the row was written under another definition of the features, or belongs to
+            another entity.
+        """
+        if packed[:8] != self.fingerprint or len(packed) != self.dtype.itemsize:
+            raise SchemaMismatch(
+                f"The online row of {self.schema.view} {key} was written for schema "
+                f"{packed[:8].hex()} ({len(packed)} bytes); this reader expects "
+                f"{self.schema.fingerprint} ({self.dtype.itemsize} bytes). Run the feature "
+                "pipeline again to write rows of the present definition."
+            )
+        stored, event_time, created_time = np.frombuffer(packed, "<i8", count=3, offset=8).tolist()
+        if stored != key:
+            raise SchemaMismatch(
+                f"Asked for {self.schema.view} {key}, the store answered with the row of {stored}."
+            )
+        vector = np.frombuffer(packed, "<f4", offset=HEADER_BYTES)
+        return Row(key, event_time, created_time, vector)

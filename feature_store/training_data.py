@@ -1,0 +1,99 @@
+"""Training sets: labels joined with the features as they were at each label's time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.engine import FeatureMatrix
+from feature_store.errors import FeatureStoreError
+from feature_store.offline_store import OfflineStore
+from feature_store.registry import FIRST_KNOWN, FeatureSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Features as of the label times, with the labels.
+
+    Parameters
+    ----------
+    features
+        ``(n, p)``, by entity key.
+    labels
+        int8 ``(n,)``, 0 or 1.
+    """
+
+    features: FeatureMatrix
+    labels: NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def training_rows(
+    store: OfflineStore,
+    schema: FeatureSchema,
+    entity: str,
+    start: datetime,
+    end: datetime,
+    *,
+    ttl: timedelta | None = None,
+    known_by: datetime | None = None,
+) -> TrainingRows:
+    """Join labels in ``[start, end)`` with the features as of their times; no entity twice a time.
+
+    Labels without any features at their time are left out: there is nothing to learn from them.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the range is empty or holds no labels.
+    """
+    if end <= start:
+        raise FeatureStoreError(
+            f"The range [{start:%Y-%m-%d}, {end:%Y-%m-%d}) is empty; the end must be after the start."
+        )
+    labels = store.labels(start, end)
+    if not len(labels):
+        raise FeatureStoreError(
+            f"No labels in [{start:%Y-%m-%d}, {end:%Y-%m-%d}). Run "
+            "`python pipelines/feature_pipeline.py` first, or widen the range."
+        )
+    features, found = store.historical(
+        schema, entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
+    )
+    return TrainingRows(features.rows(found), labels.values[found])
+
+
+def decoded_frame(
+    rows: TrainingRows, entity: str, label_column: str
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Decode training rows for people: words in place of codes, None and NaN for missing."""
+    import pandas as pd
+
+    index = pd.Index(rows.features.keys, name=entity)
+    columns = {
+        feature.name: decoded_column(rows.features, place)
+        for place, feature in enumerate(rows.features.schema.features)
+    }
+    return pd.DataFrame(columns, index=index), pd.Series(rows.labels, index, name=label_column)
+
+
+def decoded_column(matrix: FeatureMatrix, place: int) -> pd.Series | NDArray[np.generic]:
+    """One decoded column ``(n,)``: words, nullable whole numbers or float32."""
+    import pandas as pd
+
+    feature, column = matrix.schema.features[place], matrix.values[:, place]
+    if feature.kind == "category":
+        words = np.array([None] * FIRST_KNOWN + list(feature.categories), dtype=object)
+        return words.take(column.astype(np.int64))
+    if feature.kind == "integer":
+        return pd.Series(column).astype("Int64").array
+    return column
