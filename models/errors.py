@@ -1,9 +1,13 @@
 """What can go wrong with models.
 
-FTIError
-└── ModelError
-    ├── DeploymentRefused     what was asked cannot be deployed, or not now
-    └── DeploymentConflict    somebody else deployed in the meantime
+ModelError
+├── UnknownModel           a family or a version that does not exist
+├── TrainingRefused        data from which no sensible model can be trained or judged
+├── ArtifactError          an artifact lacks a file, was altered, or belongs to another format
+├── ExportRefused          the exported model does not answer as the trained one does
+├── RegistryUnavailable    MLflow does not answer, or not in time
+├── DeploymentRefused      a version may not be deployed (so), or another one is under test
+└── DeploymentConflict     somebody else deployed in the meantime
 """
 
 from configs.errors import FTIError
@@ -13,8 +17,28 @@ class ModelError(FTIError):
     """Any error of this room."""
 
 
+class UnknownModel(ModelError):
+    """A family or a version that does not exist."""
+
+
+class TrainingRefused(ModelError):
+    """Data from which no sensible model can be trained or judged."""
+
+
+class ArtifactError(ModelError):
+    """An artifact lacks a file, was altered, or belongs to another format."""
+
+
+class ExportRefused(ModelError):
+    """The exported model does not answer as the trained one does."""
+
+
+class RegistryUnavailable(ModelError):
+    """MLflow does not answer, or not in time."""
+
+
 class DeploymentRefused(ModelError):
-    """What was asked cannot be deployed, or not now."""
+    """A version may not be deployed, or another one is under test."""
 
 
 class DeploymentConflict(ModelError):
