@@ -11,6 +11,7 @@ from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
+from feature_store.postgres import Postgres
 from infrastructure.embedded import postgres_url, redis_url
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def ttl(settings: Settings) -> timedelta | None:
 
 def offline_store(settings: Settings) -> OfflineStore:
     """The PostgreSQL store; starts the embedded server when no URL is configured."""
-    return OfflineStore(postgres_url(settings))
+    return OfflineStore(Postgres(postgres_url(settings)))
 
 
 def online_store(settings: Settings, deadline_ms: float | None = None) -> OnlineStore:

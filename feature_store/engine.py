@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import DefinitionError, UnknownFeature
+from feature_store.feature_view import FeatureView
 from feature_store.registry import (
     FIRST_KNOWN,
     MISSING,
     UNSEEN,
     FeatureDefinition,
     FeatureSchema,
-    FeatureView,
 )
 
 BLOCK_ROWS = 8192
@@ -75,11 +75,12 @@ class Engine:
         self._fills = [
             (positions[name], fill.function, [positions[i] for i in fill.inputs])
             for name, fill in view.fills.items()
+            if fill.function is not None
         ]
         self._derived = [
             (place, feature.function, [positions[i] for i in feature.inputs])
             for place, feature in enumerate(self.schema.features)
-            if not feature.is_raw
+            if feature.function is not None
         ]
         self._is_category = [feature.kind == "category" for feature in self.schema.features]
         self._raw_positions = [positions[f.name] for f in self.raw]
@@ -88,7 +89,7 @@ class Engine:
         }
         self._probe()
 
-    def row(self, attributes: Mapping[str, object]) -> NDArray[np.float32]:
+    def row(self, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
         """Compute one vector ``(p,)`` from raw attributes by name; absent ones are missing.
 
         Raises
@@ -116,17 +117,15 @@ class Engine:
             values[start : start + BLOCK_ROWS] = self._compute(block, len(block[0])).T
         return values
 
-    def encode_row(self, attributes: Mapping[str, object]) -> list[Column]:
+    def encode_row(self, attributes: Mapping[str, Any]) -> list[Column]:
         """Encode one row of raw attributes: a number or code a column, each an array ``(1,)``."""
         codes = np.zeros(len(self.raw), dtype=np.int64)
         numbers = np.full(len(self.raw), np.nan, dtype=np.float32)
         for name, value in attributes.items():
             place = self._raw_place(name)
-            if value is None:
-                continue
             if self.raw[place].kind == "category":
-                codes[place] = self.raw[place].codes.get(value, UNSEEN)  # type: ignore[call-overload]
-            else:
+                codes[place] = self.raw[place].encode(value)
+            elif value is not None:
                 numbers[place] = value
         return [
             (codes if feature.kind == "category" else numbers)[place : place + 1]
@@ -134,7 +133,7 @@ class Engine:
         ]
 
     def override(
-        self, vector: NDArray[np.float32], attributes: Mapping[str, object]
+        self, vector: NDArray[np.float32], attributes: Mapping[str, Any]
     ) -> NDArray[np.float32]:
         """Recompute a stored vector ``(p,)`` with some raw attributes replaced.
 
@@ -177,7 +176,10 @@ class Engine:
             columns[position] = column
         with np.errstate(all="ignore"):
             filled = [
-                (place, self._filled(place, columns[place], function(*[columns[i] for i in inputs])))
+                (
+                    place,
+                    self._filled(place, columns[place], function(*[columns[i] for i in inputs])),
+                )
                 for place, function, inputs in self._fills
             ]
             for place, column in filled:

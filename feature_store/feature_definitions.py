@@ -19,7 +19,7 @@ from feature_store.columns import (
     flag,
     log1p,
 )
-from feature_store.registry import FeatureView
+from feature_store.feature_view import FeatureView
 
 USER_FEATURES = FeatureView("user_features", entity="user_id", tags={"team": "ml-platform"})
 MODEL_VIEW = USER_FEATURES
@@ -91,9 +91,7 @@ RELATIONSHIP = raw(
     "relationship",
     protected=True,
     description="What the person is to the head of the household.",
-    categories=(
-        *("Wife", "Own-child", "Husband", "Not-in-family", "Other-relative", "Unmarried"),
-    ),
+    categories=(*("Wife", "Own-child", "Husband", "Not-in-family", "Other-relative", "Unmarried"),),
 )
 raw(
     "race",

@@ -14,7 +14,7 @@ from configs.settings import EventTimeConfig, SourceConfig
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.errors import SourceError
 from feature_store.offline_store import Labels, QuarantinedRow
-from feature_store.registry import FeatureView
+from feature_store.feature_view import FeatureView
 from feature_store.sources.files import RawRow
 from feature_store.validation import Reasons, parse_categories, parse_numbers
 
@@ -112,6 +112,20 @@ def quarantined_rows(
         raw = dict(zip(source.columns, row.texts, strict=False))
         refused.append(QuarantinedRow(row.source, row.line_number, reason, raw))
     return refused
+
+
+def findings(table: RawTable, reasons: Reasons) -> list[str]:
+    """What a person should know about the rows: one line each, none when all is well."""
+    lines = []
+    if reasons:
+        first = min(reasons)
+        lines.append(
+            f"{len(reasons):,} rows are quarantined; the first is {table.rows[first].source} "
+            f"line {table.rows[first].line_number}: {reasons[first]}"
+        )
+    for word, count in table.unseen.most_common(5):
+        lines.append(f"{count:,} rows hold the unseen category {word}; it gets the code of unseen")
+    return lines
 
 
 def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.datetime64]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 
 from feature_store import tables
 from feature_store.engine import FeatureMatrix
-from feature_store.errors import SchemaMismatch, StoreUnavailable
-from feature_store.pgcopy import CopyColumn, copy_chunks
+from feature_store.errors import SchemaMismatch
+from feature_store.pgcopy import CopyColumn
 from feature_store.point_in_time import as_of
+from feature_store.postgres import Postgres, append_changed, create
 from feature_store.registry import FeatureSchema
 
 if TYPE_CHECKING:
@@ -63,12 +63,12 @@ class OfflineStore:
 
     Parameters
     ----------
-    url
-        ``postgresql://…``; a connection is opened for each call.
+    postgres
+        Opens connections to the database.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, postgres: Postgres) -> None:
+        self.postgres = postgres
 
     def append(self, matrix: FeatureMatrix, entity: str, created: datetime) -> int:
         """Append rows that differ from the newest one for their event; return how many did.
@@ -82,9 +82,9 @@ class OfflineStore:
         """
         matrix = matrix.rows(_last_of_each(matrix.keys, matrix.times))
         times = np.full(len(matrix), _naive(created), dtype="datetime64[us]")
-        with self.transaction() as connection:
+        with self.postgres.transaction() as connection:
             self._ensure_view(connection, matrix.schema, entity)
-            return _append_changed(
+            return append_changed(
                 connection,
                 tables.table_name(matrix.schema),
                 tables.copy_columns(matrix, entity, times),
@@ -101,9 +101,9 @@ class OfflineStore:
             CopyColumn("label_time", "timestamptz", labels.times.astype("datetime64[us]")),
             CopyColumn("created_timestamp", "timestamptz", times),
         ]
-        with self.transaction() as connection:
-            _create(connection, tables.LABELS)
-            return _append_changed(
+        with self.postgres.transaction() as connection:
+            create(connection, tables.LABELS)
+            return append_changed(
                 connection, "labels", columns, key=("user_id", "label_time"), value="label"
             )
 
@@ -116,8 +116,8 @@ class OfflineStore:
             "VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING"
         )
         values = [(view, r.source, r.row_number, r.reason, Jsonb(r.raw)) for r in rows]
-        with self.transaction() as connection:
-            _create(connection, tables.QUARANTINE)
+        with self.postgres.transaction() as connection:
+            create(connection, tables.QUARANTINE)
             cursor = connection.cursor()
             cursor.executemany(insert, values)
             return max(cursor.rowcount, 0)
@@ -130,7 +130,7 @@ class OfflineStore:
             f"AND label_time < '{end.isoformat()}' "
             "ORDER BY user_id, label_time, created_timestamp DESC"
         )
-        frame = self.query(query)
+        frame = self.postgres.query(query)
         return Labels(
             frame["user_id"].to_numpy(),
             frame["label"].to_numpy().astype(np.int8),
@@ -197,51 +197,15 @@ class OfflineStore:
         keys, times = newest[entity].to_numpy(), _times(newest["event_timestamp"])
         return FeatureMatrix(_matrix(newest, schema), keys, times, schema)
 
-    def query(self, sql: str) -> pl.DataFrame:
-        """Read a query's result through Arrow; times come back in UTC.
-
-        Raises
-        ------
-        StoreUnavailable
-            If PostgreSQL cannot be reached, or lacks the table.
-        """
-        import adbc_driver_postgresql.dbapi as adbc
-        import polars as pl
-        from adbc_driver_manager import Error
-
-        try:
-            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
-                cursor.execute(sql)
-                return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
-        except Error as error:
-            raise StoreUnavailable(_explanation(error)) from error
-
-    @contextmanager
-    def transaction(self) -> Iterator[psycopg.Connection]:
-        """Open a connection with one transaction that is committed at the end.
-
-        Raises
-        ------
-        StoreUnavailable
-            If PostgreSQL cannot be reached or goes away; nothing has been written then.
-        """
-        import psycopg
-
-        try:
-            with psycopg.connect(self.url, connect_timeout=5) as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise StoreUnavailable(_explanation(error)) from error
-
     def _rows(self, schema: FeatureSchema, entity: str, where: Sequence[str]) -> pl.DataFrame:
         columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
         table = self._table(schema)
-        return self.query(f"SELECT {columns} FROM {table} WHERE {' AND '.join(where)}")
+        return self.postgres.query(f"SELECT {columns} FROM {table} WHERE {' AND '.join(where)}")
 
     def _table(self, schema: FeatureSchema) -> str:
         """Name of the table of the definition that ``schema`` was selected from."""
-        with self.transaction() as connection:
-            _create(connection, tables.CATALOGUE)
+        with self.postgres.transaction() as connection:
+            create(connection, tables.CATALOGUE)
             known = connection.execute(
                 "SELECT fingerprint, table_name FROM feature_views WHERE view = %s "
                 "ORDER BY created_timestamp DESC",
@@ -260,7 +224,7 @@ class OfflineStore:
     def _ensure_view(
         self, connection: psycopg.Connection, schema: FeatureSchema, entity: str
     ) -> None:
-        _create(connection, tables.CATALOGUE)
+        create(connection, tables.CATALOGUE)
         new = connection.execute(
             "INSERT INTO feature_views (view, fingerprint, table_name, definition) "
             "VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
@@ -272,8 +236,8 @@ class OfflineStore:
             ),
         ).rowcount
         if new:
-            _create(connection, tables.feature_table(schema, entity))
-            _create(connection, tables.readable_view(schema, entity))
+            create(connection, tables.feature_table(schema, entity))
+            create(connection, tables.readable_view(schema, entity))
 
 
 def missing_vector(schema: FeatureSchema) -> NDArray[np.float32]:
@@ -282,43 +246,6 @@ def missing_vector(schema: FeatureSchema) -> NDArray[np.float32]:
         [0.0 if feature.kind == "category" else np.nan for feature in schema.features],
         dtype=np.float32,
     )
-
-
-def _append_changed(
-    connection: psycopg.Connection,
-    table: str,
-    columns: Sequence[CopyColumn],
-    key: Sequence[str],
-    value: str,
-) -> int:
-    """Copy into a temporary table, then insert what differs from the newest row of its key."""
-    names = ", ".join(column.name for column in columns)
-    keys = ", ".join(key)
-    same = " AND ".join(f"newest.{name} = staged.{name}" for name in (*key, value))
-    # One writer a table at a time: two runs at once must not both find a row new.
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
-    connection.execute(f"CREATE TEMP TABLE staged (LIKE {table}) ON COMMIT DROP")  # type: ignore[arg-type]
-    with connection.cursor() as cursor:
-        with cursor.copy(f"COPY staged ({names}) FROM STDIN (FORMAT BINARY)") as copy:  # type: ignore[arg-type]
-            for chunk in copy_chunks(columns):
-                copy.write(chunk)
-        cursor.execute(
-            f"""
-            INSERT INTO {table} ({names}) SELECT {names} FROM staged WHERE NOT EXISTS (
-                SELECT FROM (
-                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table}
-                    ORDER BY {keys}, created_timestamp DESC
-                ) AS newest WHERE {same}
-            )"""  # type: ignore[arg-type]
-        )
-        return cursor.rowcount
-
-
-def _create(connection: psycopg.Connection, statements: str) -> None:
-    """Run ``CREATE … IF NOT EXISTS``, one session at a time: PostgreSQL races on its own there."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti create'))")
-    for statement in statements.split(";\n"):
-        connection.execute(statement)  # type: ignore[arg-type]
 
 
 def _last_of_each(keys: NDArray[np.int64], times: NDArray[np.datetime64]) -> NDArray[np.intp]:
@@ -345,8 +272,3 @@ def _times(column: pl.Series) -> NDArray[np.datetime64]:
 
 def _naive(moment: datetime) -> np.datetime64:
     return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
-
-
-def _explanation(error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."

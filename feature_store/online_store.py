@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -90,7 +90,7 @@ class OnlineStore:
         with _translated("write"):
             for start in range(0, len(keys), self.write_batch_rows):
                 batch = slice(start, start + self.write_batch_rows)
-                written += int(self._write_newest(keys[batch], packed[batch]))  # type: ignore[arg-type]
+                written += int(self._write_newest(keys[batch], packed[batch]))
         return written
 
     def read(self, entity: int) -> Row:
@@ -116,7 +116,7 @@ class OnlineStore:
     def read_many(self, entities: Sequence[int]) -> list[Row | None]:
         """Read rows in one round trip, in order; None where there is none or it has expired."""
         with _translated("read"):
-            replies = self.client.mget([self.key(entity) for entity in entities])
+            replies: Any = self.client.mget([self.key(entity) for entity in entities])
         rows = [
             None if packed is None else self.codec.decode(entity, packed)
             for entity, packed in zip(entities, replies, strict=True)

@@ -66,7 +66,7 @@ def _rows(columns: Sequence[CopyColumn], dtype: np.dtype[np.void], part: slice) 
     for place, column in enumerate(columns):
         values = column.values[part]
         if column.sql_type == "timestamptz":
-            values = (values - POSTGRES_EPOCH).astype(np.int64)
+            values = (values.astype("datetime64[us]") - POSTGRES_EPOCH).astype(np.int64)
         rows[f"size{place}"] = dtype[f"value{place}"].itemsize
         nulls = None if column.nulls is None else column.nulls[part]
         if nulls is None or not nulls.any():
@@ -80,4 +80,5 @@ def _rows(columns: Sequence[CopyColumn], dtype: np.dtype[np.void], part: slice) 
         keep[nulls, offset : offset + dtype[f"value{place}"].itemsize] = False
     if keep is None:
         return rows.tobytes()
-    return rows.view(np.uint8).reshape(n, dtype.itemsize)[keep].tobytes()
+    every_byte = rows.view(np.uint8).reshape(n, dtype.itemsize)
+    return bytes(every_byte[keep].tobytes())

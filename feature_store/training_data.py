@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def decoded_frame(
     return pd.DataFrame(columns, index=index), pd.Series(rows.labels, index, name=label_column)
 
 
-def decoded_column(matrix: FeatureMatrix, place: int) -> pd.Series | NDArray[np.generic]:
+def decoded_column(matrix: FeatureMatrix, place: int) -> Any:
     """One decoded column ``(n,)``: words, nullable whole numbers or float32."""
     import pandas as pd
 

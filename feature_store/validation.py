@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import ValidationFailed
-from feature_store.registry import FIRST_KNOWN, FeatureDefinition, FeatureSchema
+from feature_store.registry import FIRST_KNOWN, UNSEEN, FeatureDefinition, FeatureSchema
 
 Reasons = dict[int, str]
 """Row number (0-based) to why it is refused: the first reason found, in column order."""
@@ -37,9 +37,8 @@ def parse_categories(
     feature: FeatureDefinition, texts: Sequence[str | None]
 ) -> tuple[NDArray[np.int64], Counter[str]]:
     """Encode a column of texts into codes ``(n,)`` and count the words that are unseen."""
-    codes: dict[str | None, int] = {None: 0, **feature.codes}
-    encoded = np.array([codes.get(text, 1) for text in texts], dtype=np.int64)
-    unseen = Counter(str(texts[row]) for row in np.flatnonzero(encoded == 1).tolist())
+    encoded = np.array([feature.encode(text) for text in texts], dtype=np.int64)
+    unseen = Counter(str(texts[row]) for row in np.flatnonzero(encoded == UNSEEN).tolist())
     return encoded, unseen
 
 
@@ -94,7 +93,9 @@ def refuse_too_many(reasons: Mapping[int, str], rows: int, max_bad_share: float)
     if len(reasons) <= max_bad_share * rows:
         return
     # "age is -3, expected …" and "age is -4, expected …" are one reason.
-    kinds = Counter(f"{why.split(' is ')[0]}: {why.rsplit(', ', 1)[-1]}" for why in reasons.values())
+    kinds = Counter(
+        f"{why.split(' is ')[0]}: {why.rsplit(', ', 1)[-1]}" for why in reasons.values()
+    )
     common = "; ".join(f"{why} ({count:,} rows)" for why, count in kinds.most_common(3))
     first = min(reasons)
     raise ValidationFailed(

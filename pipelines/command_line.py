@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -36,3 +37,20 @@ def done(step: str, seconds: float | None = None) -> None:
     """Print a finished step, with the seconds that it took where they are given."""
     took = "" if seconds is None else f" ({seconds:.1f} s)"
     typer.echo(f"{typer.style('✓', fg=typer.colors.GREEN)} {step}{took}")
+
+
+def note(line: str) -> None:
+    """Print a remark under a finished step."""
+    typer.secho(f"  {line}", dim=True)
+
+
+class Stopwatch:
+    """Measures how long the steps of a pipeline take."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap, or since the start."""
+        before, self._last = self._last, time.perf_counter()
+        return self._last - before

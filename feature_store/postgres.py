@@ -1,0 +1,105 @@
+"""Connections to PostgreSQL: transactions, bulk reads into Arrow, bulk writes of what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from feature_store.errors import StoreUnavailable
+from feature_store.pgcopy import CopyColumn, copy_chunks
+
+if TYPE_CHECKING:
+    import polars as pl
+    import psycopg
+
+
+class Postgres:
+    """A PostgreSQL database; a connection is opened for each call.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://…``
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Read a query's result through Arrow; times come back in UTC.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, or lacks the table.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        import polars as pl
+        from adbc_driver_manager import Error
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.execute(sql)
+                return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
+        except Error as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection]:
+        """Open a connection with one transaction that is committed at the end.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached or goes away; nothing has been written then.
+        """
+        import psycopg
+
+        try:
+            with psycopg.connect(self.url, connect_timeout=5) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
+
+def append_changed(
+    connection: psycopg.Connection,
+    table: str,
+    columns: Sequence[CopyColumn],
+    key: Sequence[str],
+    value: str,
+) -> int:
+    """Copy into a temporary table, then insert what differs from the newest row of its key."""
+    names = ", ".join(column.name for column in columns)
+    keys = ", ".join(key)
+    same = " AND ".join(f"newest.{name} = staged.{name}" for name in (*key, value))
+    # One writer a table at a time: two runs at once must not both find a row new.
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
+    connection.execute(f"CREATE TEMP TABLE staged (LIKE {table}) ON COMMIT DROP")
+    with connection.cursor() as cursor:
+        with cursor.copy(f"COPY staged ({names}) FROM STDIN (FORMAT BINARY)") as copy:
+            for chunk in copy_chunks(columns):
+                copy.write(chunk)
+        cursor.execute(
+            f"""
+            INSERT INTO {table} ({names}) SELECT {names} FROM staged WHERE NOT EXISTS (
+                SELECT FROM (
+                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table}
+                    ORDER BY {keys}, created_timestamp DESC
+                ) AS newest WHERE {same}
+            )"""
+        )
+        return cursor.rowcount
+
+
+def create(connection: psycopg.Connection, statements: str) -> None:
+    """Run ``CREATE … IF NOT EXISTS``, one session at a time: PostgreSQL races on its own there."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti create'))")
+    for statement in statements.split(";\n"):
+        connection.execute(statement)
+
+
+def _explanation(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."
