@@ -1,0 +1,143 @@
+"""The feature catalogue (``docs/features.md``) and the record of every feature's code.
+
+    python -m feature_store.catalogue [--check]
+
+The record keeps a hash of each feature's source and tables beside its version: who changes what a
+feature means without raising its version is told so, because stored rows would lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from configs.settings import ROOT
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.feature_view import FeatureView
+from feature_store.registry import FeatureDefinition
+
+CATALOGUE = ROOT / "docs" / "features.md"
+RECORD = ROOT / "feature_store" / "feature_versions.json"
+
+
+def catalogue(view: FeatureView) -> str:
+    """The catalogue page of a view, in Markdown."""
+    derived = [f for f in view.definitions.values() if not f.is_raw]
+    lines = [
+        f"# Features of `{view.name}`",
+        "",
+        f"{len(view.definitions)} features of the entity `{view.entity}`: {len(view.raw_features)} "
+        f"raw columns and {len(derived)} derived from them. Schema fingerprint "
+        f"`{view.schema.fingerprint}`. Made from the definitions by `make docs`; edit "
+        "`feature_store/feature_definitions.py`.",
+        "",
+        "Missing numbers are NaN (NULL, None); missing and unseen categories have codes of their "
+        "own. **P** marks features that tell of a protected attribute.",
+        "",
+        "| # | feature | kind | values | P | made from | description |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = (_row(place, f) for place, f in enumerate(view.definitions.values(), start=1))
+    fills = [
+        f"- `{name}` from {_names(fill.inputs)}" for name, fill in sorted(view.fills.items())
+    ]
+    return "\n".join([*lines, *rows, "", "Derived when absent:", "", *fills, ""])
+
+
+def record(view: FeatureView) -> dict[str, dict[str, str | int]]:
+    """Version and code hash of every derived feature, and of every rule that fills a column."""
+    definitions = [*view.definitions.values(), *view.fills.values()]
+    return {
+        f.function.__name__: {"version": f.version, "code": code_hash(f)}
+        for f in definitions
+        if f.function is not None
+    }
+
+
+def changed_without_version(
+    known: Mapping[str, Mapping[str, str | int]], now: Mapping[str, Mapping[str, str | int]]
+) -> list[str]:
+    """Names of features whose code changed while their version did not."""
+    return [
+        name
+        for name, entry in now.items()
+        if name in known
+        and entry["version"] == known[name]["version"]
+        and entry["code"] != known[name]["code"]
+    ]
+
+
+def code_hash(feature: FeatureDefinition) -> str:
+    """Hash of a feature's source and of the tables that it reads (16 hex characters)."""
+    function = feature.function
+    assert function is not None
+    body = "".join(inspect.getsource(function).split())
+    tables = [function.__globals__.get(name) for name in function.__code__.co_names]
+    return hashlib.sha256(body.encode() + b"".join(_table_bytes(tables))).hexdigest()[:16]
+
+
+def _table_bytes(tables: list[object]) -> Iterator[bytes]:
+    for table in tables:
+        for array in vars(table).values() if hasattr(table, "__dict__") else ():
+            if isinstance(array, np.ndarray):
+                yield array.tobytes()
+
+
+def _row(place: int, feature: FeatureDefinition) -> str:
+    if feature.kind == "category":
+        words = feature.categories
+        values = ", ".join(words[:5]) + (f", … ({len(words)})" if len(words) > 5 else "")
+    else:
+        low, high = feature.valid_range or (float("-inf"), float("inf"))
+        values = f"{low:,.10g} to {high:,.10g} {feature.unit}".rstrip()
+    protected = "**P**" if feature.protected else ""
+    origin = _names(feature.inputs) or "raw"
+    return (
+        f"| {place} | `{feature.name}` | {feature.kind} | {values} | {protected} | {origin} | "
+        f"{feature.description} |"
+    )
+
+
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the catalogue and the record, or with ``--check`` say what is out of date."""
+    page, now = catalogue(MODEL_VIEW), record(MODEL_VIEW)
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    changed = changed_without_version(known, now)
+    if changed:
+        print(
+            f"✗ The code of {', '.join(changed)} changed but not the version. Raise version=… in "
+            "the definition, so that rows computed before are not taken for new ones.",
+            file=sys.stderr,
+        )
+        return 1
+    if "--check" in arguments:
+        stale = [path.name for path, text in _files(page, now) if _differs(path, text)]
+        if stale:
+            print(f"✗ {' and '.join(stale)}: out of date. Run `make docs`.", file=sys.stderr)
+        return 1 if stale else 0
+    for path, text in _files(page, now):
+        path.write_text(text)
+    print(f"✓ Wrote {CATALOGUE.relative_to(ROOT)} and {RECORD.relative_to(ROOT)}")
+    return 0
+
+
+def _files(page: str, now: Mapping[str, object]) -> list[tuple[Path, str]]:
+    return [(CATALOGUE, page), (RECORD, json.dumps(now, indent=1) + "\n")]
+
+
+def _differs(path: Path, text: str) -> bool:
+    return not path.exists() or path.read_text() != text
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
