@@ -1,0 +1,123 @@
+"""``python -m infrastructure``: start, stop and look at the servers on this machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import asdict
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from configs.errors import FTIError
+from configs.settings import load_settings
+from infrastructure import embedded
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Start, stop and look at PostgreSQL, Valkey and MLflow on this machine. "
+    "DATABASE_URL, REDIS_URL and MLFLOW_TRACKING_URI each replace one of them.",
+)
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Read by ``main``; here for ``--help``."""
+
+
+@app.command()
+def up() -> None:
+    """Start the servers that do not run yet, and wait until they are ready."""
+    any_started, begin = False, time.monotonic()
+    for name, running in embedded.up(load_settings()):
+        if running is None:
+            typer.echo(f"✓ {name}: elsewhere, as configured")
+            continue
+        took = f"started in {time.monotonic() - begin:.1f} s" if running.started else "runs already"
+        typer.echo(f"✓ {name}: {took}: {_without_password(running.url)} (log: {running.log_path})")
+        any_started, begin = any_started or running.started, time.monotonic()
+    if not any_started:
+        typer.echo("Nothing had to be started.")
+
+
+@app.command()
+def down() -> None:
+    """Stop everything that was started here, the API included; data stays."""
+    any_stopped = False
+    for stopped in embedded.down(load_settings()):
+        typer.echo(f"✓ {stopped.name} stopped (pid {stopped.pid}, port {stopped.port})")
+        any_stopped = True
+    if not any_stopped:
+        typer.echo("Nothing runs.")
+
+
+@app.command()
+def status(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON; URLs then include passwords.")
+    ] = False,
+) -> None:
+    """Show what runs where, and where its log is."""
+    found = embedded.status(load_settings())
+    if as_json:
+        typer.echo(json.dumps([asdict(each) for each in found], indent=2, default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "state", "pid", "port", "url", "log", box=None)
+    for each in found:
+        url = _without_password(each.url or "")
+        row = (each.name, each.state, each.pid, each.port, url, each.log_path)
+        table.add_row(*(str("" if value is None else value) for value in row))
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    console.print(table)
+
+
+@app.command()
+def url(name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")]) -> None:
+    """Print the URL of a server, password included; start it if it does not run."""
+    give = {
+        "postgres": embedded.postgres_url,
+        "valkey": embedded.redis_url,
+        "mlflow": embedded.mlflow_url,
+    }
+    if name not in give:
+        raise typer.BadParameter(f"{name!r} is not a server; expected one of {', '.join(give)}.")
+    typer.echo(give[name](load_settings()))
+
+
+@app.command()
+def delete(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Stop everything and delete the data, records and logs of the servers."""
+    settings = load_settings()
+    if not yes:
+        typer.confirm(f"Delete the data of all servers in {settings.var_dir}?", abort=True)
+    embedded.delete(settings)
+    typer.echo(f"✓ deleted the servers' data in {settings.var_dir}")
+
+
+def _without_password(url: str) -> str:
+    password = urlsplit(url).password
+    return url.replace(f":{password}@", ":***@") if password else url
+
+
+def main() -> None:
+    """Run the command line; an error that the user can mend is one line."""
+    try:
+        app()
+    except FTIError as error:
+        if "--debug" in sys.argv:
+            raise
+        raise SystemExit(f"Error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

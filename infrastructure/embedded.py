@@ -1,0 +1,105 @@
+"""PostgreSQL, Valkey and MLflow on this machine, each unless a URL names another one.
+
+Whoever needs a server asks for its URL, and the server is started if it does not run:
+
+    postgres_url(settings)    DATABASE_URL, or a PostgreSQL in var/postgres
+    redis_url(settings)       REDIS_URL, or a Valkey in var/valkey
+    mlflow_url(settings)      MLFLOW_TRACKING_URI, or an MLflow server on the database above
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infrastructure import homes, postgres, services, tracking, valkey
+from infrastructure.launch import Service
+from infrastructure.services import Running, Status
+
+if TYPE_CHECKING:
+    from configs.settings import Settings
+
+STORES = ("postgres", "valkey")
+LAST_TO_STOP = ("mlflow", "valkey", "postgres")  # MLflow needs PostgreSQL to the end
+
+
+def postgres_url(settings: Settings) -> str:
+    """Give the URL of the database; start PostgreSQL if there is none."""
+    return settings.database_url or _postgres(settings).url
+
+
+def redis_url(settings: Settings) -> str:
+    """Give the URL of the online store; start Valkey if there is none."""
+    return settings.redis_url or _valkey(settings).url
+
+
+def mlflow_url(settings: Settings) -> str:
+    """Give the URL of the MLflow server; start one, and its database, if there is none."""
+    return settings.mlflow_tracking_uri or _mlflow(settings).url
+
+
+def up(settings: Settings) -> Iterator[tuple[str, Running | None]]:
+    """Start every server that runs not yet; yield each name when it is ready.
+
+    Yields
+    ------
+    tuple of str and Running or None
+        None where a URL names a server elsewhere.
+    """
+    yield "postgres", None if settings.database_url else _postgres(settings)
+    yield "valkey", None if settings.redis_url else _valkey(settings)
+    yield "mlflow", None if settings.mlflow_tracking_uri else _mlflow(settings)
+
+
+def down(settings: Settings) -> Iterator[Status]:
+    """Stop all services that were started here, the API and the like first; yield each."""
+    return services.stop_all(settings, LAST_TO_STOP)
+
+
+def status(settings: Settings) -> list[Status]:
+    """Say how the three servers and all other services are."""
+    found = {each.name: each for each in services.status(settings)}
+    given = {
+        "postgres": settings.database_url,
+        "valkey": settings.redis_url,
+        "mlflow": settings.mlflow_tracking_uri,
+    }
+    for name, url in given.items():
+        if url:
+            found[name] = Status(name, "elsewhere", None, None, url, None)
+        found.setdefault(name, Status(name, "stopped", None, None, None, None))
+    return [*(found.pop(name) for name in given), *found.values()]
+
+
+def delete(settings: Settings) -> None:
+    """Stop everything and delete the servers' data, records and logs."""
+    for _ in down(settings):
+        pass
+    for name in STORES:
+        homes.delete_home(_var_dir(settings), name)
+    for name in ("mlflow", "log", "run"):
+        shutil.rmtree(_var_dir(settings) / name, ignore_errors=True)
+
+
+def _postgres(settings: Settings) -> Running:
+    return _found_or_started(postgres.service(_var_dir(settings)), settings)
+
+
+def _valkey(settings: Settings) -> Running:
+    return _found_or_started(valkey.service(_var_dir(settings)), settings)
+
+
+def _found_or_started(service: Service, settings: Settings) -> Running:
+    # Not restarted when its options have changed: others may be using it.
+    return services.find(service.name, settings) or services.ensure(service, settings)
+
+
+def _mlflow(settings: Settings) -> Running:
+    service = tracking.service(_var_dir(settings), postgres_url(settings))
+    return services.ensure(service, settings)
+
+
+def _var_dir(settings: Settings) -> Path:
+    return settings.var_dir.absolute()

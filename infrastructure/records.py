@@ -1,0 +1,84 @@
+"""What is known of a service between commands: one JSON file each, ``var/run/NAME.json``."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from infrastructure.homes import is_same_place
+from infrastructure.processes import Process
+
+
+@dataclass(frozen=True)
+class Record:
+    """A service as it was last started.
+
+    Parameters
+    ----------
+    process
+        Its process; None after it was stopped.
+    is_ready
+        False until it has answered once: whoever started it may have been killed before.
+    definition
+        A digest of what was asked for; another one means that the service must be restarted.
+    var_dir
+        The folder that this file belongs to. In a copy of that folder the record does not count.
+    """
+
+    name: str
+    process: Process | None
+    host: str
+    port: int
+    url: str
+    log_path: str
+    definition: str
+    stop_signal: int
+    var_dir: str
+    is_ready: bool = False
+
+
+def read(var_dir: Path, name: str) -> Record | None:
+    """Read a service's record; None if there is none that counts."""
+    try:
+        values = json.loads(_path(var_dir, name).read_text())
+        process = values.pop("process")
+        record = Record(process=Process(**process) if process else None, **values)
+    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+        return None  # never started, or written by another version of this program
+    return record if is_same_place(record.var_dir, var_dir) else None
+
+
+def read_all(var_dir: Path) -> list[Record]:
+    """Read all records that count, by name."""
+    names = sorted(path.stem for path in (var_dir / "run").glob("*.json"))
+    return [record for name in names if (record := read(var_dir, name))]
+
+
+def write(record: Record) -> None:
+    """Replace a record in one step; only we may read it, since URLs hold passwords."""
+    path = _path(Path(record.var_dir), record.name)
+    fresh = path.with_suffix(".new")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(asdict(record), file, indent=2)
+    fresh.replace(path)
+
+
+@contextmanager
+def locked(var_dir: Path, name: str) -> Iterator[None]:
+    """Keep other processes and threads from starting or stopping the same service."""
+    path = _path(var_dir, name).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # the kernel releases it when the holder ends
+        yield
+
+
+def _path(var_dir: Path, name: str) -> Path:
+    return var_dir / "run" / f"{name}.json"

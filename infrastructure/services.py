@@ -1,0 +1,194 @@
+"""Background services: start one unless it runs, stop it, say how it is.
+
+A service is started once however many programs ask for it at the same time, survives them, and is
+found again through its record in ``var/run``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from infrastructure import ports, processes, records
+from infrastructure.errors import StartError
+from infrastructure.launch import Service, await_ready, choose_port, spawn
+from infrastructure.processes import Process
+from infrastructure.records import Record
+
+if TYPE_CHECKING:
+    from configs.settings import Settings
+
+START_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that runs; ``started`` tells whether this call started it."""
+
+    name: str
+    pid: int
+    port: int
+    url: str
+    log_path: Path
+    started: bool
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a service is: ``running``, ``starting``, ``stopped``, or ``elsewhere`` (a given URL)."""
+
+    name: str
+    state: str
+    pid: int | None
+    port: int | None
+    url: str | None
+    log_path: Path | None
+
+
+def ensure(service: Service, settings: Settings) -> Running:
+    """Start a service unless it runs, and wait until it is ready.
+
+    One whose command, environment or wanted port has changed since is restarted. When the wanted
+    port is taken the next free one is used, and a line on standard error says so.
+
+    Raises
+    ------
+    StartError
+        If it does not become ready; the message shows the end of its log.
+    """
+    return find(service.name, settings, service) or _restart(service, settings)
+
+
+def find(name: str, settings: Settings, service: Service | None = None) -> Running | None:
+    """Give a service that runs; with ``service``, only if it runs as described there."""
+    record = records.read(_var_dir(settings), name)
+    if record is None or not _is_running(record):
+        return None
+    if service is not None and record.definition != _definition(service):
+        return None
+    return _running(record, started=False)
+
+
+def stop(name: str, settings: Settings) -> Status | None:
+    """End a service with all its processes; None if none runs."""
+    var_dir = _var_dir(settings)
+    with records.locked(var_dir, name):
+        record = records.read(var_dir, name)
+        return _end(record) if record else None
+
+
+def stop_all(settings: Settings, last: Sequence[str] = ()) -> Iterator[Status]:
+    """End all services, those named in ``last`` in that order after the others."""
+    names = [record.name for record in records.read_all(_var_dir(settings))]
+    others = [name for name in names if name not in last]
+    for name in (*others, *(name for name in last if name in names)):
+        if stopped := stop(name, settings):
+            yield stopped
+
+
+def status(settings: Settings) -> list[Status]:
+    """Say how each service is that was ever started here."""
+    return [_status(record) for record in records.read_all(_var_dir(settings))]
+
+
+def _restart(service: Service, settings: Settings) -> Running:
+    var_dir = _var_dir(settings)
+    with records.locked(var_dir, service.name):
+        if running := find(service.name, settings, service):
+            return running  # somebody else was quicker
+        record = records.read(var_dir, service.name)
+        if record:
+            _end(record)
+        try:
+            prepared = service.prepare(service) if service.prepare else service
+            last_port = record.port if record else None
+            record = _start(prepared, _definition(service), var_dir, last_port)
+        except OSError as error:
+            raise StartError(f"Cannot start {service.name}: {error}.") from error
+        return _running(record, started=True)
+
+
+def _start(service: Service, definition: str, var_dir: Path, last_port: int | None) -> Record:
+    log_path = var_dir / "log" / f"{service.name}.log"
+    for _ in range(START_ATTEMPTS):
+        port = choose_port(service, last_port)
+        log_start = log_path.stat().st_size if log_path.exists() else 0
+        child = spawn(service, port, log_path)
+        record = Record(
+            name=service.name,
+            process=Process.of(child.pid),
+            host=service.host,
+            port=port,
+            url=service.url.replace("{port}", str(port)),
+            log_path=str(log_path),
+            definition=definition,
+            stop_signal=service.stop_signal,
+            var_dir=str(var_dir),
+        )
+        records.write(record)
+        try:
+            if await_ready(service, child, port, log_path, log_start):
+                ready = replace(record, is_ready=True)
+                records.write(ready)
+                return ready
+        except BaseException:
+            _end(record)
+            raise
+    raise StartError(
+        f"{service.name} lost its port to another program {START_ATTEMPTS} times. Try again."
+    )
+
+
+def _end(record: Record) -> Status | None:
+    """End what is left of a service; the record keeps the port for the next start."""
+    process = record.process
+    had_processes = process is not None and bool(process.family())
+    if process is not None:
+        processes.end(process.family, record.stop_signal)
+        records.write(replace(record, process=None, is_ready=False))
+    if process is None or not had_processes:
+        return None
+    log_path = Path(record.log_path)
+    return Status(record.name, "stopped", process.pid, record.port, record.url, log_path)
+
+
+def _is_running(record: Record) -> bool:
+    return (
+        record.is_ready
+        and record.process is not None
+        and record.process.is_alive()
+        and ports.answers(record.port, record.host)
+    )
+
+
+def _running(record: Record, started: bool) -> Running:
+    pid = record.process.pid if record.process else 0
+    return Running(
+        record.name, pid, record.port, record.url, Path(record.log_path), started=started
+    )
+
+
+def _status(record: Record) -> Status:
+    process, log_path = record.process, Path(record.log_path)
+    if process is None or not process.is_alive():
+        return Status(record.name, "stopped", None, record.port, None, log_path)
+    state = "running" if _is_running(record) else "starting"
+    return Status(record.name, state, process.pid, record.port, record.url, log_path)
+
+
+def _definition(service: Service) -> str:
+    parts = [
+        service.command,
+        sorted(service.environment.items()),
+        service.wanted_port,
+        service.host,
+    ]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def _var_dir(settings: Settings) -> Path:
+    return settings.var_dir.absolute()
