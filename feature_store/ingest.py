@@ -165,7 +165,6 @@ def _labels(
     labels = np.array([source.label_values.get(text or "", -1) for text in texts], dtype=np.int8)
     expected = ", ".join(source.label_values)
     for place in np.flatnonzero(labels < 0).tolist():
-        reasons.setdefault(
-            place, f"{source.label_column} is '{texts[place]}', expected one of {expected}"
-        )
+        found = "missing" if texts[place] is None else f"'{texts[place]}'"
+        reasons.setdefault(place, f"{source.label_column} is {found}, expected one of {expected}")
     return labels

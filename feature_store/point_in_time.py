@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -37,25 +38,87 @@ def as_of(
     """
     import polars as pl
 
-    asked = pl.DataFrame({entity: keys, "time": times.astype("datetime64[us]")}).with_row_index("n")
-    events = (
+    asked = pl.DataFrame({entity: keys, "time": times.astype("datetime64[us]")})
+    return join_as_of(asked, stored, [entity], ttl)
+
+
+def join_as_of(
+    asked: pl.DataFrame,
+    stored: pl.DataFrame,
+    by: Sequence[str],
+    ttl: timedelta | None = None,
+    *,
+    known: bool = False,
+) -> NDArray[np.int64]:
+    """Place in ``stored`` of the newest row at or before each time, for keys of any kind.
+
+    Parameters
+    ----------
+    asked
+        The columns ``by`` and ``time`` (naive UTC); a row in which one of them is null finds none.
+    stored, ttl
+        As in `as_of`, with all the columns ``by``.
+    known
+        Whether a row counts only for times at which the store had learned it: its created time
+        must not lie after the asked time either.
+
+    Returns
+    -------
+    int64 ``(n,)``.
+    """
+    import polars as pl
+
+    events = _events(stored, by)
+    if known:
+        events = _best_known(events, by)
+    joined = (
+        asked.select(*by, "time")
+        .with_row_index("n")
+        .drop_nulls()
+        .sort("time")
+        .join_asof(events, on="time", by=list(by), strategy="backward", check_sortedness=False)
+    )
+    if ttl is not None:
+        joined = joined.filter(pl.col("time") - pl.col("event_time") <= ttl)
+    places = np.full(len(asked), -1, dtype=np.int64)
+    found = joined.drop_nulls("place")
+    places[found["n"].to_numpy()] = found["place"].to_numpy()
+    return places
+
+
+def _events(stored: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """Keys, times and places of the stored rows, oldest event first, ties by created time."""
+    import polars as pl
+
+    def naive(name: str) -> pl.Expr:
+        return pl.col(name).dt.replace_time_zone(None).dt.cast_time_unit("us")
+
+    return (
         stored.select(
-            pl.col(entity),
-            pl.col("event_timestamp").dt.replace_time_zone(None).dt.cast_time_unit("us"),
-            "created_timestamp",
+            *by,
+            naive("event_timestamp").alias("time"),
+            naive("event_timestamp").alias("event_time"),
+            naive("created_timestamp").alias("created_time"),
         )
         .with_row_index("place")
-        .sort("event_timestamp", "created_timestamp")
-        .unique([entity, "event_timestamp"], keep="last", maintain_order=True)
-        .rename({"event_timestamp": "time"})
+        .sort("event_time", "created_time", maintain_order=True)
     )
-    joined = asked.sort("time").join_asof(
-        events,
-        on="time",
-        by=entity,
-        strategy="backward",
-        tolerance=ttl,
-        check_sortedness=False,
+
+
+def _best_known(events: pl.DataFrame, by: Sequence[str]) -> pl.DataFrame:
+    """For each moment at which a row became known, the newest row among those known by then."""
+    import polars as pl
+
+    return (
+        events.with_row_index("rank")
+        .with_columns(time=pl.max_horizontal("event_time", "created_time"))
+        .sort("time", "rank")
+        .with_columns(rank=pl.col("rank").cum_max().over(by))
+        .select(*by, "time", "rank")
+        .join(
+            events.with_row_index("rank").select("rank", "place", "event_time"),
+            on="rank",
+            how="left",
+            maintain_order="left",
+        )
     )
-    places = joined.sort("n")["place"].cast(pl.Int64).fill_null(-1)
-    return places.to_numpy()

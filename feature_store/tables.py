@@ -70,10 +70,15 @@ CREATE TABLE IF NOT EXISTS {table_name(schema)} (
 
 def readable_view(schema: FeatureSchema, entity: str) -> str:
     """SQL of the view for people: the same rows with words in place of category codes."""
-    columns = "".join(f",\n    {_readable(f)} AS {f.name}" for f in schema.features)
     return f"""
 DROP VIEW IF EXISTS {schema.view};
-CREATE VIEW {schema.view} AS
+CREATE VIEW {schema.view} AS {readable_rows(schema, entity)}"""
+
+
+def readable_rows(schema: FeatureSchema, entity: str) -> str:
+    """Query of the rows of exactly this definition, with words in place of category codes."""
+    columns = "".join(f",\n    {_readable(f)} AS {f.name}" for f in schema.features)
+    return f"""
 SELECT {entity}, event_timestamp, created_timestamp{columns}
 FROM {table_name(schema)}"""
 

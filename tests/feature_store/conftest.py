@@ -1,0 +1,62 @@
+"""Stores of their own for each test: a PostgreSQL schema, a Redis key prefix."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+import pytest
+from redis import Redis
+
+from configs.settings import Settings
+from feature_store.engine import Engine, FeatureMatrix
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline_store import OfflineStore
+from feature_store.online_store import OnlineStore
+from feature_store.postgres import Postgres
+from infrastructure.embedded import postgres_url, redis_url
+from tests.parity.test_one_row_equals_a_table import random_columns
+
+MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+
+
+@pytest.fixture
+def postgres(settings: Settings) -> Iterator[Postgres]:
+    """A database whose tables live in a schema that only this test uses."""
+    url, schema = postgres_url(settings), f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA {schema}")
+        separator = "&" if "?" in url else "?"
+        yield Postgres(f"{url}{separator}options=-csearch_path%3D{schema}")
+        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+@pytest.fixture
+def offline(postgres: Postgres) -> OfflineStore:
+    """An empty offline store."""
+    return OfflineStore(postgres)
+
+
+@pytest.fixture
+def redis(settings: Settings) -> Iterator[Redis]:
+    """A client of the real server."""
+    with Redis.from_url(redis_url(settings), socket_timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+def online(redis: Redis) -> OnlineStore:
+    """An empty online store."""
+    return OnlineStore(redis, f"test{uuid.uuid4().hex[:8]}", MODEL_VIEW.schema)
+
+
+@pytest.fixture(scope="session")
+def matrix() -> FeatureMatrix:
+    """Features of 300 random users, some values missing or unseen, an hour apart."""
+    values = Engine(MODEL_VIEW).table(random_columns(300))
+    keys = np.arange(1, 301, dtype=np.int64)
+    times = np.datetime64("2026-01-01", "us") + keys * np.timedelta64(1, "h")
+    return FeatureMatrix(values, keys, times, MODEL_VIEW.schema)

@@ -1,0 +1,48 @@
+"""The AS-OF join against a brute-force oracle."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feature_store.point_in_time import as_of
+
+EVENTS = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9), st.integers(0, 9)), max_size=20)
+ASKED = st.lists(st.tuples(st.integers(1, 4), st.integers(-1, 11)), min_size=1, max_size=20)
+
+
+def oracle(
+    key: int, time: int, events: list[tuple[int, int, int]], ttl: int | None
+) -> tuple[int, int] | None:
+    """(event time, created time) of the row that counts, found by looking at all of them."""
+    known = [(e, c) for k, e, c in events if k == key and e <= time]
+    known = [(e, c) for e, c in known if ttl is None or time - e <= ttl]
+    return max(known) if known else None
+
+
+@given(events=EVENTS, asked=ASKED, ttl=st.none() | st.integers(0, 5))
+def test_the_join_agrees_with_looking_at_every_row(
+    events: list[tuple[int, int, int]], asked: list[tuple[int, int]], ttl: int | None
+) -> None:
+    stored = pl.DataFrame(
+        {
+            "user_id": [key for key, _, _ in events],
+            "event_timestamp": [event * 1_000_000 for _, event, _ in events],
+            "created_timestamp": [created * 1_000_000 for _, _, created in events],
+        },
+        schema={
+            "user_id": pl.Int64,
+            "event_timestamp": pl.Datetime("us", "UTC"),
+            "created_timestamp": pl.Datetime("us", "UTC"),
+        },
+    )
+    keys = np.array([key for key, _ in asked])
+    times = np.array([time * 1_000_000 for _, time in asked], dtype="M8[us]")
+    span = None if ttl is None else timedelta(seconds=ttl)
+    places = as_of(keys, times, stored, "user_id", span).tolist()
+    found = [None if place < 0 else events[place][1:] for place in places]
+    assert found == [oracle(key, time, events, ttl) for key, time in asked]
