@@ -256,7 +256,7 @@ def load_settings(config_files: Mapping[str, Path] | None = None, **flags: Any) 
     >>> load_settings(training={"sed": 3})
     Traceback (most recent call last):
     ...
-    configs.errors.SettingsError: Setting 'training.sed' is not known (value: 3). Did you mean 'training.seed'?
+    configs.errors.SettingsError: Setting 'training.sed' is not known (value: 3). Did you mean ...
     """
     files = {section: ROOT / "configs" / f"{section}_config.yaml" for section in SECTIONS}
     files |= config_files or {}
@@ -320,7 +320,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
             hint = f"Did you mean '{parent}{near[0]}'?" if near else f"Known: {', '.join(known)}."
             yield f"Setting '{key}' is not known (value: {problem['input']!r}). {hint}"
         elif problem["type"] == "missing":
-            yield f"Setting '{key}' is missing; give it in YAML or as FTI_{'__'.join(path).upper()}."
+            variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
+            yield f"Setting '{key}' is missing; give it in YAML or as {variable}."
         else:
             yield f"Setting '{key}' has the value {problem['input']!r}: {problem['msg']}."
 

@@ -1,1 +1,1 @@
-"""The feature store: features written once, computed by one engine, kept in PostgreSQL and Redis."""
+"""Features: written once, computed by one engine, kept in PostgreSQL and Redis."""

@@ -29,24 +29,23 @@ RECORD = ROOT / "feature_store" / "feature_versions.json"
 def catalogue(view: FeatureView) -> str:
     """The catalogue page of a view, in Markdown."""
     derived = [f for f in view.definitions.values() if not f.is_raw]
-    lines = [
-        f"# Features of `{view.name}`",
-        "",
+    introduction = (
         f"{len(view.definitions)} features of the entity `{view.entity}`: {len(view.raw_features)} "
         f"raw columns and {len(derived)} derived from them. Schema fingerprint "
         f"`{view.schema.fingerprint}`. Made from the definitions by `make docs`; edit "
-        "`feature_store/feature_definitions.py`.",
-        "",
+        "`feature_store/feature_definitions.py`."
+    )
+    reading = (
         "Missing numbers are NaN (NULL, None); missing and unseen categories have codes of their "
-        "own. **P** marks features that tell of a protected attribute.",
-        "",
+        "own. **P** marks features that tell of a protected attribute."
+    )
+    lines = [
+        *(f"# Features of `{view.name}`", "", introduction, "", reading, ""),
         "| # | feature | kind | values | P | made from | description |",
         "|---|---|---|---|---|---|---|",
     ]
     rows = (_row(place, f) for place, f in enumerate(view.definitions.values(), start=1))
-    fills = [
-        f"- `{name}` from {_names(fill.inputs)}" for name, fill in sorted(view.fills.items())
-    ]
+    fills = [f"- `{name}` from {_names(fill.inputs)}" for name, fill in sorted(view.fills.items())]
     return "\n".join([*lines, *rows, "", "Derived when absent:", "", *fills, ""])
 
 

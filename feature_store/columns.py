@@ -7,6 +7,7 @@ category is an int64 array of codes ``(n,)`` in which 0 is missing and 1 is unse
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ class CodeTable:
         _refuse_gaps(source, self.table[FIRST_KNOWN:] == MISSING)
 
     def __call__(self, codes: Codes) -> Codes:
+        """Map codes ``(n,)`` to codes ``(n,)``."""
         return self.table.take(codes)
 
 
@@ -73,6 +75,7 @@ class NumberTable:
         _refuse_gaps(source, np.isnan(self.table[FIRST_KNOWN:]))
 
     def __call__(self, codes: Codes) -> Numbers:
+        """Map codes ``(n,)`` to numbers ``(n,)``."""
         return self.table.take(codes)
 
 
@@ -90,8 +93,6 @@ class Bands:
     ----------
     edges
         Inner edges, ascending; ``k`` edges make ``k + 1`` bands, named from below.
-    unit
-        Put behind each name, as in ``25-34 years``; whole numbers are assumed in names only.
 
     Examples
     --------
@@ -103,13 +104,14 @@ class Bands:
     """
 
     def __init__(self, edges: Sequence[float]) -> None:
-        inner = [f"{low:g} to {high:g}" for low, high in zip(edges, edges[1:], strict=False)]
+        inner = [f"{low:g} to {high:g}" for low, high in pairwise(edges)]
         self.categories = (f"below {edges[0]:g}", *inner, f"{edges[-1]:g} and above")
         # NaN sorts behind infinity, so it gets a place of its own.
         self.edges = np.array([*edges, np.inf], dtype=np.float32)
         self.table = np.array([*range(FIRST_KNOWN, len(edges) + 3), MISSING], dtype=np.int64)
 
     def __call__(self, x: Numbers) -> Codes:
+        """Map numbers ``(n,)`` to codes ``(n,)``."""
         return self.table.take(self.edges.searchsorted(x, side="right"))
 
 
@@ -122,6 +124,7 @@ class CodeByNumber:
         self.codes = np.array([by_value[v] for v in sorted(by_value)], dtype=np.int64)
 
     def __call__(self, x: Numbers) -> Codes:
+        """Map numbers ``(n,)`` to codes ``(n,)``."""
         place = np.minimum(self.values.searchsorted(x), len(self.values) - 1)
         return np.where(self.values.take(place) == x, self.codes.take(place), MISSING)
 

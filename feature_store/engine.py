@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,18 @@ class FeatureMatrix:
     def rows(self, which: NDArray[Any]) -> FeatureMatrix:
         """Return the chosen rows (an index array or a mask)."""
         return FeatureMatrix(self.values[which], self.keys[which], self.times[which], self.schema)
+
+
+Created = datetime | NDArray[np.datetime64]
+"""When a store learned some rows: one time for all, or datetime64 ``(n,)`` in UTC."""
+
+
+def created_times(created: Created, n: int) -> NDArray[np.datetime64]:
+    """One created time a row, as datetime64[us] ``(n,)`` in UTC."""
+    if isinstance(created, datetime):
+        naive = created.astimezone(UTC).replace(tzinfo=None)
+        return np.full(n, np.datetime64(naive, "us"))
+    return created.astype("datetime64[us]")
 
 
 class Engine:

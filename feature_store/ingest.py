@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from configs.settings import EventTimeConfig, SourceConfig
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.errors import SourceError
-from feature_store.offline_store import Labels, QuarantinedRow
 from feature_store.feature_view import FeatureView
+from feature_store.offline_store import Labels, QuarantinedRow
 from feature_store.sources.files import RawRow
 from feature_store.validation import Reasons, parse_categories, parse_numbers
 

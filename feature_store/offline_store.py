@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store import tables
-from feature_store.engine import FeatureMatrix
+from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import SchemaMismatch
 from feature_store.pgcopy import CopyColumn
 from feature_store.point_in_time import as_of
@@ -70,18 +70,24 @@ class OfflineStore:
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
 
-    def append(self, matrix: FeatureMatrix, entity: str, created: datetime) -> int:
+    def append(self, matrix: FeatureMatrix, entity: str, created: Created) -> int:
         """Append rows that differ from the newest one for their event; return how many did.
 
         All rows become visible together or not at all. Appending the same rows twice adds none.
+
+        Parameters
+        ----------
+        created
+            When the store learned the rows: one time for all, or datetime64 ``(n,)`` in UTC.
 
         Raises
         ------
         StoreUnavailable
             If PostgreSQL cannot be reached or goes away; nothing has been written then.
         """
-        matrix = matrix.rows(_last_of_each(matrix.keys, matrix.times))
-        times = np.full(len(matrix), _naive(created), dtype="datetime64[us]")
+        last = _last_of_each(matrix.keys, matrix.times)
+        times = created_times(created, len(matrix))[last]
+        matrix = matrix.rows(last)
         with self.postgres.transaction() as connection:
             self._ensure_view(connection, matrix.schema, entity)
             return append_changed(
@@ -94,7 +100,7 @@ class OfflineStore:
 
     def append_labels(self, labels: Labels, created: datetime) -> int:
         """Append labels of entities that differ from the newest known; return how many did."""
-        times = np.full(len(labels), _naive(created), dtype="datetime64[us]")
+        times = created_times(created, len(labels))
         columns = [
             CopyColumn("user_id", "bigint", labels.keys),
             CopyColumn("label", "smallint", labels.values),
@@ -184,6 +190,12 @@ class OfflineStore:
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime
     ) -> FeatureMatrix:
         """The newest row of every entity with an event in ``[start, end)``, by entity."""
+        return self.latest_with_created(schema, entity, start, end)[0]
+
+    def latest_with_created(
+        self, schema: FeatureSchema, entity: str, start: datetime, end: datetime
+    ) -> tuple[FeatureMatrix, NDArray[np.datetime64]]:
+        """`latest`, and when the store learned each row: datetime64[us] ``(n,)``."""
         import polars as pl
 
         where = [
@@ -195,7 +207,8 @@ class OfflineStore:
             pl.col(entity), keep="last", maintain_order=True
         )
         keys, times = newest[entity].to_numpy(), _times(newest["event_timestamp"])
-        return FeatureMatrix(_matrix(newest, schema), keys, times, schema)
+        matrix = FeatureMatrix(_matrix(newest, schema), keys, times, schema)
+        return matrix, _times(newest["created_timestamp"])
 
     def _rows(self, schema: FeatureSchema, entity: str, where: Sequence[str]) -> pl.DataFrame:
         columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
@@ -268,7 +281,3 @@ def _matrix(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
 
 def _times(column: pl.Series) -> NDArray[np.datetime64]:
     return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
-
-
-def _naive(moment: datetime) -> np.datetime64:
-    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from feature_store.engine import FeatureMatrix
+from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import EntityNotFound, StoreUnavailable
 from feature_store.registry import FeatureSchema
 from feature_store.rows import Row, RowCodec
@@ -73,21 +71,26 @@ class OnlineStore:
         """The Redis key of an entity."""
         return f"{self.prefix}{entity}"
 
-    def write(self, matrix: FeatureMatrix, created: datetime) -> int:
+    def write(self, matrix: FeatureMatrix, created: Created) -> int:
         """Write rows where they are newer than what is stored; return how many were.
 
         Each row becomes visible at once and whole. Rows may come in any order and more than once.
+
+        Parameters
+        ----------
+        created
+            When the store learned the rows: one time for all, or datetime64 ``(n,)`` in UTC.
 
         Raises
         ------
         StoreUnavailable
             If Redis does not answer in time, is full, or refuses the write.
         """
-        created_us = np.datetime64(created.astimezone(UTC).replace(tzinfo=None), "us")
-        packed = self.codec.encode(matrix.values, matrix.keys, matrix.times, created_us)
+        times = created_times(created, len(matrix))
+        packed = self.codec.encode(matrix.values, matrix.keys, matrix.times, times)
         keys = [self.key(entity) for entity in matrix.keys.tolist()]
         written = 0
-        with _translated("write"):
+        with translated("write"):
             for start in range(0, len(keys), self.write_batch_rows):
                 batch = slice(start, start + self.write_batch_rows)
                 written += int(self._write_newest(keys[batch], packed[batch]))
@@ -115,20 +118,31 @@ class OnlineStore:
 
     def read_many(self, entities: Sequence[int]) -> list[Row | None]:
         """Read rows in one round trip, in order; None where there is none or it has expired."""
-        with _translated("read"):
+        with translated("read"):
             replies: Any = self.client.mget([self.key(entity) for entity in entities])
-        rows = [
+        rows = self.decode(entities, replies)
+        return [None if row is not None and self.expired(row) else row for row in rows]
+
+    def decode(self, entities: Sequence[int], replies: Sequence[bytes | None]) -> list[Row | None]:
+        """Rows out of what Redis holds under the entities' keys, expired ones too."""
+        return [
             None if packed is None else self.codec.decode(entity, packed)
             for entity, packed in zip(entities, replies, strict=True)
         ]
-        return [None if row is not None and self._expired(row) else row for row in rows]
 
     def count(self) -> int:
         """How many entities have a row; walks the keys."""
-        with _translated("read"):
+        with translated("read"):
             return sum(1 for _ in self.client.scan_iter(f"{self.prefix}*", count=10_000))
 
-    def _expired(self, row: Row) -> bool:
+    def clear(self) -> None:
+        """Delete every row of the view."""
+        with translated("delete"):
+            for key in self.client.scan_iter(f"{self.prefix}*", count=10_000):
+                self.client.unlink(key)
+
+    def expired(self, row: Row) -> bool:
+        """Whether the row's event is older than the TTL."""
         if self.ttl is None:
             return False
         oldest = datetime.now(UTC) - self.ttl
@@ -136,12 +150,13 @@ class OnlineStore:
 
 
 @contextmanager
-def _translated(verb: str) -> Iterator[None]:
+def translated(verb: str) -> Iterator[None]:
+    """Turn an error of the Redis client into `StoreUnavailable`."""
     from redis.exceptions import RedisError
 
     try:
         yield
     except RedisError as error:
         raise StoreUnavailable(
-            f"Redis did not {verb}: {error}. Check that it runs (`make status`) and has memory left."
+            f"Redis did not {verb}: {error}. Does it run (`make status`), and has it memory left?"
         ) from error

@@ -58,7 +58,8 @@ def training_rows(
     """
     if end <= start:
         raise FeatureStoreError(
-            f"The range [{start:%Y-%m-%d}, {end:%Y-%m-%d}) is empty; the end must be after the start."
+            f"The range [{start:%Y-%m-%d}, {end:%Y-%m-%d}) is empty; "
+            "the end must be after the start."
         )
     labels = store.labels(start, end)
     if not len(labels):

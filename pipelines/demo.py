@@ -120,9 +120,7 @@ def curl(url: str, body: dict[str, Any]) -> None:
         arguments = ["curl", "-sS", "-X", "POST", url, "-H", json_type, "-d", data]
         answer = subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
     else:
-        request = urllib.request.Request(
-            url, data.encode(), {"Content-Type": "application/json"}
-        )
+        request = urllib.request.Request(url, data.encode(), {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=10) as response:
             answer = response.read().decode()
     print(answer)

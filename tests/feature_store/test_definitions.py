@@ -60,7 +60,9 @@ def test_the_fingerprint_follows_meaning_and_not_words() -> None:
 
 
 def test_an_unknown_feature_names_the_nearest() -> None:
-    with pytest.raises(UnknownFeature, match="'agee' is not in 'user_features'. Did you mean 'age'"):
+    with pytest.raises(
+        UnknownFeature, match=r"'agee' is not in 'user_features'. Did you mean 'age'"
+    ):
         MODEL_VIEW.schema.position("agee")
 
 
@@ -84,8 +86,8 @@ def test_a_name_can_be_defined_once() -> None:
         (lambda height: height**2, r"'\*\*'"),
         (lambda height: height @ height, "'@'"),
         (lambda height: height - height.mean(), "'mean'"),
-        (lambda height: np.log(height), "'log'"),
-        (lambda height: np.sum(height), "'sum'"),
+        (lambda height: np.log(height + 1), "'log'"),
+        (lambda height: np.sum(height) + 1, "'sum'"),
     ],
 )
 def test_habits_that_do_not_repeat_to_the_bit_are_refused(function: object, habit: str) -> None:
@@ -100,7 +102,7 @@ def test_whole_numbers_beyond_float32_are_refused() -> None:
 
 def test_a_table_must_name_every_category() -> None:
     with pytest.raises(DefinitionError, match="says nothing of Doctorate"):
-        NumberTable(EDUCATION, {word: 1 for word in EDUCATION.categories[:-1]})
+        NumberTable(EDUCATION, dict.fromkeys(EDUCATION.categories[:-1], 1))
     with pytest.raises(DefinitionError, match="'Diploma' is not a category of 'education'"):
         Membership(EDUCATION, "Diploma")
 

@@ -69,7 +69,7 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path) -> None:
 def test_a_missing_file_says_how_to_get_it_back(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD)
     (tmp_path / "raw.csv.gz").unlink()
-    with pytest.raises(SourceError, match="is missing. Restore it with `git checkout"):
+    with pytest.raises(SourceError, match=r"is missing\. Restore it with `git checkout"):
         list(read_rows(source, tmp_path))
 
 

@@ -225,4 +225,6 @@ def test_a_database_that_is_gone_is_one_clear_error() -> None:
     with pytest.raises(StoreUnavailable, match="PostgreSQL refused or went away"):
         store.labels(MONDAY, MONDAY + timedelta(days=1))
     with pytest.raises(StoreUnavailable, match="PostgreSQL refused or went away"):
-        store.append_labels(Labels(*[np.zeros(1, dtype=np.int64)] * 2, np.zeros(1, "M8[us]")), MONDAY)
+        store.append_labels(
+            Labels(*[np.zeros(1, dtype=np.int64)] * 2, np.zeros(1, "M8[us]")), MONDAY
+        )

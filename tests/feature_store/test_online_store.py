@@ -52,9 +52,7 @@ def test_the_newest_event_wins_in_any_order(online: OnlineStore, matrix: Feature
     assert np.array_equal(bits(online.read(7).vector), bits(newer.values[6]))
 
 
-def test_of_one_event_the_row_created_last_wins(
-    online: OnlineStore, matrix: FeatureMatrix
-) -> None:
+def test_of_one_event_the_row_created_last_wins(online: OnlineStore, matrix: FeatureMatrix) -> None:
     corrected = later(matrix, days=0)
     online.write(corrected, MONDAY + timedelta(seconds=1))
     assert online.write(matrix, MONDAY) == 0
@@ -112,7 +110,7 @@ def test_a_row_of_another_schema_is_replaced(online: OnlineStore, matrix: Featur
 def test_a_reply_meant_for_another_entity_is_noticed(matrix: FeatureMatrix) -> None:
     codec = RowCodec(MODEL_VIEW.schema)
     packed = codec.encode(matrix.values[:1], matrix.keys[:1], matrix.times[:1], matrix.times[0])
-    with pytest.raises(SchemaMismatch, match="Asked for user_features 2, .* the row of 1"):
+    with pytest.raises(SchemaMismatch, match=r"Asked for user_features 2, .* the row of 1"):
         codec.decode(2, packed[0])
 
 

@@ -6,8 +6,7 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from feature_store.point_in_time import as_of
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from feature_store.engine import BLOCK_ROWS, Engine
 from feature_store.feature_definitions import MODEL_VIEW
