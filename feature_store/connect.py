@@ -16,6 +16,7 @@ from infrastructure.embedded import postgres_url, redis_url
 
 if TYPE_CHECKING:
     import pandas as pd
+    from redis import Redis
 
 
 def ttl(settings: Settings) -> timedelta | None:
@@ -29,6 +30,16 @@ def offline_store(settings: Settings) -> OfflineStore:
     return OfflineStore(Postgres(postgres_url(settings)))
 
 
+def redis_client(settings: Settings, deadline_ms: float) -> Redis:
+    """A client whose every wait ends; starts the embedded server when no URL is configured."""
+    from redis import Redis
+
+    seconds = deadline_ms / 1000
+    return Redis.from_url(
+        redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
+    )
+
+
 def online_store(settings: Settings, deadline_ms: float | None = None) -> OnlineStore:
     """The Redis store; starts the embedded server when no URL is configured.
 
@@ -37,15 +48,9 @@ def online_store(settings: Settings, deadline_ms: float | None = None) -> Online
     deadline_ms
         Longest wait for an answer; ``feature.online.write_deadline_ms`` when None.
     """
-    from redis import Redis
-
     online = settings.feature.online
-    seconds = (deadline_ms or online.write_deadline_ms) / 1000
-    client = Redis.from_url(
-        redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
-    )
     return OnlineStore(
-        client,
+        redis_client(settings, deadline_ms or online.write_deadline_ms),
         settings.feature.project,
         MODEL_VIEW.schema,
         ttl=ttl(settings),

@@ -24,6 +24,8 @@ from feature_store.feature_view import FeatureView
 USER_FEATURES = FeatureView("user_features", entity="user_id", tags={"team": "ml-platform"})
 MODEL_VIEW = USER_FEATURES
 """The view that models are trained on unless they say otherwise."""
+VIEWS = (USER_FEATURES,)
+"""Every view: what the catalogue page and the Feast repository are made from."""
 
 raw, feature, fill = USER_FEATURES.raw, USER_FEATURES.feature, USER_FEATURES.fill
 
