@@ -18,20 +18,15 @@ from infrastructure import embedded
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="Start, stop and look at PostgreSQL, Valkey and MLflow on this machine. "
     "DATABASE_URL, REDIS_URL and MLFLOW_TRACKING_URI each replace one of them.",
 )
-
-
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-) -> None:
-    """Read by ``main``; here for ``--help``."""
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command()
-def up() -> None:
+def up(debug: Debug = False) -> None:
     """Start the servers that do not run yet, and wait until they are ready."""
     any_started, begin = False, time.monotonic()
     for name, running in embedded.up(load_settings()):
@@ -46,7 +41,7 @@ def up() -> None:
 
 
 @app.command()
-def down() -> None:
+def down(debug: Debug = False) -> None:
     """Stop everything that was started here, the API included; data stays."""
     any_stopped = False
     for stopped in embedded.down(load_settings()):
@@ -61,26 +56,28 @@ def status(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON; URLs then include passwords.")
     ] = False,
+    debug: Debug = False,
 ) -> None:
     """Show what runs where, and where its log is."""
     found = embedded.status(load_settings())
     if as_json:
         typer.echo(json.dumps([asdict(each) for each in found], indent=2, default=str))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "state", "pid", "port", "url", "log", box=None)
+    rows: list[tuple[str, ...]] = [("name", "state", "pid", "port", "url", "log")]
     for each in found:
-        url = _without_password(each.url or "")
-        row = (each.name, each.state, each.pid, each.port, url, each.log_path)
-        table.add_row(*(str("" if value is None else value) for value in row))
-    console = Console(soft_wrap=not sys.stdout.isatty())
-    console.print(table)
+        url = each.url and _without_password(each.url)
+        values = (each.name, each.state, each.pid, each.port, url, each.log_path)
+        rows.append(tuple("" if value is None else str(value) for value in values))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        typer.echo("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
 @app.command()
-def url(name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")]) -> None:
+def url(
+    name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")],
+    debug: Debug = False,
+) -> None:
     """Print the URL of a server, password included; start it if it does not run."""
     give = {
         "postgres": embedded.postgres_url,
@@ -95,6 +92,7 @@ def url(name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")])
 @app.command()
 def delete(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    debug: Debug = False,
 ) -> None:
     """Stop everything and delete the data, records and logs of the servers."""
     settings = load_settings()
@@ -116,7 +114,7 @@ def main() -> None:
     except FTIError as error:
         if "--debug" in sys.argv:
             raise
-        raise SystemExit(f"Error: {error}") from None
+        raise SystemExit(f"✗ {error}") from None
 
 
 if __name__ == "__main__":

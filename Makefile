@@ -1,0 +1,109 @@
+# Each target installs what it needs first. 'make' alone shows what there is.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PORT ?= 8000
+WORKERS ?= 2
+PINS ?= .
+
+BIN := .venv/bin
+RUN := .venv/.installed
+DEV := .venv/.installed-dev
+# Both are asked for their version: a name on PATH may lead nowhere.
+UV := $(or $(shell uv --version > /dev/null 2>&1 && command -v uv),.tools/uv/bin/uv)
+PYTHON = $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null \
+	&& echo $$python && break; done),$(error Python 3.11 or newer is needed; none is on PATH))
+COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 \
+	--annotation-style line --custom-compile-command 'make pins'
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# --- The system ---
+
+.PHONY: demo up down status serve
+demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
+	$(BIN)/python -m pipelines.demo
+
+up: $(RUN) ## Start PostgreSQL, Valkey and MLflow, each unless its URL is given
+	$(BIN)/python -m infrastructure up
+
+down: $(RUN) ## Stop everything that was started here; data stays
+	$(BIN)/python -m infrastructure down
+
+status: $(RUN) ## Show what runs where, and where its log is
+	$(BIN)/python -m infrastructure status
+
+serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
+	$(BIN)/python -m serving --port $(PORT)
+
+# --- Checks ---
+
+.PHONY: check check-pins test test-all
+check: $(DEV) check-pins ## Check format, lint, types, imports between rooms, generated pages, pins
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m feature_store.catalogue --check
+
+check-pins: $(UV)
+	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT \
+	&& cp requirements.txt requirements-dev.txt $$fresh \
+	&& $(MAKE) --no-print-directory --silent pins PINS=$$fresh \
+	&& diff -u requirements.txt $$fresh/requirements.txt \
+	&& diff -u requirements-dev.txt $$fresh/requirements-dev.txt \
+	|| { echo "The pins do not fit pyproject.toml. Run 'make pins'."; exit 1; }
+
+test: $(DEV) ## Run the tests that need nothing but Python
+	$(BIN)/pytest -n $(WORKERS) -m 'not full'
+
+test-all: $(DEV) ## Run all tests; those whose system tools are missing are skipped by name
+	$(BIN)/pytest -n $(WORKERS)
+
+# --- Figures and documents ---
+
+.PHONY: bench bench-table docs
+bench: $(DEV) ## Measure every published figure into benchmarks/results
+	$(BIN)/python -m benchmarks
+
+bench-table: $(DEV) ## Write the README's table from benchmarks/results
+	$(BIN)/python -m benchmarks.table
+
+docs: $(DEV) ## Write the pages that are generated from code
+	$(BIN)/python -m feature_store.catalogue
+
+# --- Installation ---
+
+.PHONY: install pins clean
+install: $(DEV) ## Install everything into .venv
+
+pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
+	echo '-e .' | $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements.txt -
+	{ echo '-e .[dev]'; grep == $(PINS)/requirements.txt; } \
+	| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-dev.txt -
+
+clean: ## Stop everything and delete data, caches and build outputs; .venv stays
+	test ! -e $(RUN) || $(BIN)/python -m infrastructure delete --yes
+	rm -rf var build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+$(RUN): requirements.txt pyproject.toml | $(BIN)/python
+	$(UV) pip install --python $(BIN)/python --compile-bytecode -r requirements.txt
+	touch $@
+
+$(DEV): requirements-dev.txt $(RUN)
+	$(UV) pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
+	touch $@
+
+$(BIN)/python: | $(UV)
+	$(UV) venv --python $(PYTHON) .venv
+
+.tools/uv/bin/uv:
+	$(PYTHON) -m venv .tools/uv
+	.tools/uv/bin/pip install --quiet uv
