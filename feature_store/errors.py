@@ -6,6 +6,7 @@ FeatureStoreError
 ├── SourceError           a raw file is missing, altered or unreadable
 ├── ValidationFailed      more bad rows than the settings allow
 ├── SchemaMismatch        stored bytes belong to another definition of the features
+├── RegistryChanged       two processes changed Feast's registry at once
 ├── EntityNotFound        the online store has no row for the entity
 └── StoreUnavailable      PostgreSQL or Redis does not answer (in time)
 """
@@ -35,6 +36,10 @@ class ValidationFailed(FeatureStoreError):
 
 class SchemaMismatch(FeatureStoreError):
     """Stored bytes belong to another definition of the features."""
+
+
+class RegistryChanged(FeatureStoreError):
+    """Two processes changed Feast's registry at once; the first one's change stands."""
 
 
 class EntityNotFound(FeatureStoreError):

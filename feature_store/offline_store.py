@@ -15,7 +15,7 @@ from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import SchemaMismatch
 from feature_store.pgcopy import CopyColumn
 from feature_store.point_in_time import as_of
-from feature_store.postgres import Postgres, append_changed, create
+from feature_store.postgres import Postgres, append_changed, create, exists
 from feature_store.registry import FeatureSchema
 
 if TYPE_CHECKING:
@@ -88,8 +88,10 @@ class OfflineStore:
         last = _last_of_each(matrix.keys, matrix.times)
         times = created_times(created, len(matrix))[last]
         matrix = matrix.rows(last)
+        # Apart from the rows: whoever creates tables waits for others that do, not for a write.
         with self.postgres.transaction() as connection:
             self._ensure_view(connection, matrix.schema, entity)
+        with self.postgres.transaction() as connection:
             return append_changed(
                 connection,
                 tables.table_name(matrix.schema),
@@ -109,6 +111,7 @@ class OfflineStore:
         ]
         with self.postgres.transaction() as connection:
             create(connection, tables.LABELS)
+        with self.postgres.transaction() as connection:
             return append_changed(
                 connection, "labels", columns, key=("user_id", "label_time"), value="label"
             )
@@ -212,18 +215,25 @@ class OfflineStore:
 
     def _rows(self, schema: FeatureSchema, entity: str, where: Sequence[str]) -> pl.DataFrame:
         columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
-        table = self._table(schema)
+        table = self.table(schema)
         return self.postgres.query(f"SELECT {columns} FROM {table} WHERE {' AND '.join(where)}")
 
-    def _table(self, schema: FeatureSchema) -> str:
-        """Name of the table of the definition that ``schema`` was selected from."""
+    def table(self, schema: FeatureSchema) -> str:
+        """Name of the table of the definition that ``schema`` was selected from.
+
+        Raises
+        ------
+        SchemaMismatch
+            If no rows of that definition are stored.
+        """
+        known: list[tuple[str, str]] = []
         with self.postgres.transaction() as connection:
-            create(connection, tables.CATALOGUE)
-            known = connection.execute(
-                "SELECT fingerprint, table_name FROM feature_views WHERE view = %s "
-                "ORDER BY created_timestamp DESC",
-                (schema.view,),
-            ).fetchall()
+            if exists(connection, "feature_views"):
+                known = connection.execute(
+                    "SELECT fingerprint, table_name FROM feature_views WHERE view = %s "
+                    "ORDER BY created_timestamp DESC",
+                    (schema.view,),
+                ).fetchall()
         for fingerprint, table in known:
             if fingerprint == schema.definition_fingerprint:
                 return str(table)

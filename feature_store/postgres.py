@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from feature_store.errors import StoreUnavailable
 from feature_store.pgcopy import CopyColumn, copy_chunks
@@ -12,6 +12,9 @@ from feature_store.pgcopy import CopyColumn, copy_chunks
 if TYPE_CHECKING:
     import polars as pl
     import psycopg
+    import pyarrow as pa
+
+IngestMode = Literal["append", "create", "create_append", "replace"]
 
 
 class Postgres:
@@ -42,6 +45,24 @@ class Postgres:
             with adbc.connect(self.url) as connection, connection.cursor() as cursor:
                 cursor.execute(sql)
                 return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
+        except Error as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
+    def ingest(self, table: str, rows: pa.Table, mode: IngestMode) -> None:
+        """Write Arrow rows into a table: a new one, an existing one, or instead of what it holds.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, or refuses the rows; nothing has been written then.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        from adbc_driver_manager import Error
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.adbc_ingest(table, rows, mode=mode)
+                connection.commit()
         except Error as error:
             raise StoreUnavailable(_explanation(error)) from error
 
@@ -98,6 +119,12 @@ def create(connection: psycopg.Connection, statements: str) -> None:
     connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti create'))")
     for statement in statements.split(";\n"):
         connection.execute(statement)
+
+
+def exists(connection: psycopg.Connection, table: str) -> bool:
+    """Whether there is such a table; unlike `create`, it waits for nobody."""
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    return bool(row and row[0])
 
 
 def _explanation(error: Exception) -> str:
