@@ -1,0 +1,188 @@
+"""Where deployment records and stage changes are kept: append-only tables in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from feature_store.errors import StoreUnavailable
+from models.deployment import Arm, Deployment
+from models.errors import DeploymentConflict
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS deployments (
+    model_name text NOT NULL,
+    generation integer NOT NULL,
+    action text NOT NULL,
+    reason text NOT NULL,
+    mode text NOT NULL,
+    salt text NOT NULL,
+    experiment text,
+    arms jsonb NOT NULL,
+    created_at timestamptz NOT NULL,
+    PRIMARY KEY (model_name, generation)
+);
+CREATE TABLE IF NOT EXISTS model_stage_history (
+    change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    model_name text NOT NULL,
+    version integer NOT NULL,
+    label text NOT NULL,
+    path text[] NOT NULL,
+    generation integer,
+    reason text NOT NULL,
+    changed_at timestamptz NOT NULL
+)
+"""
+COLUMNS = "generation, action, reason, mode, salt, experiment, arms, created_at"
+
+Connection = psycopg.Connection[Any]
+
+
+@dataclass(frozen=True)
+class StageChange:
+    """One version's way through the stages, from the first of ``path`` to the last."""
+
+    version: int
+    label: str
+    path: tuple[str, ...]
+    reason: str
+    changed_at: datetime
+
+
+class DeploymentStore:
+    """The records of one registered model.
+
+    Parameters
+    ----------
+    connect
+        Opens a connection to PostgreSQL; one is kept open and replaced when it breaks.
+    model_name
+        The registered model whose deployments these are.
+    """
+
+    def __init__(self, connect: Callable[[], Connection], model_name: str) -> None:
+        self.connect = connect
+        self.model_name = model_name
+        self._connection: Connection | None = None
+
+    def generation(self) -> int:
+        """The newest generation; 0 when nothing has ever been deployed."""
+        rows = self._read("SELECT max(generation) AS newest FROM deployments WHERE model_name = %s")
+        return (rows[0]["newest"] or 0) if rows else 0
+
+    def current(self) -> Deployment | None:
+        """The record that serves."""
+        rows = self._read(
+            f"SELECT {COLUMNS} FROM deployments WHERE model_name = %s "
+            "ORDER BY generation DESC LIMIT 1"
+        )
+        return _deployment(rows[0]) if rows else None
+
+    def history(self) -> list[Deployment]:
+        """All records, oldest first."""
+        rows = self._read(
+            f"SELECT {COLUMNS} FROM deployments WHERE model_name = %s ORDER BY generation"
+        )
+        return [_deployment(row) for row in rows]
+
+    def stage_history(self) -> list[StageChange]:
+        """All stage changes of the model's versions, oldest first."""
+        rows = self._read(
+            "SELECT version, label, path, reason, changed_at FROM model_stage_history "
+            "WHERE model_name = %s ORDER BY change_id"
+        )
+        return [StageChange(**(row | {"path": tuple(row["path"])})) for row in rows]
+
+    @contextmanager
+    def recording(
+        self, deployment: Deployment | None, changes: Sequence[StageChange]
+    ) -> Iterator[None]:
+        """Record a deployment and the stages it changes around the body: all of it or nothing.
+
+        The body does what must happen with the record (the registry's tags); when it raises,
+        nothing is recorded. One at a time: others wait, and are told when they come too late.
+
+        Raises
+        ------
+        DeploymentConflict
+            If another deployment has been recorded since the one this follows.
+        StoreUnavailable
+            If PostgreSQL cannot be reached or goes away.
+        """
+        with self._translated() as connection, connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti deployments'))")
+            for statement in TABLES.split(";\n"):
+                connection.execute(statement)  # type: ignore[arg-type]
+            generation = deployment.generation if deployment else None
+            if deployment is not None:
+                self._refuse_late(connection, deployment.generation)
+                self._insert(connection, "deployments", _row(deployment))
+            for change in changes:
+                row = vars(change) | {
+                    "path": list(change.path),
+                    "generation": generation,
+                }
+                self._insert(connection, "model_stage_history", row)
+            yield
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _refuse_late(self, connection: Connection, generation: int) -> None:
+        query = "SELECT max(generation) FROM deployments WHERE model_name = %s"
+        [newest] = connection.execute(query, (self.model_name,)).fetchone() or [None]
+        if (newest or 0) + 1 != generation:
+            raise DeploymentConflict(
+                f"Somebody else deployed meanwhile: generation {newest} is recorded, this would "
+                f"have been {generation} after {generation - 1}. Look at it and try again."
+            )
+
+    def _insert(self, connection: Connection, table: str, row: dict[str, Any]) -> None:
+        row = {"model_name": self.model_name} | row
+        places = ", ".join(f"%({name})s" for name in row)
+        insert = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"
+        connection.execute(insert, row)  # type: ignore[arg-type]
+
+    def _read(self, query: str) -> list[dict[str, Any]]:
+        with self._translated() as connection:
+            try:
+                with connection.cursor(row_factory=dict_row) as cursor:
+                    cursor.execute(query, (self.model_name,))  # type: ignore[arg-type]
+                    return cursor.fetchall()
+            except psycopg.errors.UndefinedTable:
+                return []
+
+    @contextmanager
+    def _translated(self) -> Iterator[Connection]:
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = self.connect()
+                self._connection.autocommit = True
+            yield self._connection
+        except psycopg.Error as error:
+            self.close()
+            reason = " ".join(str(error).split())
+            raise StoreUnavailable(
+                f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."
+            ) from error
+
+
+def _deployment(row: dict[str, Any]) -> Deployment:
+    arms = tuple(Arm(**arm) for arm in row["arms"])
+    created_at = row["created_at"].astimezone(UTC)
+    return Deployment(**(row | {"arms": arms, "created_at": created_at}))
+
+
+def _row(deployment: Deployment) -> dict[str, Any]:
+    values = deployment.to_dict()
+    return values | {"arms": Jsonb(values["arms"]), "created_at": deployment.created_at}
