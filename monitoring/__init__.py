@@ -1,0 +1,1 @@
+"""What was predicted, on what, how well, and what to do about it."""

@@ -1,0 +1,222 @@
+"""The receipt of one prediction, and its form on disk.
+
+A receipt stands for itself: whoever holds it needs nothing else to score the same vector again
+with the same version. Its body is a fixed head, then four parts whose lengths the head names:
+
+=========  ============================================================================
+part       meaning
+=========  ============================================================================
+unit       who was assigned to an arm, UTF-8
+context    what all predictions of one arm of one deployment share: `Context` as JSON
+vector     the exact feature vector, little-endian float32
+outputs    what each scored arm answered, little-endian float64, in the context's order
+=========  ============================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import asdict, dataclass
+from enum import IntFlag
+from functools import cached_property, lru_cache
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monitoring.errors import RecordCorrupt
+
+KIND_PREDICTION = b"PRD1"
+"""Kind of a prediction's record; another layout gets another number."""
+
+_HEAD = struct.Struct("<16sqqqHHHHB")
+_NO_USER = 0  # keys start at 1
+_NO_EVENT = -(2**63)
+
+
+class Flags(IntFlag):
+    """What was special about the features of a prediction."""
+
+    NONE = 0
+    REQUEST_ATTRIBUTES = 1
+    """Raw attributes came with the request."""
+    FEATURES_CACHED = 2
+    """The online store did not answer: the last features seen by this process were used."""
+    FEATURES_UNAVAILABLE = 4
+    """The online store did not answer and nothing was cached: stored features are missing."""
+    FEATURES_STALE = 8
+    """The stored features are older than the view allows and were taken as missing."""
+    FEATURES_OUTDATED = 16
+    """The stored features belong to another definition and were taken as missing."""
+    DEPLOYMENT_UNCONFIRMED = 32
+    """The record of deployments cannot be read: the last one known was served."""
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the flags that are set, in lower case."""
+        return [str(flag.name).lower() for flag in self]
+
+
+DEGRADED = ~Flags.REQUEST_ATTRIBUTES
+"""The flags that make an answer worse than it should be."""
+
+
+@dataclass(frozen=True)
+class ScoredArm:
+    """One arm whose model scored the vector."""
+
+    arm: str
+    version: int
+    model_version: str
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all predictions answered by one arm of one deployment have in common.
+
+    Parameters
+    ----------
+    generation, experiment
+        The deployment, and the A/B test that it runs if any.
+    arm
+        Which arm answers.
+    propensity
+        The probability with which a unit gets this arm.
+    scored
+        All arms that score; the answering one is among them.
+    engine
+        What computed the outputs; the same engine gives the same bits again.
+    fingerprint
+        Of the schema that the vectors follow.
+    threshold
+        From this probability on the decision is 1.
+    """
+
+    generation: int
+    arm: str
+    propensity: float
+    scored: tuple[ScoredArm, ...]
+    experiment: str | None
+    engine: str
+    fingerprint: str
+    threshold: float
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The context as JSON."""
+        return json.dumps(asdict(self), separators=(",", ":")).encode()
+
+    @cached_property
+    def answering(self) -> int:
+        """Place of the answering arm among those that scored."""
+        return [scored.arm for scored in self.scored].index(self.arm)
+
+    @staticmethod
+    @lru_cache(maxsize=256)
+    def unpack(packed: bytes) -> Context:
+        """Read what `packed` gives."""
+        values = json.loads(packed)
+        scored = tuple(ScoredArm(**each) for each in values["scored"])
+        return Context(**(values | {"scored": scored}))
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionRecord:
+    """The receipt of one prediction.
+
+    Parameters
+    ----------
+    prediction_id
+        UUIDv7, 16 bytes.
+    predicted_at_us, event_time_us
+        Microseconds since 1970 in UTC: of the answer, and of the stored features if any were used.
+    user_id
+        None when the request named nobody.
+    unit
+        What was hashed to choose the arm.
+    vector
+        float32 ``(p,)``, exactly as it was scored.
+    outputs
+        Probability of class 1 by every scored arm.
+    """
+
+    prediction_id: bytes
+    predicted_at_us: int
+    user_id: int | None
+    unit: str
+    event_time_us: int | None
+    vector: NDArray[np.float32]
+    outputs: tuple[float, ...]
+    flags: Flags
+    context: Context
+
+    @property
+    def uuid(self) -> str:
+        """The prediction's id as people write it."""
+        return str(UUID(bytes=self.prediction_id))
+
+    @property
+    def probability(self) -> float:
+        """The output of the answering arm."""
+        return self.outputs[self.context.answering]
+
+    @property
+    def decision(self) -> int:
+        """1 when the probability reaches the threshold, else 0."""
+        return int(self.probability >= self.context.threshold)
+
+    def pack(self) -> bytes:
+        """Give the body of the record; `unpack` reads it back."""
+        unit = self.unit.encode()
+        head = _HEAD.pack(
+            self.prediction_id,
+            self.predicted_at_us,
+            _NO_USER if self.user_id is None else self.user_id,
+            _NO_EVENT if self.event_time_us is None else self.event_time_us,
+            len(unit),
+            len(self.context.packed),
+            len(self.vector),
+            self.flags,
+            len(self.outputs),
+        )
+        outputs = struct.pack(f"<{len(self.outputs)}d", *self.outputs)
+        return b"".join((head, unit, self.context.packed, self.vector.tobytes(), outputs))
+
+    @classmethod
+    def unpack(cls, body: bytes) -> PredictionRecord:
+        """Read a record's body.
+
+        Raises
+        ------
+        RecordCorrupt
+            If the parts do not add up to the body.
+        """
+        try:
+            return cls._unpack(body)
+        except (struct.error, ValueError, KeyError, TypeError) as error:
+            raise RecordCorrupt(
+                f"A prediction record of {len(body)} bytes cannot be read: {error}."
+            ) from error
+
+    @classmethod
+    def _unpack(cls, body: bytes) -> PredictionRecord:
+        head = _HEAD.unpack_from(body)
+        prediction_id, predicted_at_us, user_id, event_time_us = head[:4]
+        unit_bytes, context_bytes, p, flags, n_outputs = head[4:]
+        context_at = _HEAD.size + unit_bytes
+        vector_at = context_at + context_bytes
+        outputs_at = vector_at + 4 * p
+        if outputs_at + 8 * n_outputs != len(body):
+            raise ValueError(f"its parts end at byte {outputs_at + 8 * n_outputs}")
+        return cls(
+            prediction_id=prediction_id,
+            predicted_at_us=predicted_at_us,
+            user_id=None if user_id == _NO_USER else user_id,
+            unit=body[_HEAD.size : context_at].decode(),
+            event_time_us=None if event_time_us == _NO_EVENT else event_time_us,
+            vector=np.frombuffer(body, "<f4", count=p, offset=vector_at),
+            outputs=struct.unpack_from(f"<{n_outputs}d", body, outputs_at),
+            flags=Flags(flags),
+            context=Context.unpack(body[context_at:vector_at]),
+        )

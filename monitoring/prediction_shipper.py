@@ -1,0 +1,217 @@
+"""Carries receipts from segment files to PostgreSQL, each exactly once.
+
+One transaction copies rows and advances ``shipped_segments``, so that whatever dies in between,
+the next attempt begins where the last committed one ended. A segment whose writer is gone is
+removed once all of it has been committed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from feature_store.postgres import create
+from monitoring.errors import RecordCorrupt
+from monitoring.prediction_record import KIND_PREDICTION, PredictionRecord
+from monitoring.prediction_table import COPY, TABLES, copy_bytes
+from monitoring.segments import HEADER_BYTES, SUFFIX, Record, next_sound_record, read_records
+
+logger = logging.getLogger(__name__)
+
+CHUNK_BYTES = 4 * 1024 * 1024
+KINDS = (KIND_PREDICTION,)
+
+Connection = psycopg.Connection[Any]
+
+
+class PredictionShipper:
+    """Ships all segments of a folder, those of living writers and those left behind.
+
+    Parameters
+    ----------
+    folder
+        The prediction log's.
+    connect
+        Opens a connection to PostgreSQL; one is kept open and replaced when it breaks.
+    """
+
+    def __init__(self, folder: Path, connect: Callable[[], Connection]) -> None:
+        self.folder = folder
+        self.quarantine = folder / "quarantine"
+        self.connect = connect
+        self._connection: Connection | None = None
+        self._shipped: dict[str, int] = {}
+
+    def run_once(self) -> int:
+        """Ship what there is; return how many receipts were committed.
+
+        Raises
+        ------
+        psycopg.Error
+            If PostgreSQL cannot be reached or goes away; what was committed stays so.
+        OSError
+            If a segment cannot be read or removed.
+        """
+        return sum(self._ship_segment(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")))
+
+    def spool_bytes(self) -> int:
+        """Bytes that segments occupy on the disk, reserved space included."""
+        return sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _ship_segment(self, path: Path) -> int:
+        with _opened(path) as (segment, is_finished):
+            if segment is None:
+                return 0
+            shipped = 0
+            while chunk := self._next_chunk(path, segment, is_finished):
+                shipped += self._commit(path.name, chunk)
+            if is_finished:
+                path.unlink()
+                self._shipped.pop(path.name, None)
+            return shipped
+
+    def _next_chunk(self, path: Path, segment: int, is_finished: bool) -> list[Record]:
+        """Read the sound records that come next; none at the end of what can be read now."""
+        start = self._shipped.get(path.name)
+        if start is None:
+            start = self._shipped[path.name] = self._committed(path.name)
+        if not is_finished and not any(os.pread(segment, HEADER_BYTES, start)):
+            return []
+        data = os.pread(segment, CHUNK_BYTES, start)
+        records = read_records(data, start)
+        if records or not is_finished or not data:
+            return records
+        # Nobody writes here any more, so what is no record will never be one.
+        rest = data + os.pread(segment, os.fstat(segment).st_size, start + len(data))
+        sound = next_sound_record(rest, 0, KINDS)
+        if sound is not None:
+            self._set_aside(path.name, start, rest[:sound], "is damaged")
+            return read_records(rest, start, sound)
+        if torn := rest.rstrip(b"\0"):
+            # A record that was never acknowledged, unless its last bytes were damaged: keep them.
+            self._set_aside(path.name, start, torn, "ends in half a record", logging.WARNING)
+        return []
+
+    def _commit(self, segment: str, records: Sequence[Record]) -> int:
+        """Copy records and advance the mark in one transaction; return how many were copied."""
+        predictions = list(self._predictions(segment, records))
+        connection = self._connected()
+        with connection.transaction():
+            marked = _mark(connection, segment)
+            if marked != self._shipped[segment]:
+                self._shipped[segment] = marked  # another shipper was quicker: read again
+                return 0
+            copied = self._copy(connection, segment, predictions)
+            connection.execute(
+                "UPDATE shipped_segments SET shipped_bytes = %s, shipped_at = now() "
+                "WHERE segment = %s",
+                (records[-1].end, segment),
+            )
+        self._shipped[segment] = records[-1].end
+        return copied
+
+    def _copy(
+        self,
+        connection: Connection,
+        segment: str,
+        predictions: Sequence[PredictionRecord],
+    ) -> int:
+        """Copy what PostgreSQL accepts, and set aside single records that it never will."""
+        if not predictions:
+            return 0
+        try:
+            with (
+                connection.transaction(),
+                connection.cursor() as cursor,
+                cursor.copy(COPY) as copy,
+            ):
+                copy.write(copy_bytes(predictions))
+            return len(predictions)
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            if len(predictions) == 1:
+                body = predictions[0].pack()
+                self._set_aside(segment, predictions[0].uuid, body, f"was refused: {error}")
+                return 0
+            half = len(predictions) // 2
+            parts = predictions[:half], predictions[half:]
+            return sum(self._copy(connection, segment, part) for part in parts)
+
+    def _predictions(self, segment: str, records: Sequence[Record]) -> Iterator[PredictionRecord]:
+        for record in records:
+            try:
+                if record.kind != KIND_PREDICTION:
+                    raise RecordCorrupt(f"kind {record.kind!r} is not known")
+                yield PredictionRecord.unpack(record.body)
+            except RecordCorrupt as error:
+                self._set_aside(segment, record.offset, record.body, str(error))
+
+    def _set_aside(
+        self, segment: str, where: object, data: bytes, reason: str, level: int = logging.ERROR
+    ) -> None:
+        """Keep bytes that cannot be shipped, and alert: somebody must look at them."""
+        self.quarantine.mkdir(parents=True, exist_ok=True)
+        path = self.quarantine / f"{segment}.{where}"
+        path.write_bytes(data)
+        logger.log(level, "prediction log: %s at %s %s; kept as %s", segment, where, reason, path)
+
+    def _committed(self, segment: str) -> int:
+        connection = self._connected()
+        with connection.transaction():
+            return _mark(connection, segment)
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self.connect()
+            self._connection.autocommit = True
+            with self._connection.transaction():
+                create(self._connection, TABLES)
+        return self._connection
+
+
+def _mark(connection: Connection, segment: str) -> int:
+    """Give how much of a segment is committed; its row stays locked in this transaction."""
+    connection.execute(
+        "INSERT INTO shipped_segments (segment, shipped_bytes) VALUES (%s, 0) "
+        "ON CONFLICT DO NOTHING",
+        (segment,),
+    )
+    query = "SELECT shipped_bytes FROM shipped_segments WHERE segment = %s FOR UPDATE"
+    [marked] = connection.execute(query, (segment,)).fetchone() or [0]
+    return int(marked)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[int | None, bool]]:
+    """Open a segment and tell whether its writer is gone; None when it was removed meanwhile."""
+    try:
+        segment = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None, False
+        return
+    try:
+        is_finished = _locks(segment)
+        # Another shipper may have finished and removed it between the two calls.
+        yield (segment if os.fstat(segment).st_nlink else None), is_finished
+    finally:
+        os.close(segment)
+
+
+def _locks(segment: int) -> bool:
+    try:
+        fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

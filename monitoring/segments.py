@@ -1,0 +1,142 @@
+"""Segment files: records that survive their process, each checked by itself.
+
+A record is ``length, CRC-32, kind, body``: two little-endian unsigned 32-bit numbers, four bytes
+of kind, and ``length`` bytes of body; the checksum covers kind and body. A segment is preallocated,
+so after the last record come zeros. Its one writer holds a lock on it for as long as it lives:
+a segment that can be locked is finished, whatever has become of its writer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+SUFFIX = ".segment"
+MAX_BODY_BYTES = 1024 * 1024
+"""Readers take this much at once and more, so that every record fits into what they look at."""
+_HEADER = struct.Struct("<II4s")
+HEADER_BYTES = _HEADER.size
+
+
+class Record(NamedTuple):
+    """A record as read back."""
+
+    offset: int
+    end: int
+    kind: bytes
+    body: bytes
+
+
+def frame(kind: bytes, body: bytes) -> bytes:
+    """Give a record's bytes.
+
+    Raises
+    ------
+    ValueError
+        If the body is so long that readers would not take it for a record.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise ValueError(f"A record of {len(body)} bytes; at most {MAX_BODY_BYTES} are read back.")
+    return _HEADER.pack(len(body), zlib.crc32(body, zlib.crc32(kind)), kind) + body
+
+
+def read_records(data: bytes, offset: int = 0, start: int = 0) -> list[Record]:
+    """Read sound records from ``data[start:]`` up to the first place that is none.
+
+    Parameters
+    ----------
+    offset
+        Where ``data`` begins in the segment; the records' offsets count from there.
+    """
+    records, place = [], start
+    while (record := _record_at(data, place, offset)) is not None:
+        records.append(record)
+        place = record.end - offset
+    return records
+
+
+def next_sound_record(data: bytes, start: int, kinds: Iterable[bytes]) -> int | None:
+    """Find where the first sound record of these kinds begins at or after ``start``."""
+    found = []
+    for kind in kinds:
+        place = data.find(kind, start + 8)
+        while place >= 0 and _record_at(data, place - 8, 0) is None:
+            place = data.find(kind, place + 1)
+        if place >= 0:
+            found.append(place - 8)
+    return min(found, default=None)
+
+
+class SegmentWriter:
+    """The one writer of a new segment.
+
+    Parameters
+    ----------
+    path
+        Must not exist; readers see the file only when it is locked and has its full size.
+    size
+        Bytes to reserve, so that a full disk shows now and not in the middle of a record.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be made or the space is not there.
+    """
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.size = size
+        self.end = 0
+        unseen = path.with_suffix(".new")
+        self._file = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.posix_fallocate(self._file, 0, size)
+            os.link(unseen, path)  # unlike a rename, it refuses a name that is taken
+        except OSError:
+            os.close(self._file)
+            raise
+        finally:
+            unseen.unlink()
+
+    def has_room(self, size: int) -> bool:
+        """Tell whether so many bytes fit."""
+        return self.end + size <= self.size
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; when it returns they survive this process.
+
+        Raises
+        ------
+        OSError
+            If they cannot all be written; none of them count then.
+        """
+        written = 0
+        while written < len(data):
+            written += os.pwrite(self._file, data[written:], self.end + written)
+        self.end += len(data)
+
+    def close(self) -> None:
+        """Give the segment up: cut what was reserved but not used, and unlock it."""
+        if self._file >= 0:
+            try:
+                os.ftruncate(self._file, self.end)
+            finally:
+                os.close(self._file)
+                self._file = -1
+
+
+def _record_at(data: bytes, place: int, offset: int) -> Record | None:
+    body_at = place + _HEADER.size
+    if place < 0 or body_at > len(data):
+        return None
+    length, checksum, kind = _HEADER.unpack_from(data, place)
+    body = data[body_at : body_at + length]
+    if len(body) < length or checksum != zlib.crc32(body, zlib.crc32(kind)):
+        return None
+    return Record(offset + place, offset + body_at + length, kind, body)
