@@ -126,32 +126,55 @@ class FeatureConfig(Section):
 class MaskingConfig(Section):
     """Randomly masked copies of the training rows, so that absent attributes stay sensible.
 
-    Each copy draws, for every row, a share of attributes to hide; ``all_missing_share`` of the
-    masked rows hide everything.
+    In each copy every row draws a share, uniform in [0, 1), and hides that share of its
+    attributes; ``all_missing_share`` of the masked rows hide everything.
     """
 
-    copies: int = Field(1, ge=0, le=20)
-    weight: float = Field(1.0, gt=0, description="sample weight of a masked row")
+    copies: int = Field(2, ge=0, le=20, description="masked copies of every training row")
+    weight: float = Field(0.5, gt=0, description="weight of a masked row; a complete one has 1")
     all_missing_share: Share = 0.02
+    unseen_share: Share = Field(
+        0.05, description="share of hidden categories that read as unseen instead of missing"
+    )
     request_attributes: tuple[str, ...] = Field(
         (), description="the attributes present in the request whose log loss every run reports"
     )
+
+
+class XGBoostConfig(Section):
+    """Hyper-parameters of the XGBoost family, under XGBoost's own names."""
+
+    n_estimators: int = Field(2000, ge=1, le=100_000, description="most trees; early stopping ends")
+    early_stopping_rounds: int = Field(50, ge=1)
+    learning_rate: float = Field(0.05, gt=0, le=1)
+    max_depth: int = Field(6, ge=1, le=16)
+    min_child_weight: float = Field(1, ge=0)
+    gamma: float = Field(0, ge=0)
+    subsample: float = Field(1, gt=0, le=1)
+    colsample_bytree: float = Field(1, gt=0, le=1)
+    colsample_bynode: float = Field(1, gt=0, le=1)
+    reg_alpha: float = Field(0, ge=0)
+    reg_lambda: float = Field(1, ge=0)
+    max_bin: int = Field(256, ge=2, le=65_535)
+    max_cat_to_onehot: int = Field(4, ge=1, description="categories up to so many split one by one")
+    max_cat_threshold: int = Field(64, ge=1, description="most categories on one side of a split")
 
 
 class TrainingConfig(Section):
     """``configs/training_config.yaml``."""
 
     experiment_name: str = Field("income-prediction", min_length=1)
-    model: Literal["xgboost"] = "xgboost"
-    label_column: str = "income"
+    model: Literal["xgboost"] = Field("xgboost", description="the family")
     start: UtcTime
     end: UtcTime
-    seed: int = Field(7, ge=0)
+    seed: int = Field(7, ge=0, lt=2**31, description="of the split, the masks and the model")
     test_share: float = Field(0.2, gt=0, lt=1)
-    validation_share: float = Field(0.15, gt=0, lt=1)
-    early_stopping_rounds: int = Field(50, ge=1)
+    validation_share: float = Field(0.1, gt=0, lt=1, description="of what is not test")
+    threshold_objective: Literal["balanced", "f1", "accuracy"] = Field(
+        "balanced", description="what the decision threshold maximises on the validation rows"
+    )
     masking: MaskingConfig = MaskingConfig()
-    xgboost: dict[str, Any] = Field(default_factory=dict)
+    xgboost: XGBoostConfig = XGBoostConfig()
 
 
 class ApiConfig(Section):
@@ -160,6 +183,9 @@ class ApiConfig(Section):
     host: str = "127.0.0.1"
     port: Port = 8000
     deployment_poll_ms: float = Field(250, gt=0)
+    remembered_users: int = Field(
+        10_000, ge=0, description="last features kept for the time that Redis does not answer"
+    )
 
 
 class ABTestConfig(Section):

@@ -1,0 +1,125 @@
+"""What every family of models offers: one small interface, and how frames get in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.engine import FeatureMatrix
+from feature_store.errors import SchemaMismatch
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.registry import FeatureSchema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Features: TypeAlias = "FeatureMatrix | pd.DataFrame"
+Values = NDArray[np.float32]
+Labels = NDArray[np.int8]
+OnRound = Callable[[int, int], None]
+"""Called while a model trains with the rounds done and the most there can be."""
+
+
+class Model(Protocol):
+    """A binary classifier over the features of a view.
+
+    Features are a `FeatureMatrix`, or a frame as `get_training_data` gives it.
+    """
+
+    family: ClassVar[str]
+    """The name that settings and command lines use."""
+    title: ClassVar[str]
+    """The name that people read."""
+    label_prefix: ClassVar[str]
+    """What the labels of registered versions begin with, behind the name of the model."""
+    threshold: float
+    """From this probability on the prediction is 1."""
+    schema: FeatureSchema | None
+    """The features that it was fitted on."""
+
+    def fit(
+        self,
+        features: Features,
+        labels: Labels | pd.Series,
+        *,
+        validation: tuple[Features, Labels | pd.Series] | None = None,
+        weights: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+
+        Validation rows decide when to stop and which threshold to use.
+        """
+
+    def predict_proba(self, features: Features) -> Values:
+        """Probability of label 1, float32 ``(n,)``."""
+
+    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
+        """Metrics on rows that the model has not seen, by name."""
+
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in what the model learned; they sum to 1."""
+
+    def to_onnx(self) -> bytes:
+        """The model as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
+
+    def save(self, folder: Path) -> None:
+        """Write the native files, from which `load` makes an equal model."""
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+        """Read what `save` wrote for features of this schema."""
+
+
+def feature_matrix(features: Features) -> FeatureMatrix:
+    """Give a frame's features (words and numbers by column) as a matrix; a matrix as it is.
+
+    Raises
+    ------
+    UnknownFeature
+        If a column is not a feature of the view.
+    """
+    if isinstance(features, FeatureMatrix):
+        return features
+    schema = MODEL_VIEW.schema
+    names = [str(name) for name in features.columns]
+    if names != list(schema.names):
+        schema = schema.select(names)
+    values = np.empty((len(features), len(schema)), dtype=np.float32)
+    for place, feature in enumerate(schema.features):
+        column = features[feature.name]
+        if feature.kind == "category":
+            words: Mapping[object, int] = {w: feature.encode(w) for w in column.dropna().unique()}
+            values[:, place] = column.map(words).fillna(feature.encode(None))
+        else:
+            values[:, place] = column.to_numpy(dtype=np.float32, na_value=np.nan)
+    n = len(features)
+    return FeatureMatrix(
+        values, np.arange(n, dtype=np.int64), np.zeros(n, dtype="datetime64[us]"), schema
+    )
+
+
+def refuse_other_schema(fitted: FeatureSchema | None, given: FeatureSchema) -> None:
+    """Refuse features that a model was not fitted on.
+
+    Raises
+    ------
+    SchemaMismatch
+        If names, order or meaning differ; the message says which are missing.
+    """
+    if fitted is None:
+        raise SchemaMismatch("The model has not been fitted; call fit first, or load a saved one.")
+    if fitted.fingerprint == given.fingerprint:
+        return
+    absent = sorted(set(fitted.names) - set(given.names))
+    more = sorted(set(given.names) - set(fitted.names))
+    differs = f"missing: {', '.join(absent)}" if absent else f"too many: {', '.join(more)}"
+    raise SchemaMismatch(
+        f"The model expects {len(fitted)} features (schema {fitted.fingerprint}); given are "
+        f"{len(given)} (schema {given.fingerprint}"
+        f"{'; ' + differs if absent or more else '; same names, other order or meaning'}). "
+        "Retrieve the features that it was trained on."
+    )

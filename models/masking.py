@@ -1,0 +1,120 @@
+"""Rows in which attributes are absent, as requests are: made by hiding and computing anew.
+
+A model that only saw complete rows answers nonsense where attributes are absent. So training rows
+are repeated with random attributes hidden, and every run measures what is left of its quality when
+only some attributes are present, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import MaskingConfig
+from feature_store.engine import Engine, FeatureMatrix
+from feature_store.errors import UnknownFeature
+from feature_store.feature_view import FeatureView
+from feature_store.registry import MISSING, UNSEEN
+from models.base import Labels
+
+Mask = NDArray[np.bool_]
+"""``(n, g)``: which of the view's ``g`` attribute groups are meant in which row."""
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """Rows to learn from: features ``(n, p)``, labels int8 ``(n,)``, weights float32 ``(n,)``."""
+
+    features: FeatureMatrix
+    labels: Labels
+    weights: NDArray[np.float32]
+
+
+class Masker:
+    """Hides raw attributes of a view's vectors; what derives from them is computed again.
+
+    Attributes that follow from each other are hidden together (`FeatureView.attribute_groups`).
+
+    Examples
+    --------
+    >>> from feature_store.feature_definitions import MODEL_VIEW
+    >>> masker = Masker(MODEL_VIEW)
+    >>> complete = masker.engine.row({"age": 50, "education": "Masters"})[np.newaxis]
+    >>> hidden = masker.hide(complete, masker.all_but(1, present={"age"}))
+    >>> decoded = masker.engine.schema.decode(hidden[0])
+    >>> decoded["age"], decoded["education"], decoded["years_of_school"]
+    (50, None, None)
+    """
+
+    def __init__(self, view: FeatureView) -> None:
+        self.engine = Engine(view)
+        self.groups = view.attribute_groups
+        places = {feature.name: place for place, feature in enumerate(self.engine.raw)}
+        self._group_of = {
+            places[name]: group for group, names in enumerate(self.groups) for name in names
+        }
+
+    def hide(
+        self, values: NDArray[np.float32], hidden: Mask, unseen: Mask | None = None
+    ) -> NDArray[np.float32]:
+        """Compute ``(n, p)`` vectors as if the hidden groups were absent.
+
+        Categories where ``unseen`` holds get the code of a word outside the vocabulary.
+        """
+        columns = {}
+        for place, column in enumerate(self.engine.columns_of(values)):
+            feature, group = self.engine.raw[place], self._group_of[place]
+            absent = MISSING if feature.kind == "category" else np.nan
+            columns[feature.name] = np.where(hidden[:, group], absent, column)
+            if unseen is not None and feature.kind == "category":
+                columns[feature.name][unseen[:, group]] = UNSEEN
+        return self.engine.table(columns)
+
+    def all_but(self, n: int, present: Collection[str]) -> Mask:
+        """Hide in ``n`` rows every group without one of the ``present`` attributes.
+
+        Raises
+        ------
+        UnknownFeature
+            If an attribute is not a raw column of the view.
+        """
+        known = {name for group in self.groups for name in group}
+        for name in present:
+            if name not in known:
+                raise UnknownFeature(
+                    f"'{name}' is not a raw column of '{self.engine.view.name}'. "
+                    f"Known: {', '.join(sorted(known))}."
+                )
+        hidden = [not set(group) & set(present) for group in self.groups]
+        return np.tile(np.array(hidden), (n, 1))
+
+    def random(self, n: int, all_missing_share: float, random: np.random.Generator) -> Mask:
+        """Draw for every row a share of groups to hide, uniform in [0, 1), and which ones."""
+        share = random.random((n, 1))
+        hidden: Mask = random.random((n, len(self.groups))) < share
+        hidden[random.random(n) < all_missing_share] = True
+        return hidden
+
+    def with_copies(
+        self, features: FeatureMatrix, labels: Labels, config: MaskingConfig, seed: int
+    ) -> WeightedRows:
+        """Put masked copies behind the rows, each with the label of its original."""
+        random = np.random.default_rng(seed)
+        n, values = len(features), [features.values]
+        for _ in range(config.copies):
+            hidden = self.random(n, config.all_missing_share, random)
+            unseen = hidden & (random.random(hidden.shape) < config.unseen_share)
+            values.append(self.hide(features.values, hidden, unseen))
+        repeated = np.tile(np.arange(n), 1 + config.copies)
+        weights = np.full(len(repeated), config.weight, dtype=np.float32)
+        weights[:n] = 1
+        matrix = FeatureMatrix(
+            np.concatenate(values),
+            features.keys[repeated],
+            features.times[repeated],
+            features.schema,
+        )
+        return WeightedRows(matrix, labels[repeated], weights)

@@ -1,0 +1,46 @@
+"""Hyper-parameters that come as a mapping, checked against their definition in the settings."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from models.errors import TrainingRefused
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+def checked(config: type[Config], params: Mapping[str, Any], family: str) -> Config:
+    """Read parameters by name; what is not named has its default.
+
+    Raises
+    ------
+    TrainingRefused
+        If a name is not known or a value unusable; the message names it.
+
+    Examples
+    --------
+    >>> from configs.settings import XGBoostConfig
+    >>> checked(XGBoostConfig, {"max_depth": 0}, "XGBoost")
+    Traceback (most recent call last):
+    ...
+    models.errors.TrainingRefused: XGBoost's parameter 'max_depth' has the value 0: Input should be
+    greater than or equal to 1.
+    """
+    known = list(config.model_fields)
+    for name in params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            raise TrainingRefused(f"{family} has no parameter '{name}' here. {hint}")
+    try:
+        return config(**params)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise TrainingRefused(
+            f"{family}'s parameter '{problem['loc'][0]}' has the value {problem['input']!r}: "
+            f"{problem['msg']}."
+        ) from error

@@ -1,0 +1,271 @@
+"""Gradient-boosted trees with native categories and missing values (XGBoost)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import XGBoostConfig
+from feature_store.engine import FeatureMatrix
+from feature_store.registry import FeatureSchema
+from models import evaluation
+from models.base import Features, Labels, OnRound, Values, feature_matrix, refuse_other_schema
+from models.errors import ArtifactError, TrainingRefused
+from models.evaluation import ThresholdObjective
+from models.parameters import checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import xgboost
+
+MODEL_FILE = "model.ubj"
+ATTRIBUTE = "fti"
+"""Under which the booster carries what else makes up the model, as JSON."""
+
+
+class XGBoostModel:
+    """Boosted trees that take category codes and NaN as they are.
+
+    Parameters
+    ----------
+    params
+        Values of `XGBoostConfig` by name; what is not named has its default there.
+    seed
+        Equal seeds, rows and threads give equal models.
+    threshold_objective
+        What the threshold maximises on the validation rows.
+    on_round
+        Called after each tree.
+
+    Examples
+    --------
+    >>> XGBoostModel({"learning_rat": 0.1})
+    Traceback (most recent call last):
+    ...
+    models.errors.TrainingRefused: XGBoost has no parameter 'learning_rat' here. Did you mean
+    'learning_rate'?
+    """
+
+    family: ClassVar[str] = "xgboost"
+    title: ClassVar[str] = "XGBoost"
+    label_prefix: ClassVar[str] = "xgb"
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        threshold_objective: ThresholdObjective = "balanced",
+        on_round: OnRound | None = None,
+    ) -> None:
+        self.params = checked(XGBoostConfig, params or {}, self.title)
+        self.seed = seed
+        self.threshold_objective = threshold_objective
+        self.threshold = evaluation.HALF
+        self.schema: FeatureSchema | None = None
+        self._on_round = on_round
+        self._booster: xgboost.Booster | None = None
+
+    def fit(
+        self,
+        features: Features,
+        labels: Labels | pd.Series,
+        *,
+        validation: tuple[Features, Labels | pd.Series] | None = None,
+        weights: NDArray[np.float32] | None = None,
+    ) -> Self:
+        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+
+        With validation rows, boosting stops when their log loss no longer falls, the best number
+        of trees is kept, and the threshold is chosen on them; without, all trees are grown and
+        the threshold is 0.5.
+
+        Raises
+        ------
+        TrainingRefused
+            If the labels are all equal.
+        """
+        import xgboost
+
+        matrix, known = feature_matrix(features), _labels(labels)
+        evaluation.refuse_one_class(known, "Training")
+        train = self._binned(matrix, known, weights)
+        options: dict[str, Any] = {}
+        if validation is not None:
+            held_out, held_out_labels = feature_matrix(validation[0]), _labels(validation[1])
+            refuse_other_schema(matrix.schema, held_out.schema)
+            watched = self._binned(held_out, held_out_labels, like=train)
+            options["evals"] = [(watched, "validation")]
+            options["early_stopping_rounds"] = self.params.early_stopping_rounds
+        booster = xgboost.train(
+            self._native_params(),
+            train,
+            self.params.n_estimators,
+            verbose_eval=False,
+            callbacks=self._callbacks(),
+            **options,
+        )
+        self._booster = booster if validation is None else booster[: booster.best_iteration + 1]
+        self.schema = matrix.schema
+        if validation is not None:
+            self.threshold = evaluation.choose_threshold(
+                held_out_labels, self.predict_proba(held_out), self.threshold_objective
+            )
+        return self
+
+    def predict_proba(self, features: Features) -> Values:
+        """Probability of label 1, float32 ``(n,)``."""
+        matrix = feature_matrix(features)
+        refuse_other_schema(self.schema, matrix.schema)
+        probabilities: Values = self._fitted.predict(self._exact(matrix))
+        return probabilities
+
+    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
+        """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
+        return evaluation.metrics(_labels(labels), self.predict_proba(features), self.threshold)
+
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in the total gain of all splits, largest first."""
+        gain: dict[str, Any] = dict(self._fitted.get_score(importance_type="total_gain"))
+        total = sum(gain.values()) or 1.0
+        names = self.schema.names if self.schema else ()
+        shares = {name: gain.get(name, 0.0) / total for name in names}
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    @property
+    def n_trees(self) -> int:
+        """How many trees answer."""
+        return int(self._fitted.num_boosted_rounds())
+
+    def to_onnx(self) -> bytes:
+        """The trees as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
+        from models.onnx_export import trees_to_onnx
+
+        return trees_to_onnx(self._fitted)
+
+    def save(self, folder: Path) -> None:
+        """Write ``model.ubj``: the trees, with threshold, parameters and fingerprint inside."""
+        about = {
+            "params": self.params.model_dump(),
+            "seed": self.seed,
+            "threshold": self.threshold,
+            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
+        }
+        booster = self._fitted
+        booster.set_attr(**{ATTRIBUTE: json.dumps(about)})
+        booster.save_model(folder / MODEL_FILE)
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+        """Read what `save` wrote for features of this schema.
+
+        Check the file's hash first (`open_artifact`): XGBoost may crash on altered bytes.
+
+        Raises
+        ------
+        ArtifactError
+            If the file is not there, or was written for other features.
+        """
+        booster = read_booster(folder / MODEL_FILE)
+        about = json.loads(booster.attr(ATTRIBUTE) or "{}")
+        if about.get("schema_fingerprint") != schema.fingerprint:
+            raise ArtifactError(
+                f"{folder / MODEL_FILE} was trained on schema {about.get('schema_fingerprint')}; "
+                f"given is {schema.fingerprint}. Train again with the present features."
+            )
+        model = cls(about["params"], seed=about["seed"])
+        model.threshold, model.schema, model._booster = about["threshold"], schema, booster
+        return model
+
+    @property
+    def _fitted(self) -> xgboost.Booster:
+        if self._booster is None:
+            raise TrainingRefused("The model has not been fitted; call fit first.")
+        return self._booster
+
+    def _native_params(self) -> dict[str, Any]:
+        apart = {"n_estimators", "early_stopping_rounds"}
+        return self.params.model_dump(exclude=apart) | {
+            "objective": "binary:logistic",
+            "eval_metric": "logloss",
+            "tree_method": "hist",
+            "device": "cpu",
+            "nthread": os.cpu_count(),
+            "seed": self.seed,
+        }
+
+    def _binned(
+        self,
+        matrix: FeatureMatrix,
+        labels: Labels,
+        weights: NDArray[np.float32] | None = None,
+        like: xgboost.QuantileDMatrix | None = None,
+    ) -> xgboost.QuantileDMatrix:
+        import xgboost
+
+        return xgboost.QuantileDMatrix(
+            matrix.values,
+            labels,
+            weight=weights,
+            ref=like,
+            max_bin=self.params.max_bin,
+            **_description(matrix.schema),
+        )
+
+    def _exact(self, matrix: FeatureMatrix) -> xgboost.DMatrix:
+        import xgboost
+
+        return xgboost.DMatrix(matrix.values, **_description(matrix.schema))
+
+    def _callbacks(self) -> list[xgboost.callback.TrainingCallback]:
+        from xgboost.callback import TrainingCallback
+
+        class Progress(TrainingCallback):
+            def __init__(self, on_round: OnRound, most: int) -> None:
+                self.on_round, self.most = on_round, most
+
+            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+                self.on_round(epoch + 1, self.most)
+                return False
+
+        return [Progress(self._on_round, self.params.n_estimators)] if self._on_round else []
+
+
+def read_booster(path: Path) -> xgboost.Booster:
+    """Read a native XGBoost file.
+
+    Raises
+    ------
+    ArtifactError
+        If it is not there or not readable.
+    """
+    import xgboost
+
+    booster = xgboost.Booster({"nthread": os.cpu_count()})
+    try:
+        booster.load_model(path)
+    except xgboost.core.XGBoostError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ArtifactError(f"Cannot read the XGBoost model {path}: {reason}") from error
+    return booster
+
+
+def _description(schema: FeatureSchema) -> dict[str, Any]:
+    """What XGBoost must know of the columns, and the threads it may use."""
+    kinds = ["c" if feature.kind == "category" else "q" for feature in schema.features]
+    return {
+        "feature_names": list(schema.names),
+        "feature_types": kinds,
+        "enable_categorical": True,
+        "nthread": os.cpu_count(),
+    }
+
+
+def _labels(labels: Labels | pd.Series) -> Labels:
+    return np.asarray(labels, dtype=np.int8)
