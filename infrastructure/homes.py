@@ -74,7 +74,7 @@ def open_home(var_dir: Path, name: str) -> Home:
     Raises
     ------
     HomeError
-        If the files belong to another account and we are not root.
+        If the files belong to another account and we are not root, or are gone.
     """
     var_dir.mkdir(parents=True, exist_ok=True)
     place = var_dir / name
@@ -111,6 +111,11 @@ def _own_home(place: Path) -> Home:
 
 def _lent_home(place: Path) -> Home:
     """Open the home of a server that we, as root, start under another account."""
+    if place.is_symlink() and not place.exists():
+        raise HomeError(
+            f"{place} leads to {place.readlink()}, which is gone. "
+            f"Bring it back, or delete the link to start without its data."
+        )
     if place.is_symlink() and not _is_ours(place):
         place.unlink()
     account = (place.stat().st_uid if place.exists() else ROOT_USER) or NOBODY
@@ -129,10 +134,9 @@ def _move_outside(place: Path, account: int) -> None:
     """Move a server's folder to where the account can enter, and leave a link."""
     outside = Path(tempfile.mkdtemp(prefix=f"fti-{place.name}-", dir=OUTSIDE))
     if place.exists():
-        shutil.move(place.resolve(), outside / place.name)
+        shutil.move(place, outside / place.name)
     else:
         (outside / place.name).mkdir(mode=0o700)
-    place.unlink(missing_ok=True)  # a link whose target is gone
     place.symlink_to(outside / place.name)
     _owner_file(place).touch()
     os.chown(outside, account, -1)

@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from infrastructure.errors import ServiceError
 from infrastructure.homes import is_same_place
 from infrastructure.processes import Process
 
@@ -27,7 +28,7 @@ class Record:
     definition
         A digest of what was asked for; another one means that the service must be restarted.
     var_dir
-        The folder that this file belongs to. In a copy of that folder the record does not count.
+        The folder that this file belongs to. It may be moved; in a copy the record does not count.
     """
 
     name: str
@@ -35,22 +36,38 @@ class Record:
     host: str
     port: int
     url: str
-    log_path: str
     definition: str
     stop_signal: int
     var_dir: str
     is_ready: bool = False
 
+    @property
+    def log_path(self) -> Path:
+        """Where the service's output is."""
+        return Path(self.var_dir) / "log" / f"{self.name}.log"
+
 
 def read(var_dir: Path, name: str) -> Record | None:
-    """Read a service's record; None if there is none that counts."""
+    """Read a service's record; None if there is none that counts.
+
+    Raises
+    ------
+    ServiceError
+        If another user has written it.
+    """
     try:
         values = json.loads(_path(var_dir, name).read_text())
         process = values.pop("process")
         record = Record(process=Process(**process) if process else None, **values)
-    except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
+    except PermissionError as error:
+        raise ServiceError(
+            f"Another user has started {name}: {error}. Run as that user or as root."
+        ) from error
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
         return None  # never started, or written by another version of this program
-    return record if is_same_place(record.var_dir, var_dir) else None
+    if not is_same_place(record.var_dir, var_dir):
+        return None
+    return replace(record, var_dir=str(var_dir))
 
 
 def read_all(var_dir: Path) -> list[Record]:

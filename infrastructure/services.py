@@ -60,7 +60,10 @@ def ensure(service: Service, settings: Settings) -> Running:
     StartError
         If it does not become ready; the message shows the end of its log.
     """
-    return find(service.name, settings, service) or _restart(service, settings)
+    try:
+        return find(service.name, settings, service) or _restart(service, settings)
+    except OSError as error:
+        raise StartError(f"Cannot start {service.name}: {error}.") from error
 
 
 def find(name: str, settings: Settings, service: Service | None = None) -> Running | None:
@@ -103,13 +106,10 @@ def _restart(service: Service, settings: Settings) -> Running:
         record = records.read(var_dir, service.name)
         if record:
             _end(record)
-        try:
-            prepared = service.prepare(service) if service.prepare else service
-            last_port = record.port if record else None
-            record = _start(prepared, _definition(service), var_dir, last_port)
-        except OSError as error:
-            raise StartError(f"Cannot start {service.name}: {error}.") from error
-        return _running(record, started=True)
+        prepared = service.prepare(service) if service.prepare else service
+        last_port = record.port if record else None
+        started = _start(prepared, _definition(service), var_dir, last_port)
+        return _running(started, started=True)
 
 
 def _start(service: Service, definition: str, var_dir: Path, last_port: int | None) -> Record:
@@ -124,13 +124,12 @@ def _start(service: Service, definition: str, var_dir: Path, last_port: int | No
             host=service.host,
             port=port,
             url=service.url.replace("{port}", str(port)),
-            log_path=str(log_path),
             definition=definition,
             stop_signal=service.stop_signal,
             var_dir=str(var_dir),
         )
-        records.write(record)
         try:
+            records.write(record)
             if await_ready(service, child, port, log_path, log_start):
                 ready = replace(record, is_ready=True)
                 records.write(ready)
@@ -152,8 +151,7 @@ def _end(record: Record) -> Status | None:
         records.write(replace(record, process=None, is_ready=False))
     if process is None or not had_processes:
         return None
-    log_path = Path(record.log_path)
-    return Status(record.name, "stopped", process.pid, record.port, record.url, log_path)
+    return Status(record.name, "stopped", process.pid, record.port, record.url, record.log_path)
 
 
 def _is_running(record: Record) -> bool:
@@ -167,13 +165,11 @@ def _is_running(record: Record) -> bool:
 
 def _running(record: Record, started: bool) -> Running:
     pid = record.process.pid if record.process else 0
-    return Running(
-        record.name, pid, record.port, record.url, Path(record.log_path), started=started
-    )
+    return Running(record.name, pid, record.port, record.url, record.log_path, started=started)
 
 
 def _status(record: Record) -> Status:
-    process, log_path = record.process, Path(record.log_path)
+    process, log_path = record.process, record.log_path
     if process is None or not process.is_alive():
         return Status(record.name, "stopped", None, record.port, None, log_path)
     state = "running" if _is_running(record) else "starting"
