@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
 from configs.errors import FTIError
+
+SECONDS_BETWEEN_LINES = 10.0
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 """Every command takes ``debug: Debug = False``; `run` reads it."""
@@ -42,6 +47,28 @@ def done(step: str, seconds: float | None = None) -> None:
 def note(line: str) -> None:
     """Print a remark under a finished step."""
     typer.secho(f"  {line}", dim=True)
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+    """Show progress while the body calls what it is given with how much more is done.
+
+    A bar on a terminal; elsewhere a plain line every ten seconds.
+    """
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=f"  {what}", unit=unit, unit_scale=True, leave=False) as bar:
+            yield bar.update
+        return
+    finished, last_line = 0, time.monotonic()
+
+    def advance(more: int) -> None:
+        nonlocal finished, last_line
+        finished += more
+        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = time.monotonic()
+            note(f"{what}: {finished:,} of {total:,} {unit}")
+
+    yield advance
 
 
 class Stopwatch:
