@@ -22,7 +22,7 @@ def training_file(folder: Path, **changes: object) -> dict[str, Path]:
 
 def refusal(**flags: object) -> str:
     with pytest.raises(SettingsError) as caught:
-        load_settings(**flags)  # type: ignore[arg-type]
+        load_settings(**flags)
     return str(caught.value)
 
 
@@ -167,7 +167,7 @@ def test_times_without_a_zone_are_utc_and_ranges_are_ordered() -> None:
 def test_settings_cannot_be_changed_after_loading() -> None:
     settings = load_settings()
     with pytest.raises(ValueError, match="frozen"):
-        settings.training.seed = 3  # type: ignore[misc]
+        settings.training.seed = 3
 
 
 def test_each_section_has_a_file() -> None:
