@@ -17,6 +17,7 @@ from infrastructure.embedded import postgres_url, redis_url
 if TYPE_CHECKING:
     import pandas as pd
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
 
 
 def ttl(settings: Settings) -> timedelta | None:
@@ -36,6 +37,16 @@ def redis_client(settings: Settings, deadline_ms: float) -> Redis:
 
     seconds = deadline_ms / 1000
     return Redis.from_url(
+        redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
+    )
+
+
+def async_redis_client(settings: Settings, deadline_ms: float) -> AsyncRedis:
+    """`redis_client` for an event loop."""
+    from redis.asyncio import Redis as AsyncRedis
+
+    seconds = deadline_ms / 1000
+    return AsyncRedis.from_url(
         redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
     )
 

@@ -135,18 +135,19 @@ class OnlineStore:
         with translated("read"):
             return sum(1 for _ in self.client.scan_iter(f"{self.prefix}*", count=10_000))
 
-    def clear(self) -> None:
-        """Delete every row of the view."""
-        with translated("delete"):
-            for key in self.client.scan_iter(f"{self.prefix}*", count=10_000):
-                self.client.unlink(key)
-
     def expired(self, row: Row) -> bool:
         """Whether the row's event is older than the TTL."""
         if self.ttl is None:
             return False
         oldest = datetime.now(UTC) - self.ttl
         return row.event_time_us < int(oldest.timestamp() * 1_000_000)
+
+
+def delete_rows(client: Redis, project: str, view: str) -> None:
+    """Delete every row of a view; walks the keys."""
+    with translated("delete"):
+        for key in client.scan_iter(f"{project}:{view}:*", count=10_000):
+            client.unlink(key)
 
 
 @contextmanager

@@ -1,0 +1,13 @@
+"""Our stores under Feast's API; nothing outside this package imports Feast, which takes seconds.
+
+=================  ==================================================================
+definitions        Feast's entity, source, view and service, derived from our views
+offline_store      point-in-time reads, pulls and writes in PostgreSQL
+online_store       packed rows in Redis, one round trip a request, every wait bounded
+batch_engine       ``feast materialize`` without one message a value
+registry_store     Feast's registry as one row in PostgreSQL
+logging            the table that ``write_logged_features`` fills
+=================  ==================================================================
+
+``feast_repo/feature_store.yaml`` names these classes.
+"""

@@ -1,0 +1,60 @@
+"""``feast materialize`` for packed views: from table to Redis without one message a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
+from feast.infra.compute_engines.local.compute import LocalComputeEngine
+from feast.infra.compute_engines.local.job import LocalMaterializationJob
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import FeastConfigBaseModel
+from tqdm import tqdm
+
+from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin import connections
+from feature_store.feast_plugin.definitions import our_view
+from feature_store.feast_plugin.online_store import PackedOnlineStore
+
+
+class PackedMaterializationEngineConfig(FeastConfigBaseModel):
+    """The part ``batch_engine`` of ``feature_store.yaml``."""
+
+    type: str = "feature_store.feast_plugin.batch_engine.PackedMaterializationEngine"
+
+
+class PackedMaterializationEngine(LocalComputeEngine):
+    """Feast's local engine, with a road of their own for our views.
+
+    Ranges are half-open: an event at the very end belongs to the next range.
+    """
+
+    def __init__(self, type: str = "", **options: Any) -> None:  # noqa: A002 - Feast names it
+        super().__init__(**options)
+
+    def _materialize_one(
+        self, registry: BaseRegistry, task: MaterializationTask, **options: Any
+    ) -> LocalMaterializationJob:
+        view = our_view(task.feature_view.name)
+        if view is None or not isinstance(self.online_store, PackedOnlineStore):
+            return super()._materialize_one(registry, task, **options)
+        name = f"{view.name}-{task.start_time}-{task.end_time}"
+        source = connections.offline_store(self.repo_config.offline_store.url)
+        try:
+            rows, created = source.latest_with_created(
+                view.schema, view.entity, task.start_time, task.end_time
+            )
+            target = self.online_store.store(self.repo_config, task.feature_view, writes=True)
+            with _progress(task, len(rows)) as bar:
+                target.write(rows, created)
+                bar.update(len(rows))
+        except FeatureStoreError as error:
+            return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
+        return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
+
+
+def _progress(task: MaterializationTask, rows: int) -> tqdm[Any]:
+    if task.tqdm_builder is None:
+        return tqdm(total=rows, disable=True)
+    bar: tqdm[Any] = task.tqdm_builder(rows)
+    return bar

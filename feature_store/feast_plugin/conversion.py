@@ -1,0 +1,144 @@
+"""Feast's values into packed vectors and back: words for codes, null for missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from feast.data_source import DataSource
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from numpy.typing import NDArray
+
+from feature_store.engine import FeatureMatrix
+from feature_store.errors import FeatureStoreError
+from feature_store.feature_view import FeatureView
+from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
+
+WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
+"""What Feast hands to an online store: key, values, event time, created time."""
+
+NULL = Value()
+
+
+class ValueCodec:
+    """Turns vectors of one schema into Feast's values and back.
+
+    Examples
+    --------
+    >>> from feature_store.feature_definitions import USER_FEATURES
+    >>> codec = ValueCodec(USER_FEATURES.schema)
+    >>> vector = codec.vector({"age": Value(int64_val=35), "sex": Value(string_val="Male")})
+    >>> age, sex = codec.values(vector, ["age", "sex"])
+    >>> age.int64_val, sex.string_val
+    (35, 'Male')
+    """
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self.schema = schema
+        self._to_value = [_to_value(feature) for feature in schema.features]
+        self._missing = missing = np.empty(len(schema), dtype=np.float32)
+        for place, feature in enumerate(schema.features):
+            missing[place] = MISSING if feature.kind == "category" else np.nan
+
+    def values(self, vector: NDArray[np.float32], names: Sequence[str]) -> list[Value]:
+        """Some features of a vector ``(p,)`` as Feast's values; missing ones are null."""
+        numbers = vector.tolist()
+        places = [self.schema.position(name) for name in names]
+        return [self._to_value[place](numbers[place]) for place in places]
+
+    def vector(self, values: Mapping[str, Value]) -> NDArray[np.float32]:
+        """A vector ``(p,)`` out of Feast's values; absent and null ones are missing."""
+        vector = self._missing.copy()
+        for name, value in values.items():
+            kind = value.WhichOneof("val")
+            if kind is not None:
+                place = self.schema.position(name)
+                vector[place] = _stored(self.schema.features[place], getattr(value, kind))
+        return vector
+
+    def matrix(self, rows: Sequence[WrittenRow]) -> tuple[FeatureMatrix, NDArray[np.datetime64]]:
+        """Rows as Feast writes them as a matrix, and when the store learned each."""
+        values = np.array([self.vector(features) for _, features, _, _ in rows], np.float32)
+        keys = np.array([entity_key(key) for key, _, _, _ in rows], dtype=np.int64)
+        times = np.array([_naive(event) for _, _, event, _ in rows], dtype="datetime64[us]")
+        now = datetime.now(UTC)
+        created = np.array([_naive(known or now) for *_, known in rows], dtype="datetime64[us]")
+        matrix = FeatureMatrix(values.reshape(len(rows), -1), keys, times, self.schema)
+        return matrix, created
+
+
+def entity_key(key: EntityKey) -> int:
+    """The whole number that is an entity's key.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the key has several parts, or is not a whole number.
+    """
+    values = [getattr(value, value.WhichOneof("val") or "", None) for value in key.entity_values]
+    if len(values) != 1 or not isinstance(values[0], int):
+        raise FeatureStoreError(
+            f"Entity key {', '.join(key.join_keys)} = {values}; expected one whole number."
+        )
+    return values[0]
+
+
+def matrix_of(
+    table: pa.Table, view: FeatureView, source: DataSource
+) -> tuple[FeatureMatrix, str, NDArray[np.datetime64]]:
+    """An Arrow table in Feast's types as a matrix, the entity, and when the store learned each.
+
+    Rows without a created time are learned now.
+    """
+    frame = pl.DataFrame(pl.from_arrow(table))
+    schema = view.schema
+    values = np.empty((len(frame), len(schema)), dtype=np.float32)
+    for place, feature in enumerate(schema.features):
+        values[:, place] = _stored_column(feature, frame[feature.name])
+    times = _times(frame[source.timestamp_field])
+    created = np.full(len(frame), _naive(datetime.now(UTC)), dtype="datetime64[us]")
+    if source.created_timestamp_column in frame.columns:
+        given = _times(frame[source.created_timestamp_column])
+        created = np.where(np.isnat(given), created, given)
+    keys = frame[view.entity].cast(pl.Int64).to_numpy()
+    return FeatureMatrix(values, keys, times, schema), view.entity, created
+
+
+def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
+    if feature.kind == "category":
+        words = [NULL] * FIRST_KNOWN + [Value(string_val=word) for word in feature.categories]
+        return lambda code: words[int(code)]
+    if feature.kind == "integer":
+        return lambda number: NULL if number != number else Value(int64_val=int(number))
+    return lambda number: NULL if number != number else Value(float_val=number)
+
+
+def _stored(feature: FeatureDefinition, value: float | str) -> float:
+    if feature.kind == "category":
+        return feature.codes.get(str(value), UNSEEN)
+    return float(value)
+
+
+def _stored_column(feature: FeatureDefinition, column: pl.Series) -> NDArray[np.generic]:
+    if feature.kind != "category":
+        return column.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    codes = column.cast(pl.String).replace_strict(
+        list(feature.codes), list(feature.codes.values()), default=UNSEEN, return_dtype=pl.Int64
+    )
+    return codes.set(column.is_null(), MISSING).to_numpy()
+
+
+def _times(column: pl.Series) -> NDArray[np.datetime64]:
+    if column.dtype == pl.String:
+        column = column.str.to_datetime(time_zone="UTC")
+    elif column.dtype.time_zone is not None:  # type: ignore[attr-defined]
+        column = column.dt.convert_time_zone("UTC")
+    return column.dt.replace_time_zone(None).dt.cast_time_unit("us").to_numpy()
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is None else moment.astimezone(UTC).replace(tzinfo=None)

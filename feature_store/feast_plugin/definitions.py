@@ -1,0 +1,119 @@
+"""Feast's objects, derived from our views: no feature is listed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from feast import Entity, FeatureService, FeatureView, Field, PushSource, ValueType
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
+from feast.types import FeastType, Float32, Int64, String
+
+from feature_store import feature_view as ours
+from feature_store.errors import UnknownFeature
+from feature_store.feature_definitions import VIEWS
+from feature_store.registry import FeatureDefinition
+
+FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
+
+
+def our_view(name: str) -> ours.FeatureView | None:
+    """The view of `feature_definitions` that Feast knows under this name, if there is one."""
+    return next((view for view in VIEWS if view.name == name), None)
+
+
+def known_view(name: str) -> ours.FeatureView:
+    """The view of `feature_definitions` with this name.
+
+    Raises
+    ------
+    UnknownFeature
+        If there is none: only views whose layout is known can be packed.
+    """
+    view = our_view(name)
+    if view is None:
+        raise UnknownFeature(
+            f"Feature view '{name}' is not defined in feature_store/feature_definitions.py. "
+            f"Known: {', '.join(view.name for view in VIEWS)}. Define it there and add it to VIEWS."
+        )
+    return view
+
+
+def feast_entity(view: ours.FeatureView) -> Entity:
+    """The entity of a view."""
+    return Entity(
+        name=view.entity,
+        join_keys=[view.entity],
+        value_type=ValueType.INT64,
+        description=f"Key of the entities of {view.name}.",
+        tags=view.tags,
+        owner=_owner(view),
+    )
+
+
+def feast_source(view: ours.FeatureView) -> PushSource:
+    """Where the rows of a view come from: its table in PostgreSQL, or pushed by a client."""
+    table = PostgreSQLSource(
+        name=view.name,
+        table=view.name,
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+        description=f"The rows of {view.name}, readable: words in place of category codes.",
+        tags=view.tags,
+        owner=_owner(view),
+    )
+    return PushSource(
+        name=f"{view.name}_push",
+        batch_source=table,
+        description=f"Rows of {view.name} pushed by clients.",
+        tags=view.tags,
+        owner=_owner(view),
+    )
+
+
+def feast_view(
+    view: ours.FeatureView, entity: Entity, source: PushSource, ttl: timedelta | None = None
+) -> FeatureView:
+    """The view with all its features; without ``ttl`` its rows never expire."""
+    key = Field(name=view.entity, dtype=Int64)
+    return FeatureView(
+        name=view.name,
+        entities=[entity],
+        schema=[key, *(_field(feature) for feature in view.schema.features)],
+        source=source,
+        ttl=ttl or timedelta(0),
+        description=f"{len(view.schema)} features of {view.entity}.",
+        tags={**view.tags, "schema_fingerprint": view.schema.fingerprint},
+        owner=_owner(view),
+    )
+
+
+def feast_service(model: str, views: Sequence[FeatureView], owner: str = "") -> FeatureService:
+    """Everything that a model reads."""
+    return FeatureService(
+        name=model,
+        features=list(views),
+        description=f"The features that {model} reads.",
+        owner=owner,
+    )
+
+
+def _field(feature: FeatureDefinition) -> Field:
+    facts = {
+        "kind": feature.kind,
+        "unit": feature.unit,
+        "made_from": ", ".join(feature.inputs),
+        "protected": "true" if feature.protected else "",
+    }
+    return Field(
+        name=feature.name,
+        dtype=FEAST_TYPES[feature.kind],
+        description=feature.description,
+        tags={**feature.tags, **{name: fact for name, fact in facts.items() if fact}},
+    )
+
+
+def _owner(view: ours.FeatureView) -> str:
+    return view.tags.get("team", "")

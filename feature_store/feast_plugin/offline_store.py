@@ -1,0 +1,225 @@
+"""Our offline store for Feast: point-in-time joins that do not explode, appends, pulls, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from feast import FeatureView, OnDemandFeatureView
+from feast.data_source import DataSource
+from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
+from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
+from feast.infra.registry.base_registry import BaseRegistry
+from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.utils import (
+    _get_requested_feature_views_to_features_dict as features_by_view,
+    compute_non_entity_date_range,
+)
+
+from feature_store import offline_store as ours
+from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin import connections
+from feature_store.feast_plugin.conversion import matrix_of
+from feature_store.feast_plugin.definitions import our_view
+from feature_store.feast_plugin.job import ArrowRetrievalJob
+from feature_store.feast_plugin.logging import PostgresLoggingDestination
+from feature_store.feast_plugin.queries import batch_source, source_columns, source_of
+from feature_store.feast_plugin.retrieval import (
+    ViewRequest,
+    every_event,
+    historical,
+    requested_features,
+)
+
+
+class PointInTimeOfflineStoreConfig(FeastConfigBaseModel):
+    """The part ``offline_store`` of ``feature_store.yaml``."""
+
+    type: str = "feature_store.feast_plugin.offline_store.PointInTimeOfflineStore"
+    url: str | None = None
+    """A PostgreSQL URL; without it that of the settings, or the embedded server."""
+
+
+class PointInTimeOfflineStore(OfflineStore):
+    """Tables in PostgreSQL: those of our own offline store, and others for reading."""
+
+    supports_filter_by_created_timestamp = True
+
+    @staticmethod
+    def get_historical_features(
+        config: RepoConfig,
+        feature_views: list[FeatureView],
+        feature_refs: list[str],
+        entity_df: pd.DataFrame | str | None,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        **options: Any,
+    ) -> ArrowRetrievalJob:
+        """Join entity rows with the newest features at or before their times.
+
+        ``entity_df`` is a frame, an SQL query, or None for every event between the options
+        ``start_date`` and ``end_date``; ``filter_by_created_timestamp`` leaves out what the store
+        had not learned by the asked time.
+        """
+        store = connections.offline_store(config.offline_store.url)
+        on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
+        wanted, _ = features_by_view(feature_refs, feature_views, on_demand)
+        requests = [
+            _request(view, names, store, full_feature_names) for view, names in wanted.items()
+        ]
+        rows = _entity_rows(entity_df, feature_views, requests, store, options)
+        time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
+        _refuse_missing_keys(rows, requests)
+        known = options.get("filter_by_created_timestamp", False)
+        return ArrowRetrievalJob(
+            read=lambda: historical(store.postgres, rows, time_column, requests, known=known),
+            postgres=store.postgres,
+            given=list(rows.columns),
+            full_names=full_feature_names,
+            on_demand=on_demand,
+            about=RetrievalMetadata(
+                features=feature_refs,
+                keys=[name for name in rows.columns if name != time_column],
+                min_event_timestamp=rows[time_column].min(),
+                max_event_timestamp=rows[time_column].max(),
+            ),
+        )
+
+    @staticmethod
+    def pull_latest_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None,
+        start_date: datetime,
+        end_date: datetime,
+    ) -> ArrowRetrievalJob:
+        """Read the newest row of every entity with an event in ``[start_date, end_date)``."""
+        store = connections.offline_store(config.offline_store.url)
+        source = source_of(data_source, store)
+        columns = _columns(
+            join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
+        )
+        query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
+        return _job(query, store)
+
+    @staticmethod
+    def pull_all_from_table_or_query(
+        config: RepoConfig,
+        data_source: DataSource,
+        join_key_columns: list[str],
+        feature_name_columns: list[str],
+        timestamp_field: str,
+        created_timestamp_column: str | None = None,
+        start_date: datetime | None = None,
+        end_date: datetime | None = None,
+    ) -> ArrowRetrievalJob:
+        """Read every row with an event in ``[start_date, end_date)``."""
+        store = connections.offline_store(config.offline_store.url)
+        source = source_of(data_source, store)
+        columns = _columns(
+            join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
+        )
+        return _job(source.select(columns, source.between(start_date, end_date)), store)
+
+    @staticmethod
+    def offline_write_batch(
+        config: RepoConfig,
+        feature_view: FeatureView,
+        table: pa.Table,
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """Append rows; those of our views only where they differ from the newest stored."""
+        store = connections.offline_store(config.offline_store.url)
+        source, view = batch_source(feature_view), our_view(feature_view.name)
+        if view is None:
+            store.postgres.ingest(source.get_table_query_string(), table, "append")
+        else:
+            store.append(*matrix_of(table, view, source))
+        if progress:
+            progress(table.num_rows)
+
+    @staticmethod
+    def write_logged_features(
+        config: RepoConfig,
+        data: pa.Table | Path,
+        source: LoggingSource,
+        logging_config: LoggingConfig,
+        registry: BaseRegistry,
+    ) -> None:
+        """Append logs of served features to the table of a `PostgresLoggingDestination`."""
+        if not isinstance(logging_config.destination, PostgresLoggingDestination):
+            raise FeatureStoreError(
+                f"Features are logged to a PostgresLoggingDestination, not to a "
+                f"{type(logging_config.destination).__name__}."
+            )
+        logs = pq.read_table(data) if isinstance(data, Path) else data
+        store = connections.offline_store(config.offline_store.url)
+        store.postgres.ingest(logging_config.destination.table, logs, "create_append")
+
+    def get_table_column_names_and_types_from_data_source(
+        self, config: RepoConfig, data_source: DataSource
+    ) -> Iterable[tuple[str, str]]:
+        """Names of a source's columns, and their types as Arrow calls them."""
+        store = connections.offline_store(config.offline_store.url)
+        empty = store.postgres.query(f"SELECT * FROM {source_of(data_source, store).rows} LIMIT 0")
+        return [(column.name, str(column.type)) for column in empty.to_arrow().schema]
+
+
+def _request(
+    view: FeatureView, names: list[str], store: ours.OfflineStore, full_names: bool
+) -> ViewRequest:
+    columns, aliases = source_columns(view), view.projection.join_key_map
+    keys = [column.name for column in view.entity_columns]
+    return ViewRequest(
+        source=source_of(batch_source(view), store),
+        keys={aliases.get(key, key): columns.get(key, key) for key in keys},
+        features=requested_features(view, names, full_names),
+        ttl=view.ttl or None,
+    )
+
+
+def _entity_rows(
+    entity_df: pd.DataFrame | str | None,
+    views: list[FeatureView],
+    requests: list[ViewRequest],
+    store: ours.OfflineStore,
+    options: dict[str, Any],
+) -> pd.DataFrame:
+    if isinstance(entity_df, pd.DataFrame):
+        return entity_df.reset_index(drop=True)
+    if entity_df is not None:
+        return store.postgres.query(entity_df).to_pandas()
+    start, end = compute_non_entity_date_range(
+        views, start_date=options.get("start_date"), end_date=options.get("end_date")
+    )
+    return every_event(store.postgres, requests, start, end)
+
+
+def _refuse_missing_keys(rows: pd.DataFrame, requests: list[ViewRequest]) -> None:
+    missing = {key for request in requests for key in request.keys} - set(rows.columns)
+    if missing:
+        raise FeatureStoreError(
+            f"The entity rows have no column {', '.join(sorted(missing))}. "
+            f"They have: {', '.join(map(str, rows.columns))}."
+        )
+
+
+def _columns(
+    keys: list[str], features: list[str], event: str, created: str | None
+) -> dict[str, str]:
+    names = [*keys, *features, event, *([created] if created else [])]
+    return {name: name for name in names}
+
+
+def _job(query: str, store: ours.OfflineStore) -> ArrowRetrievalJob:
+    return ArrowRetrievalJob(lambda: store.postgres.query(query).to_arrow(), store.postgres)

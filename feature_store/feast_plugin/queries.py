@@ -1,0 +1,111 @@
+"""The SQL that reads a Feast source: our views by their definition, other tables as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from feast import FeatureView
+from feast.data_source import DataSource
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
+
+from feature_store import tables
+from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.definitions import our_view
+from feature_store.offline_store import OfflineStore
+
+
+@dataclass(frozen=True)
+class Source:
+    """Rows to select from.
+
+    Parameters
+    ----------
+    rows
+        What follows FROM.
+    event_time, created_time
+        Names of the time columns; a source may not know when it learned its rows.
+    """
+
+    rows: str
+    event_time: str
+    created_time: str | None
+
+    def select(
+        self, columns: Mapping[str, str], where: Sequence[str] = (), distinct: bool = False
+    ) -> str:
+        """Query the columns (name in the result to name in the source) of the rows."""
+        chosen = ", ".join(f"{quoted(name)} AS {quoted(alias)}" for alias, name in columns.items())
+        kept = f" WHERE {' AND '.join(where)}" if where else ""
+        return f"SELECT {'DISTINCT ' * distinct}{chosen} FROM {self.rows}{kept}"
+
+    def newest(self, columns: Mapping[str, str], keys: Sequence[str], where: Sequence[str]) -> str:
+        """Query the newest row of each key, ties decided by the created time."""
+        by = [quoted(key) for key in keys]
+        times = [name for name in (self.event_time, self.created_time) if name]
+        order = ", ".join([*by, *(f"{quoted(name)} DESC" for name in times)])
+        select = self.select(columns, where).removeprefix("SELECT ")
+        return f"SELECT DISTINCT ON ({', '.join(by)}) {select} ORDER BY {order}"
+
+    def between(self, start: datetime | None, end: datetime | None) -> list[str]:
+        """Conditions that keep the events in ``[start, end)``."""
+        event = quoted(self.event_time)
+        since = [f"{event} >= {moment(start)}"] if start else []
+        return since + ([f"{event} < {moment(end)}"] if end else [])
+
+
+def source_of(data_source: DataSource, store: OfflineStore) -> Source:
+    """The rows of a Feast source; one named like a view of ours holds exactly its definition.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the source is not in PostgreSQL.
+    SchemaMismatch
+        If the store holds no rows of this definition of the view.
+    """
+    if not isinstance(data_source, PostgreSQLSource):
+        raise FeatureStoreError(
+            f"Source '{data_source.name}' is a {type(data_source).__name__}; this offline store "
+            "reads a PostgreSQLSource."
+        )
+    rows = f"{data_source.get_table_query_string()} AS source"
+    view = our_view(data_source.get_table_query_string())
+    if view is not None:
+        store.table(view.schema)
+        rows = f"({tables.readable_rows(view.schema, view.entity)}) AS source"
+    return Source(rows, data_source.timestamp_field, data_source.created_timestamp_column or None)
+
+
+def source_columns(view: FeatureView) -> dict[str, str]:
+    """Name in the view to name in its source, where they differ."""
+    return {feature: column for column, feature in batch_source(view).field_mapping.items()}
+
+
+def batch_source(view: FeatureView) -> DataSource:
+    """The table of a view.
+
+    Raises
+    ------
+    FeatureStoreError
+        If it has none.
+    """
+    if view.batch_source is None:
+        raise FeatureStoreError(
+            f"Feature view '{view.name}' has no batch source. Give it a PostgreSQLSource."
+        )
+    return view.batch_source
+
+
+def quoted(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def moment(time: datetime) -> str:
+    """A time as an SQL literal that compares with timestamps with and without a zone, in UTC."""
+    aware = time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    return f"'{aware.isoformat()}'"

@@ -1,0 +1,116 @@
+"""The part of an online request that concerns one view: which keys, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from feast import FeatureView
+from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from feast.utils import (
+    _get_entity_key_protos as entity_keys_of,
+    _get_unique_entities as unique_entities,
+    _populate_response_from_feature_data as fill_response,
+)
+
+from feature_store.feast_plugin.conversion import ValueCodec, entity_key
+from feature_store.online_store import OnlineStore
+
+ReadRow = tuple[datetime | None, dict[str, Value] | None]
+"""Event time and features of a row, as Feast wants them; no features where the row is no answer."""
+Replies = Mapping[str, bytes | None]
+"""Redis key to what it holds."""
+
+
+@dataclass(frozen=True)
+class ViewRead:
+    """What a request wants of one view.
+
+    Parameters
+    ----------
+    table
+        The view as Feast knows it.
+    names
+        The features that are wanted.
+    entities
+        The keys of the entities, each once.
+    destinations
+        For each entity the rows of the answer that it fills, out of ``rows_out``.
+    """
+
+    table: FeatureView
+    store: OnlineStore
+    codec: ValueCodec
+    names: list[str]
+    entities: list[int]
+    destinations: Sequence[list[int]] = ()
+    rows_out: int = 0
+
+    @property
+    def keys(self) -> list[str]:
+        """The Redis keys to read."""
+        return [self.store.key(entity) for entity in self.entities]
+
+    def rows(self, replies: Replies) -> list[ReadRow]:
+        """The rows, in order; an expired one has its event time and no features."""
+        found = self.store.decode(self.entities, [replies[key] for key in self.keys])
+        answers: list[ReadRow] = []
+        for row in found:
+            if row is None:
+                answers.append((None, None))
+                continue
+            event_time = datetime.fromtimestamp(row.event_time_us / 1_000_000, tz=UTC)
+            if self.store.expired(row):
+                answers.append((event_time, None))
+                continue
+            values = self.codec.values(row.vector, self.names)
+            answers.append((event_time, dict(zip(self.names, values, strict=True))))
+        return answers
+
+    def answer(
+        self,
+        replies: Replies,
+        response: GetOnlineFeaturesResponse,
+        full_names: bool,
+        with_version: bool,
+    ) -> None:
+        """Add the features to a response, each value with its status."""
+        rows, before = self.rows(replies), len(response.results)
+        fill_response(
+            self.names, rows, self.destinations, response,
+            full_names, self.table, self.rows_out, with_version,
+        )  # fmt: skip
+        for (event_time, features), places in zip(rows, self.destinations, strict=True):
+            if event_time is not None and features is None:
+                for vector in response.results[before:]:
+                    for place in places:
+                        vector.statuses[place] = FieldStatus.OUTSIDE_MAX_AGE
+
+
+def whole_view_read(
+    table: FeatureView,
+    store: OnlineStore,
+    codec: ValueCodec,
+    entity_keys: Sequence[EntityKey],
+    names: list[str] | None,
+) -> ViewRead:
+    """Read some features of a view for some entities, all of them when none are named."""
+    wanted = names or [feature.name for feature in table.features]
+    return ViewRead(table, store, codec, wanted, [entity_key(key) for key in entity_keys])
+
+
+def requested_view_read(
+    table: FeatureView,
+    store: OnlineStore,
+    codec: ValueCodec,
+    names: list[str],
+    values: dict[str, list[Value]],
+    join_keys: dict[str, str],
+) -> ViewRead:
+    """Read what a request wants of a view: ``values`` are its entities, column by column."""
+    unique, destinations, rows_out = unique_entities(table, values, join_keys)
+    entities = [entity_key(key) for key in entity_keys_of(unique)]
+    return ViewRead(table, store, codec, names, entities, destinations, rows_out)
