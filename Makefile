@@ -60,10 +60,10 @@ check-pins: $(UV)
 	|| { echo "The pins do not fit pyproject.toml. Run 'make pins'."; exit 1; }
 
 test: $(DEV) ## Run the tests that need nothing but Python
-	$(BIN)/pytest -n $(WORKERS) -m 'not full'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not full'
 
 test-all: $(DEV) ## Run all tests; those whose system tools are missing are skipped by name
-	$(BIN)/pytest -n $(WORKERS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # --- Figures and documents ---
 
