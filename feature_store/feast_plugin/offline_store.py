@@ -29,11 +29,12 @@ from feature_store.feast_plugin.conversion import matrix_of
 from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
-from feature_store.feast_plugin.queries import batch_source, source_columns, source_of
+from feature_store.feast_plugin.queries import Source, batch_source, rows_of, source_columns
 from feature_store.feast_plugin.retrieval import (
     ViewRequest,
     every_event,
     historical,
+    in_utc,
     requested_features,
 )
 
@@ -76,6 +77,7 @@ class PointInTimeOfflineStore(OfflineStore):
         ]
         rows = _entity_rows(entity_df, feature_views, requests, store, options)
         time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
+        rows = in_utc(rows, time_column)
         _refuse_missing_keys(rows, requests)
         known = options.get("filter_by_created_timestamp", False)
         return ArrowRetrievalJob(
@@ -105,7 +107,7 @@ class PointInTimeOfflineStore(OfflineStore):
     ) -> ArrowRetrievalJob:
         """Read the newest row of every entity with an event in ``[start_date, end_date)``."""
         store = connections.offline_store(config.offline_store.url)
-        source = source_of(data_source, store)
+        source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(
             join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
         )
@@ -125,7 +127,7 @@ class PointInTimeOfflineStore(OfflineStore):
     ) -> ArrowRetrievalJob:
         """Read every row with an event in ``[start_date, end_date)``."""
         store = connections.offline_store(config.offline_store.url)
-        source = source_of(data_source, store)
+        source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(
             join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
         )
@@ -171,7 +173,7 @@ class PointInTimeOfflineStore(OfflineStore):
     ) -> Iterable[tuple[str, str]]:
         """Names of a source's columns, and their types as Arrow calls them."""
         store = connections.offline_store(config.offline_store.url)
-        empty = store.postgres.query(f"SELECT * FROM {source_of(data_source, store).rows} LIMIT 0")
+        empty = store.postgres.query(f"SELECT * FROM {rows_of(data_source, store)} LIMIT 0")
         return [(column.name, str(column.type)) for column in empty.to_arrow().schema]
 
 
@@ -179,9 +181,10 @@ def _request(
     view: FeatureView, names: list[str], store: ours.OfflineStore, full_names: bool
 ) -> ViewRequest:
     columns, aliases = source_columns(view), view.projection.join_key_map
-    keys = [column.name for column in view.entity_columns]
+    keys, table = [column.name for column in view.entity_columns], batch_source(view)
+    created = table.created_timestamp_column or None
     return ViewRequest(
-        source=source_of(batch_source(view), store),
+        source=Source(rows_of(table, store), table.timestamp_field, created),
         keys={aliases.get(key, key): columns.get(key, key) for key in keys},
         features=requested_features(view, names, full_names),
         ttl=view.ttl or None,

@@ -57,8 +57,10 @@ class Source:
         return since + ([f"{event} < {moment(end)}"] if end else [])
 
 
-def source_of(data_source: DataSource, store: OfflineStore) -> Source:
-    """The rows of a Feast source; one named like a view of ours holds exactly its definition.
+def rows_of(data_source: DataSource, store: OfflineStore) -> str:
+    """What follows FROM for a Feast source.
+
+    A source named like a view of ours holds exactly the rows of this code's definition of it.
 
     Raises
     ------
@@ -72,12 +74,11 @@ def source_of(data_source: DataSource, store: OfflineStore) -> Source:
             f"Source '{data_source.name}' is a {type(data_source).__name__}; this offline store "
             "reads a PostgreSQLSource."
         )
-    rows = f"{data_source.get_table_query_string()} AS source"
     view = our_view(data_source.get_table_query_string())
-    if view is not None:
-        store.table(view.schema)
-        rows = f"({tables.readable_rows(view.schema, view.entity)}) AS source"
-    return Source(rows, data_source.timestamp_field, data_source.created_timestamp_column or None)
+    if view is None:
+        return f"{data_source.get_table_query_string()} AS source"
+    store.table(view.schema)
+    return f"({tables.readable_rows(view.schema, view.entity)}) AS source"
 
 
 def source_columns(view: FeatureView) -> dict[str, str]:

@@ -84,17 +84,22 @@ def historical(
     *,
     known: bool = False,
 ) -> pa.Table:
-    """Entity rows, in order, with the features of every requested view as of their times."""
-    times = pd.to_datetime(entity_rows[time_column], utc=True)
-    rows = entity_rows.assign(**{time_column: times.astype("datetime64[us, UTC]")})
-    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata()
-    asked_time = pl.Series("time", times.dt.tz_localize(None).to_numpy(dtype="datetime64[us]"))
+    """Entity rows, in order, with the features of every requested view as of their times in UTC."""
+    table = pa.Table.from_pandas(entity_rows, preserve_index=False).replace_schema_metadata()
+    times = entity_rows[time_column].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
+    asked_time = pl.Series("time", times)
     for request in requests:
-        keys = [pl.from_pandas(rows[name]).alias(name) for name in request.keys]
+        keys = [pl.from_pandas(entity_rows[name]).alias(name) for name in request.keys]
         asked = pl.DataFrame([*keys, asked_time])
         for name, column in request.join(postgres, asked, known=known).items():
             table = table.append_column(name, column)
     return table
+
+
+def in_utc(entity_rows: pd.DataFrame, time_column: str) -> pd.DataFrame:
+    """The rows with their times in UTC; a time without a zone is in UTC already."""
+    times = pd.to_datetime(entity_rows[time_column], utc=True)
+    return entity_rows.assign(**{time_column: times.astype("datetime64[us, UTC]")})
 
 
 def every_event(

@@ -1,0 +1,99 @@
+"""The Feast repository works in a plain shell, and its registry loses nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from feast import FeatureStore
+
+from configs.settings import Settings, load_settings
+from feature_store.errors import RegistryChanged
+from feature_store.feast_plugin.registry_store import PostgresRegistryStore
+from feature_store.feature_definitions import MODEL_VIEW
+from tests.contract.conftest import REPO, World
+
+FEAST = Path(sys.executable).with_name("feast")
+
+
+def feast(*arguments: str, var_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Run Feast's command in the repository, as a user would in a plain shell."""
+    plain = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
+    return subprocess.run(
+        [str(FEAST), *arguments],
+        cwd=REPO,
+        # The only variable keeps the test out of the checkout's own data.
+        env=plain | {"FTI_VAR_DIR": str(var_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_feast_apply_works_in_a_plain_shell(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    applied = feast("apply", var_dir=settings.var_dir)
+    assert applied.returncode == 0, applied.stderr
+    assert "Deploying infrastructure for user_features" in applied.stdout
+    assert applied.stderr == ""
+    monkeypatch.setenv("FTI_VAR_DIR", str(settings.var_dir))
+    store = FeatureStore(repo_path=str(REPO))
+    [view] = store.list_feature_views()
+    assert [field.name for field in view.features] == list(MODEL_VIEW.schema.names)
+    [service] = store.list_feature_services()
+    assert service.name == settings.model_name
+
+
+def test_feast_objects_are_derived_from_the_definitions(world: World) -> None:
+    view = world.feast.get_feature_view(MODEL_VIEW.name)
+    fields = {field.name: field for field in view.features}
+    assert list(fields) == list(MODEL_VIEW.schema.names)
+    for feature in MODEL_VIEW.schema.features:
+        field = fields[feature.name]
+        assert field.description == feature.description
+        assert field.tags["team"] == "ml-platform"
+        assert field.tags.get("protected") == ("true" if feature.protected else None)
+    assert {fields[name].dtype.name for name in ("age", "sex", "capital_gain_log")} == {
+        "INT64",
+        "STRING",
+        "FLOAT32",
+    }
+    assert view.owner == "ml-platform"
+    assert view.tags["schema_fingerprint"] == MODEL_VIEW.schema.fingerprint
+    assert world.feast.get_entity("user_id").owner == "ml-platform"
+
+
+def test_the_repository_and_the_settings_name_the_same_project(world: World) -> None:
+    assert world.feast.project == load_settings().feature.project
+
+
+def test_applying_again_changes_nothing_in_the_stores(world: World) -> None:
+    before = world.packed_rows()
+    world.feast.apply([world.objects[name] for name in ("entity", "source", "view", "service")])
+    assert world.packed_rows() == before
+
+
+def test_of_two_writers_of_the_registry_the_second_is_told(world: World) -> None:
+    config = world.feast.config.registry
+    first, second = PostgresRegistryStore(config, None), PostgresRegistryStore(config, None)
+    early, late = first.get_registry_proto(), second.get_registry_proto()
+    first.update_registry_proto(early)
+    with pytest.raises(RegistryChanged, match="Run the command again"):
+        second.update_registry_proto(late)
+    assert second.get_registry_proto().version_id == early.version_id
+    second.update_registry_proto(second.get_registry_proto())
+
+
+def test_a_view_goes_on_serving_while_it_is_materialized(world: World) -> None:
+    feast = FeatureStore(repo_path=str(REPO))
+    view = feast.get_feature_view(MODEL_VIEW.name)
+    view.state = type(view.state).MATERIALIZING
+    feast.registry.apply_feature_view(view, feast.project, commit=True)
+    other = FeatureStore(repo_path=str(REPO))
+    answer = other.get_online_features(["user_features:age"], [{"user_id": 1}])
+    assert answer.to_dict()["age"] == [50]
