@@ -1,0 +1,1 @@
+"""The inference pipeline that answers over HTTP: features, model, receipt, answer."""

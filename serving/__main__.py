@@ -1,0 +1,66 @@
+"""Run the API: ``python -m serving --port 8000``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from configs.errors import FTIError
+from configs.settings import Settings, load_settings
+from feature_store.feature_definitions import MODEL_VIEW
+from serving.api import create_app
+from serving.connect import prediction_service
+from serving.listening import listen
+from serving.logs import log_as_json
+
+DRAIN_LIMIT_S = 10
+THREAD_SWITCH_S = 0.0005
+"""A thread that ships or stages gives way to requests after this long; Python's own is 5 ms."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Answer predictions over HTTP until told to stop; return the exit code."""
+    try:
+        settings = load_settings()
+        options = _parse(settings, arguments)
+        listener = listen(options.host, options.port, options.exact_port)
+    except FTIError as error:
+        print(f"✗ {error}", file=sys.stderr)
+        return 1
+    _serve(settings, listener)
+    return 0
+
+
+def _serve(settings: Settings, listener: socket.socket) -> None:
+    log_as_json()
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    config = uvicorn.Config(
+        create_app(prediction_service(settings), MODEL_VIEW),
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=DRAIN_LIMIT_S,
+    )
+    host, port = listener.getsockname()[:2]
+    logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespace:
+    api = settings.deployment.api
+    parser = argparse.ArgumentParser(prog="python -m serving", description="Run the API.")
+    parser.add_argument("--host", default=api.host, help=f"address, by default {api.host}")
+    parser.add_argument("--port", type=int, default=api.port, help=f"by default {api.port}")
+    parser.add_argument(
+        "--exact-port", action="store_true", help="fail when the port is taken, use no other"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

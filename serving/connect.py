@@ -1,0 +1,119 @@
+"""Builds what serves from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, partial
+from importlib.metadata import version
+from typing import Any
+
+import psycopg
+
+from configs.settings import Settings
+from feature_store.connect import ttl
+from feature_store.engine import Engine
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.rows import RowCodec
+from infrastructure import embedded
+from models.deployment_store import DeploymentStore
+from models.scorer import OnnxScorer
+from monitoring.prediction_log import PredictionLog
+from monitoring.prediction_shipper import PredictionShipper
+from serving.background import Repeating
+from serving.features import StoredFeatureSource
+from serving.live import DeploymentWatcher
+from serving.model_loader import MlflowFiles, ModelLoader
+from serving.online_reader import OnlineReader
+from serving.predictor import Predictor
+from serving.redis_protocol import RedisAddress
+from serving.service import PredictionService
+
+CONNECT_LIMIT_S = 2
+STATEMENT_LIMIT = "SET statement_timeout = '10s'"
+
+Connection = psycopg.Connection[Any]
+
+
+def prediction_service(settings: Settings) -> PredictionService:
+    """Everything behind the API; nothing is connected before it is started."""
+    fingerprint = MODEL_VIEW.schema.fingerprint
+    watcher = DeploymentWatcher(
+        deployment_store(settings),
+        model_loader(settings),
+        settings.var_dir / "serving" / "current.json",
+        f"{OnnxScorer.engine} {version('onnxruntime')}",
+        fingerprint,
+    )
+    reader = online_reader(settings)
+    log = PredictionLog(
+        settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
+    )
+    shipper = PredictionShipper(log.folder, postgres(settings))
+    return PredictionService(
+        predictor=_predictor(settings, reader, watcher, log),
+        watcher=watcher,
+        reader=reader,
+        log=log,
+        shipper=shipper,
+        following=Repeating(
+            "deployments", watcher.poll, settings.deployment.api.deployment_poll_ms / 1000
+        ),
+        shipping=Repeating(
+            "prediction log",
+            shipper.run_once,
+            settings.monitoring.prediction_log.ship_interval_ms / 1000,
+        ),
+    )
+
+
+def deployment_store(settings: Settings) -> DeploymentStore:
+    """The records of deployments of the registered model."""
+    return DeploymentStore(postgres(settings), settings.model_name)
+
+
+def model_loader(settings: Settings) -> ModelLoader:
+    """The loader of models, with its cache below ``var/models``."""
+    tracking_url = cache(partial(embedded.mlflow_url, settings))
+    return ModelLoader(
+        settings.var_dir / "models", MlflowFiles(tracking_url), MODEL_VIEW.schema.fingerprint
+    )
+
+
+def online_reader(settings: Settings) -> OnlineReader:
+    """The asynchronous reader of the model's view."""
+    # Found once: a server that was stopped on purpose is not started again by the API.
+    address = cache(lambda: RedisAddress.parse(embedded.redis_url(settings)))
+    return OnlineReader(
+        address,
+        f"{settings.feature.project}:{MODEL_VIEW.name}:",
+        RowCodec(MODEL_VIEW.schema),
+        settings.feature.online.read_deadline_ms / 1000,
+    )
+
+
+def postgres(settings: Settings) -> Callable[[], Connection]:
+    """Give what opens connections to PostgreSQL; none waits for ever."""
+    url = cache(partial(embedded.postgres_url, settings))
+
+    def connect() -> Connection:
+        connection = psycopg.connect(
+            url(), connect_timeout=CONNECT_LIMIT_S, application_name="fti", autocommit=True
+        )
+        connection.execute(STATEMENT_LIMIT)
+        return connection
+
+    return connect
+
+
+def _predictor(
+    settings: Settings, reader: OnlineReader, watcher: DeploymentWatcher, log: PredictionLog
+) -> Predictor:
+    engine = Engine(MODEL_VIEW)
+    features = StoredFeatureSource(
+        reader,
+        MODEL_VIEW.entity,
+        nothing=engine.row({}),
+        ttl=ttl(settings),
+        remembered=settings.deployment.api.remembered_users,
+    )
+    return Predictor(engine, features, watcher, log, settings.deployment.prediction_texts)

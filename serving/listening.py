@@ -1,0 +1,53 @@
+"""The socket that the API listens on: the wanted port, or the next free one."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import sys
+
+from infrastructure import ports
+from serving.errors import PortUnavailable
+
+BACKLOG = 2048
+
+
+def listen(host: str, port: int, exact: bool = False) -> socket.socket:
+    """Listen on a port, or on the next free one, and say so.
+
+    Raises
+    ------
+    PortUnavailable
+        If the address cannot be used at all, or the port is taken and must be exact.
+    """
+    if not 0 <= port <= ports.HIGHEST:
+        raise PortUnavailable(f"{port} is no port; expected a number up to {ports.HIGHEST}.")
+    for candidate in [port] if exact else range(port, ports.HIGHEST + 1):
+        try:
+            listener = _bound(host, candidate)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise PortUnavailable(
+                    f"The API cannot listen on {host}:{candidate}: {error.strerror}. Choose "
+                    "another with --host and --port."
+                ) from error
+            continue
+        if candidate != port:
+            holder = ports.holder(port) or "another program"
+            print(f"Port {port} is held by {holder}: the API uses {candidate}.", file=sys.stderr)
+        return listener
+    holder = ports.holder(port) or "another program"
+    raise PortUnavailable(f"Port {port} is held by {holder}. Stop it, or choose another port.")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener

@@ -1,0 +1,137 @@
+"""Reads online rows for many requests at once, each within the deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from configs.errors import FTIError
+from feature_store.errors import StoreUnavailable
+from feature_store.rows import Row, RowCodec
+from serving.redis_protocol import RedisAddress, RedisConnection
+
+logger = logging.getLogger(__name__)
+
+RECONNECT_PAUSE_S = 0.2
+KEYS_PER_READ = 256
+
+
+class OnlineReader:
+    """Reads rows of one view; all reads of one turn of the event loop share one round trip.
+
+    A read that is late closes the connection; until another one has been greeted by the server,
+    reads fail at once. So a slow or stopped Redis costs each request at most one deadline.
+
+    Parameters
+    ----------
+    address
+        Gives where Redis is; asked until it knows.
+    prefix
+        What stands before the entity in a key.
+    codec
+        Unpacks rows and refuses those of another schema.
+    deadline_s
+        Longest wait for a reply.
+    """
+
+    def __init__(
+        self,
+        address: Callable[[], RedisAddress],
+        prefix: str,
+        codec: RowCodec,
+        deadline_s: float,
+    ) -> None:
+        self.address = address
+        self.prefix = prefix
+        self.codec = codec
+        self.deadline_s = deadline_s
+        self._connection: RedisConnection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._waiting: list[tuple[int, asyncio.Future[bytes | None]]] = []
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether reads are sent to Redis, or fail at once."""
+        return self._connection is not None and self._connection.is_open
+
+    async def start(self) -> None:
+        """Connect, and keep connected from now on."""
+        with suppress(StoreUnavailable):
+            await self._connect()
+        self._keeper = asyncio.create_task(self._keep_connected())
+
+    async def stop(self) -> None:
+        """Close the connection."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        if self._connection is not None:
+            self._connection.close()
+
+    async def read(self, entity: int) -> Row | None:
+        """Read one row; None when there is none.
+
+        Raises
+        ------
+        StoreUnavailable
+            If Redis does not answer within the deadline.
+        SchemaMismatch
+            If the row was written under another definition, or is another entity's.
+        """
+        if not self.is_connected:
+            raise StoreUnavailable("Redis cannot be reached; trying to connect again.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bytes | None] = loop.create_future()
+        self._waiting.append((entity, future))
+        if len(self._waiting) == 1:
+            loop.call_soon(self._flush)
+        packed = await future
+        return None if packed is None else self.codec.decode(entity, packed)
+
+    def _flush(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        assert self._connection is not None
+        for start in range(0, len(waiting), KEYS_PER_READ):
+            batch = waiting[start : start + KEYS_PER_READ]
+            command = ("MGET", *[f"{self.prefix}{entity}" for entity, _ in batch])
+            reply = self._connection.send(command)
+            futures = [future for _, future in batch]
+            reply.add_done_callback(partial(_share, futures))
+
+    async def _keep_connected(self) -> None:
+        was_connected = self.is_connected
+        while True:
+            if not self.is_connected:
+                try:
+                    await self._connect()
+                except StoreUnavailable as error:
+                    if was_connected:
+                        logger.warning("online store: unavailable: %s", error)
+                    was_connected = False
+                else:
+                    logger.info("online store: connected")
+                    was_connected = True
+            await asyncio.sleep(RECONNECT_PAUSE_S)
+
+    async def _connect(self) -> None:
+        try:
+            address = await asyncio.to_thread(self.address)
+        except FTIError as error:
+            raise StoreUnavailable(f"Redis cannot be found: {error}") from error
+        self._connection = await RedisConnection.open(address, self.deadline_s)
+
+
+def _share(
+    futures: list[asyncio.Future[bytes | None]], done: asyncio.Future[list[bytes | None]]
+) -> None:
+    """Give each reader of a round trip its part of the reply."""
+    error = done.exception()
+    for place, future in enumerate(futures):
+        if future.done():
+            continue  # the request was cancelled meanwhile
+        if error is not None:
+            future.set_exception(StoreUnavailable(str(error)))
+        else:
+            future.set_result(done.result()[place])
