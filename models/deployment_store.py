@@ -119,7 +119,7 @@ class DeploymentStore:
         with self._translated() as connection, connection.transaction():
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti deployments'))")
             for statement in TABLES.split(";\n"):
-                connection.execute(statement)  # type: ignore[arg-type]
+                connection.execute(statement)
             generation = deployment.generation if deployment else None
             if deployment is not None:
                 self._refuse_late(connection, deployment.generation)
@@ -151,13 +151,13 @@ class DeploymentStore:
         row = {"model_name": self.model_name} | row
         places = ", ".join(f"%({name})s" for name in row)
         insert = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"
-        connection.execute(insert, row)  # type: ignore[arg-type]
+        connection.execute(insert, row)
 
     def _read(self, query: str) -> list[dict[str, Any]]:
         with self._translated() as connection:
             try:
                 with connection.cursor(row_factory=dict_row) as cursor:
-                    cursor.execute(query, (self.model_name,))  # type: ignore[arg-type]
+                    cursor.execute(query, (self.model_name,))
                     return cursor.fetchall()
             except psycopg.errors.UndefinedTable:
                 return []

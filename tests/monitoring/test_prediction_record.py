@@ -3,8 +3,7 @@ from uuid import UUID
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from monitoring.errors import RecordCorrupt
 from monitoring.prediction_ids import new_prediction_id

@@ -283,8 +283,7 @@ def test_what_a_killed_writer_acknowledged_arrives_exactly_once(database, shippe
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.getcwd()},
         )
-        for _ in range(200):
-            acknowledged.append(writer.stdout.readline().decode().strip())
+        acknowledged += [writer.stdout.readline().decode().strip() for _ in range(200)]
         shipper.run_once()
         writer.send_signal(signal.SIGKILL)
         acknowledged += writer.communicate()[0].decode().split()
