@@ -33,11 +33,12 @@ class Home:
 
     def secret(self) -> str:
         """Read the server's password; the first call makes one."""
-        path = self.folder / "password"
+        path, fresh = self.folder / "password", self.folder / "password.new"
         if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_urlsafe(16))
-            self.give(path)
+            fresh.touch(mode=0o600)
+            fresh.write_text(secrets.token_urlsafe(16))
+            self.give(fresh)
+            fresh.rename(path)
         return path.read_text()
 
     def give(self, path: Path) -> None:
