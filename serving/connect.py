@@ -15,13 +15,17 @@ from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.rows import RowCodec
 from infrastructure import embedded
+from models.connect import model_registry
+from models.deployment import Arm
 from models.deployment_store import DeploymentStore
+from models.promotion import as_arm
 from models.scorer import OnnxScorer
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
 from serving.background import Repeating
+from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
-from serving.live import DeploymentWatcher
+from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.model_loader import MlflowFiles, ModelLoader
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
@@ -69,6 +73,26 @@ def prediction_service(settings: Settings) -> PredictionService:
 def deployment_store(settings: Settings) -> DeploymentStore:
     """The records of deployments of the registered model."""
     return DeploymentStore(postgres(settings), settings.model_name)
+
+
+def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
+    """The version of this label, or the champion, as an arm that takes all traffic.
+
+    Raises
+    ------
+    UnknownModel, NothingDeployed
+        If there is no such version, or no champion.
+    """
+    if label is not None:
+        return as_arm(model_registry(settings).find(label))
+    store = deployment_store(settings)
+    try:
+        deployment = store.current()
+    finally:
+        store.close()
+    if deployment is None:
+        raise NothingDeployed(NOTHING_DEPLOYED)
+    return deployment.champion
 
 
 def model_loader(settings: Settings) -> ModelLoader:

@@ -70,8 +70,25 @@ class ModelLoader:
         Raises
         ------
         ModelUnusable
-            If it cannot be fetched, a byte differs from what was registered, it was trained on
-            other features than are served here, or it answers its example otherwise.
+            If its `artifact` cannot be had, or it answers its example otherwise.
+        """
+        artifact = self.artifact(arm)
+        try:
+            # The bytes that are checked are the bytes that are used: a file may change between.
+            scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
+            _try_example(arm, scorer, artifact)
+        except (ArtifactError, ValueError, KeyError) as error:
+            raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
+        return LoadedModel(arm.digest, artifact.threshold, scorer)
+
+    def artifact(self, arm: Arm) -> ModelArtifact:
+        """Give the verified artifact of an arm on the local disk, fetched if need be.
+
+        Raises
+        ------
+        ModelUnusable
+            If it cannot be fetched, a byte differs from what was registered, or it was trained
+            on other features than are served here.
         """
         try:
             artifact = self._open(arm)
@@ -83,13 +100,7 @@ class ModelLoader:
                 f"{self.fingerprint}. Train a model on the present ones: "
                 "python pipelines/training_pipeline.py"
             )
-        try:
-            # The bytes that are checked are the bytes that are used: a file may change between.
-            scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
-            _try_example(arm, scorer, artifact)
-        except (ArtifactError, ValueError, KeyError) as error:
-            raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
-        return LoadedModel(arm.digest, artifact.threshold, scorer)
+        return artifact
 
     def _open(self, arm: Arm) -> ModelArtifact:
         folder = self.cache / arm.digest

@@ -1,0 +1,185 @@
+"""Carries out deployments: the record, the stages and the aliases change together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, cast
+
+from models import deployment as plans
+from models.deployment import Arm, Deployment
+from models.deployment_store import DeploymentStore, StageChange
+from models.errors import DeploymentRefused, ModelError
+from models.registry import ModelRegistry, ModelVersion, Stage
+
+Target = Literal["Staging", "Production", "Archived"]
+
+
+@dataclass(frozen=True)
+class Promoter:
+    """Moves versions through the stages, and traffic with them.
+
+    Parameters
+    ----------
+    registry
+        Holds the stages and aliases that people see.
+    store
+        Holds the records that servers follow.
+    clock
+        Gives the present time in UTC.
+    """
+
+    registry: ModelRegistry
+    store: DeploymentStore
+    clock: Callable[[], datetime]
+
+    def deploy(self, version: ModelVersion, reason: str = "") -> Deployment | None:
+        """Give all traffic to a version; None when it is the champion already.
+
+        Raises
+        ------
+        DeploymentRefused
+            If another version is under test.
+        """
+        current = self.store.current()
+        if current is not None and current.champion.label == version.label:
+            return None
+        return self._record(current, plans.deploy(current, as_arm(version), self.clock(), reason))
+
+    def start_ab_test(
+        self, version: ModelVersion, share: float, salt: str, reason: str = ""
+    ) -> Deployment | None:
+        """Test a version against the champion on a share of the traffic; None when it already is.
+
+        Without a champion the version takes all traffic.
+
+        Raises
+        ------
+        DeploymentRefused
+            If another version is under test.
+        """
+        current = self.store.current()
+        if current is None:
+            return self.deploy(version, reason)
+        if version.label == current.champion.label:
+            return None
+        after = plans.start_ab_test(current, as_arm(version), share, salt, self.clock(), reason)
+        return None if after.arms == current.arms else self._record(current, after)
+
+    def promote_challenger(self, reason: str = "") -> Deployment:
+        """Make the challenger the champion.
+
+        Raises
+        ------
+        DeploymentRefused
+            If there is no A/B test.
+        """
+        current = self._in_test()
+        assert current.challenger is not None
+        after = plans.deploy(current, current.challenger, self.clock(), reason)
+        return self._record(current, after)
+
+    def stop_ab_test(self, reason: str = "") -> Deployment:
+        """Withdraw the challenger.
+
+        Raises
+        ------
+        DeploymentRefused
+            If there is no A/B test.
+        """
+        current = self._in_test()
+        return self._record(current, plans.stop_ab_test(current, self.clock(), reason))
+
+    def roll_back(self, reason: str = "") -> Deployment:
+        """Undo the newest deployment; see `models.deployment.roll_back`."""
+        history = self.store.history()
+        after = plans.roll_back(history, self.clock(), reason)
+        return self._record(history[-1], after)
+
+    def set_stage(self, version: ModelVersion, stage: Target, reason: str = "") -> bool:
+        """Move a version that does not serve to a stage; False when it is there already.
+
+        Raises
+        ------
+        DeploymentRefused
+            If the version serves.
+        """
+        current = self.store.current()
+        if current is not None and version.label in {arm.label for arm in current.arms}:
+            raise DeploymentRefused(
+                f"{version.label} serves in production and cannot become {stage.lower()}. Deploy "
+                "another version, or use --rollback or --stop-ab-test first."
+            )
+        if version.stage == stage:
+            return False
+        change = self._change(version, stage, reason)
+        with self.store.recording(None, [change]):
+            self.registry.set_stage(version, stage)
+        return True
+
+    def _record(self, before: Deployment | None, after: Deployment) -> Deployment:
+        versions = {version.label: version for version in self.registry.versions()}
+        targets = plans.stage_changes(before, after)
+        changes = [
+            self._change(versions[label], cast(Target, stage), after.reason)
+            for label, stage in targets.items()
+            if label in versions
+        ]
+        with self.store.recording(after, changes):
+            self._mirror(before, after, changes, versions)
+        return after
+
+    def _mirror(
+        self,
+        before: Deployment | None,
+        after: Deployment,
+        changes: Sequence[StageChange],
+        versions: dict[str, ModelVersion],
+    ) -> None:
+        """Show a deployment in the registry; when that fails half-way, show the one before."""
+        try:
+            for change in changes:
+                self.registry.set_stage(versions[change.label], cast(Stage, change.path[-1]))
+            self._point_aliases(after, versions)
+        except ModelError:
+            with suppress(ModelError):
+                for change in changes:
+                    self.registry.set_stage(versions[change.label], cast(Stage, change.path[0]))
+                self._point_aliases(before, versions)
+            raise
+
+    def _point_aliases(
+        self, deployment: Deployment | None, versions: dict[str, ModelVersion]
+    ) -> None:
+        champion = deployment.champion if deployment else None
+        challenger = deployment.challenger if deployment else None
+        for alias, arm in (("production", champion), ("challenger", challenger)):
+            if arm is not None and arm.label in versions:
+                self.registry.set_alias(alias, versions[arm.label])  # type: ignore[arg-type]
+            else:
+                self.registry.remove_alias(alias)  # type: ignore[arg-type]
+
+    def _change(self, version: ModelVersion, stage: Target, reason: str) -> StageChange:
+        path = plans.stage_path(version.stage, stage)
+        return StageChange(version.version, version.label, path, reason, self.clock())
+
+    def _in_test(self) -> Deployment:
+        current = self.store.current()
+        if current is None or current.challenger is None:
+            raise DeploymentRefused(
+                "No A/B test is running. Start one with --stage production --enable-ab-test."
+            )
+        return current
+
+
+def as_arm(version: ModelVersion) -> Arm:
+    """Give a registered version as an arm that takes all traffic."""
+    return Arm(
+        name="champion",
+        version=version.version,
+        label=version.label,
+        artifact_uri=version.artifact_uri,
+        digest=version.digest,
+    )
