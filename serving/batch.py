@@ -63,7 +63,7 @@ def write_predictions(
     import polars as pl
 
     n = len(features)
-    positive = probabilities >= by.threshold
+    positive = probabilities.astype(np.float64) >= by.threshold
     frame = pl.DataFrame(
         {
             entity: features.keys,
