@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Features: TypeAlias = "FeatureMatrix | pd.DataFrame"
 Values = NDArray[np.float32]
 Labels = NDArray[np.int8]
-OnRound = Callable[[int, int], None]
-"""Called while a model trains with the rounds done and the most there can be."""
+OnRound = Callable[[int], object]
+"""Called while a model trains with how many more rounds are done."""
 
 
 class Model(Protocol):
@@ -40,6 +40,8 @@ class Model(Protocol):
     """From this probability on the prediction is 1."""
     schema: FeatureSchema | None
     """The features that it was fitted on."""
+    most_rounds: int
+    """Rounds of training that there can be; it may stop earlier."""
 
     def fit(
         self,
@@ -48,6 +50,7 @@ class Model(Protocol):
         *,
         validation: tuple[Features, Labels | pd.Series] | None = None,
         weights: NDArray[np.float32] | None = None,
+        on_round: OnRound | None = None,
     ) -> Self:
         """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
 
@@ -62,6 +65,9 @@ class Model(Protocol):
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in what the model learned; they sum to 1."""
+
+    def facts(self) -> dict[str, int | float | str]:
+        """What training decided by itself, such as the number of trees, by name."""
 
     def to_onnx(self) -> bytes:
         """The model as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""

@@ -22,16 +22,16 @@ Numbers = NDArray[np.float64]
 SMALLEST = 1e-7
 """Probabilities are kept so far from 0 and 1 in logarithms: float32 has no more near 1."""
 HALF = 0.5
-SMOOTHING_SHARE = 0.02
+SMOOTHING_SHARE = 0.05
 """Half-width, as a share of the rows, of the window that smooths an objective over thresholds."""
 
 
 def metrics(labels: Labels, probabilities: Values, threshold: float) -> dict[str, float]:
     """Judge probabilities, and the decisions at a threshold.
 
-    ``accuracy``, ``f1_score``, ``precision`` and ``recall`` are those of the decisions at
-    ``threshold``, which is what is served; ``accuracy_at_half`` and ``f1_score_at_half`` are those
-    at 0.5, for comparison with other publications.
+    ``f1_score``, ``precision``, ``recall`` and ``accuracy_at_threshold`` are those of the decisions
+    at ``threshold``, which are served. ``accuracy`` and ``f1_score_at_half`` are those at 0.5, as
+    other publications give them: no threshold is best for both accuracy and F1.
 
     Raises
     ------
@@ -44,12 +44,12 @@ def metrics(labels: Labels, probabilities: Values, threshold: float) -> dict[str
     at_threshold, at_half = counts(labels, probabilities, threshold), counts(labels, probabilities)
     tp, fp, fn, _ = at_threshold
     return {
-        "accuracy": _accuracy(*at_threshold),
+        "accuracy": _accuracy(*at_half),
+        "accuracy_at_threshold": _accuracy(*at_threshold),
         "f1_score": _f1(*at_threshold),
         "precision": tp / max(tp + fp, 1),
         "recall": tp / max(tp + fn, 1),
         "threshold": threshold,
-        "accuracy_at_half": _accuracy(*at_half),
         "f1_score_at_half": _f1(*at_half),
         "roc_auc": float(roc_auc_score(labels, probabilities)),
         "pr_auc": float(average_precision_score(labels, probabilities)),
@@ -89,9 +89,9 @@ def choose_threshold(
     Parameters
     ----------
     objective
-        ``f1`` favours finding the 1s, ``accuracy`` favours few errors; ``balanced`` maximises
-        their sum. Near their best values both are flat, so there is a threshold that costs
-        either of them little.
+        ``accuracy`` favours few errors, ``f1`` finding the 1s; ``balanced`` maximises their sum.
+        F1 is flat about its best threshold, accuracy is not: on the Adult data the balanced
+        threshold has the F1 of the best one and 0.006 more accuracy.
 
     Notes
     -----

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from models.base import Labels
+from models.errors import TrainingRefused
 from models.evaluation import refuse_one_class
 
 Places = NDArray[np.intp]
@@ -54,40 +55,47 @@ def split_rows(
 ) -> Split:
     """Split at random with equal shares of 1s; rows with equal features stay together.
 
+    The test part is that of scikit-learn's ``train_test_split`` with the same seed, less the few
+    rows that have an equal one elsewhere: those are learned from, so that nothing that was
+    learned by heart is asked for.
+
     Raises
     ------
     TrainingRefused
         If there are rows of one label only, or too few for three parts.
     """
     refuse_one_class(labels, "Training")
-    random = np.random.default_rng(seed)
-    first, group = _groups(features.values)
-    test = _draw(labels[first], np.arange(len(first)), test_share, random)
-    rest = np.setdiff1d(np.arange(len(first)), test)
-    validation = _draw(labels[first], rest, validation_share, random)
-    role = np.zeros(len(first), dtype=np.int8)
-    role[validation], role[test] = 1, 2
-    parts = [Part(features.rows(chosen), labels[chosen]) for chosen in _places(role[group])]
-    for part, name in zip(parts, ("training part", "validation part", "test part"), strict=True):
-        refuse_one_class(part.labels, f"The {name}")
-    return Split(*parts)
+    group = _groups(features.values)
+    rest, test = _draw(np.arange(len(labels)), labels, test_share, seed)
+    test = test[~np.isin(group[test], group[rest])]
+    rest = np.setdiff1d(np.arange(len(labels)), test)
+    train, validation = _draw(rest, labels, validation_share, seed)
+    validation = validation[~np.isin(group[validation], group[train])]
+    train = np.setdiff1d(rest, validation)
+    parts = {"training": train, "validation": validation, "test": test}
+    for name, places in parts.items():
+        refuse_one_class(labels[places], f"The {name} part")
+    return Split(*[Part(features.rows(places), labels[places]) for places in parts.values()])
 
 
-def _groups(values: NDArray[np.float32]) -> tuple[Places, Places]:
-    """First row of each distinct vector, and the distinct vector of each row."""
-    rows = np.ascontiguousarray(values).view(np.dtype((np.void, values.shape[1] * 4)))[:, 0]
-    _, first, group = np.unique(rows, return_index=True, return_inverse=True)
-    return first, group
+def _groups(values: NDArray[np.float32]) -> Places:
+    """Number of the distinct vector of each row; vectors are equal to the bit."""
+    width = values.shape[1] * values.itemsize
+    rows = np.ascontiguousarray(values).view(np.dtype((np.void, width)))[:, 0]
+    numbers: Places = np.unique(rows, return_inverse=True)[1]
+    return numbers
 
 
-def _draw(labels: Labels, among: Places, share: float, random: np.random.Generator) -> Places:
-    """Draw a share of each label's places."""
-    drawn = []
-    for label in (0, 1):
-        places = random.permutation(among[labels[among] == label])
-        drawn.append(places[: round(share * len(places))])
-    return np.concatenate(drawn)
+def _draw(places: Places, labels: Labels, share: float, seed: int) -> tuple[Places, Places]:
+    """Draw a share of each label's places; return those that are left, and those drawn."""
+    from sklearn.model_selection import train_test_split
 
-
-def _places(role: NDArray[np.int8]) -> list[Places]:
-    return [np.flatnonzero(role == number) for number in range(3)]
+    try:
+        left, drawn = train_test_split(
+            places, test_size=share, random_state=seed, stratify=labels[places]
+        )
+    except ValueError as error:
+        raise TrainingRefused(
+            f"{len(places)} rows cannot be split with a share of {share:g}: {error}"
+        ) from error
+    return np.sort(left), np.sort(drawn)

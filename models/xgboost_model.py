@@ -40,8 +40,6 @@ class XGBoostModel:
         Equal seeds, rows and threads give equal models.
     threshold_objective
         What the threshold maximises on the validation rows.
-    on_round
-        Called after each tree.
 
     Examples
     --------
@@ -62,14 +60,13 @@ class XGBoostModel:
         *,
         seed: int = 0,
         threshold_objective: ThresholdObjective = "balanced",
-        on_round: OnRound | None = None,
     ) -> None:
         self.params = checked(XGBoostConfig, params or {}, self.title)
         self.seed = seed
         self.threshold_objective = threshold_objective
         self.threshold = evaluation.HALF
         self.schema: FeatureSchema | None = None
-        self._on_round = on_round
+        self.most_rounds = self.params.n_estimators
         self._booster: xgboost.Booster | None = None
 
     def fit(
@@ -79,6 +76,7 @@ class XGBoostModel:
         *,
         validation: tuple[Features, Labels | pd.Series] | None = None,
         weights: NDArray[np.float32] | None = None,
+        on_round: OnRound | None = None,
     ) -> Self:
         """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
 
@@ -106,9 +104,9 @@ class XGBoostModel:
         booster = xgboost.train(
             self._native_params(),
             train,
-            self.params.n_estimators,
+            self.most_rounds,
             verbose_eval=False,
-            callbacks=self._callbacks(),
+            callbacks=_callbacks(on_round),
             **options,
         )
         self._booster = booster if validation is None else booster[: booster.best_iteration + 1]
@@ -138,10 +136,9 @@ class XGBoostModel:
         shares = {name: gain.get(name, 0.0) / total for name in names}
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
-    @property
-    def n_trees(self) -> int:
-        """How many trees answer."""
-        return int(self._fitted.num_boosted_rounds())
+    def facts(self) -> dict[str, int | float | str]:
+        """How many trees answer, and from which probability on the prediction is 1."""
+        return {"n_trees": int(self._fitted.num_boosted_rounds()), "threshold": self.threshold}
 
     def to_onnx(self) -> bytes:
         """The trees as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
@@ -223,18 +220,19 @@ class XGBoostModel:
 
         return xgboost.DMatrix(matrix.values, **_description(matrix.schema))
 
-    def _callbacks(self) -> list[xgboost.callback.TrainingCallback]:
-        from xgboost.callback import TrainingCallback
 
-        class Progress(TrainingCallback):
-            def __init__(self, on_round: OnRound, most: int) -> None:
-                self.on_round, self.most = on_round, most
+def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallback]:
+    from xgboost.callback import TrainingCallback
 
-            def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-                self.on_round(epoch + 1, self.most)
-                return False
+    class Progress(TrainingCallback):
+        def __init__(self, on_round: OnRound) -> None:
+            self.on_round = on_round
 
-        return [Progress(self._on_round, self.params.n_estimators)] if self._on_round else []
+        def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
+            self.on_round(1)
+            return False
+
+    return [Progress(on_round)] if on_round else []
 
 
 def read_booster(path: Path) -> xgboost.Booster:

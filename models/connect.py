@@ -1,0 +1,12 @@
+"""Builds what this room needs from the settings."""
+
+from __future__ import annotations
+
+from configs.settings import Settings
+from infrastructure.embedded import mlflow_url
+from models.registry import ModelRegistry
+
+
+def model_registry(settings: Settings) -> ModelRegistry:
+    """The registry of the configured model; starts the embedded MLflow when no URL is given."""
+    return ModelRegistry(mlflow_url(settings), settings.model_name)

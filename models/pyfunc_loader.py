@@ -1,0 +1,89 @@
+"""Loads an artifact for the stock MLflow client: ``mlflow.pyfunc.load_model("models:/…")``.
+
+MLflow copies this one file beside the model and imports it by itself, so it needs nothing of this
+project: only NumPy, pandas and XGBoost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xgboost
+
+MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
+"""Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
+
+
+class PackedModel:
+    """A model that takes a frame with its features and gives probabilities and predictions.
+
+    Parameters
+    ----------
+    folder
+        The artifact; the hashes of its files are checked first.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        manifest = json.loads((folder / "manifest.json").read_bytes())
+        for name, expected in manifest["files"].items():
+            if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
+                raise ValueError(
+                    f"{folder / name} was altered: its SHA-256 is not the expected one."
+                )
+        self.features = json.loads((folder / "schema.json").read_bytes())["features"]
+        self.threshold = json.loads((folder / "config.json").read_bytes())["threshold"]
+        self.booster = xgboost.Booster(model_file=folder / "model.ubj")
+
+    def predict(
+        self, model_input: pd.DataFrame | np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Score rows.
+
+        Parameters
+        ----------
+        model_input
+            A frame with a column for each feature, categories as words or codes; or an array
+            ``(n, p)`` in the order of the features, categories as codes. Missing is NaN or None.
+
+        Returns
+        -------
+        A frame ``(n, 2)`` with the same index: ``probability`` of label 1, and ``prediction``,
+        which is 1 from the model's threshold on.
+        """
+        frame = model_input
+        if not isinstance(frame, pd.DataFrame):
+            frame = pd.DataFrame(model_input, columns=[f["name"] for f in self.features])
+        absent = [f["name"] for f in self.features if f["name"] not in frame.columns]
+        if absent:
+            raise ValueError(f"The frame lacks the features {', '.join(absent)}.")
+        columns = [encode(frame[feature["name"]], feature) for feature in self.features]
+        data = xgboost.DMatrix(
+            np.column_stack(columns).astype(np.float32),
+            feature_names=self.booster.feature_names,
+            feature_types=self.booster.feature_types,
+            enable_categorical=True,
+        )
+        probability = self.booster.predict(data)
+        decided = {"probability": probability, "prediction": probability >= self.threshold}
+        return pd.DataFrame(decided, index=frame.index).astype({"prediction": "int8"})
+
+
+def encode(column: pd.Series, feature: dict[str, Any]) -> np.ndarray:
+    """Encode a column ``(n,)`` as float32: words become codes, numbers stay."""
+    if feature["kind"] != "category":
+        return np.asarray(column.to_numpy(dtype=np.float32, na_value=np.nan))
+    if pd.api.types.is_numeric_dtype(column):
+        return np.asarray(column.fillna(MISSING).to_numpy(dtype=np.float32))
+    codes = {word: FIRST_KNOWN + place for place, word in enumerate(feature["categories"])}
+    known = column.map(lambda word: codes.get(word, UNSEEN), na_action="ignore")
+    return np.asarray(known.astype("Float32").to_numpy(dtype=np.float32, na_value=MISSING))
+
+
+def _load_pyfunc(path: str) -> PackedModel:
+    """Load the artifact at ``path``; MLflow calls this by name."""
+    return PackedModel(Path(path))
