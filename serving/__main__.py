@@ -16,6 +16,7 @@ from serving.api import create_app
 from serving.connect import prediction_service
 from serving.listening import listen
 from serving.logs import log_as_json
+from serving.presence import announced
 
 DRAIN_LIMIT_S = 10
 THREAD_SWITCH_S = 0.0005
@@ -48,7 +49,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     host, port = listener.getsockname()[:2]
     logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
-    uvicorn.Server(config).run(sockets=[listener])
+    with announced(settings.var_dir, port):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespace:

@@ -76,10 +76,12 @@ class ModelLoader:
         try:
             # The bytes that are checked are the bytes that are used: a file may change between.
             scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
-            _try_example(arm, scorer, artifact)
-        except (ArtifactError, ValueError, KeyError) as error:
-            raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
-        return LoadedModel(arm.digest, artifact.threshold, scorer)
+            _try_example(scorer, artifact)
+            return LoadedModel(arm.digest, _threshold(artifact), scorer)
+        except (ArtifactError, ValueError, KeyError, TypeError) as error:
+            raise ModelUnusable(
+                f"{arm.label} cannot be used: {error}. Register the model again."
+            ) from error
 
     def artifact(self, arm: Arm) -> ModelArtifact:
         """Give the verified artifact of an arm on the local disk, fetched if need be.
@@ -172,13 +174,22 @@ class MlflowFiles:
             ) from error
 
 
-def _try_example(arm: Arm, scorer: OnnxScorer, artifact: ModelArtifact) -> None:
+def _try_example(scorer: OnnxScorer, artifact: ModelArtifact) -> None:
     """Raise unless the model answers its example as it did when it was trained."""
     vectors, expected = artifact.example()
-    answered = scorer.predict(vectors)
-    difference = float(np.max(np.abs(answered - expected)))
+    shape = vectors.shape
+    if shape != (len(expected), len(artifact.features)) or len(expected) == 0:
+        raise ArtifactError(f"its example has vectors {shape} and {len(expected)} answers")
+    difference = float(np.max(np.abs(scorer.predict(vectors) - expected)))
     if not difference <= EXAMPLE_TOLERANCE:
-        raise ModelUnusable(
-            f"{arm.label} answers its example with a difference of {difference:.2g}; expected at "
-            f"most {EXAMPLE_TOLERANCE:g}. Register the model again."
+        raise ArtifactError(
+            f"it answers its example with a difference of {difference:.2g}; allowed is "
+            f"{EXAMPLE_TOLERANCE:g}"
         )
+
+
+def _threshold(artifact: ModelArtifact) -> float:
+    threshold = artifact.threshold
+    if not 0 <= threshold <= 1:
+        raise ArtifactError(f"its threshold is {threshold}; expected a probability")
+    return threshold
