@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import socket
 import sys
+from types import FrameType
 
 import uvicorn
 
@@ -49,8 +51,15 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     )
     host, port = listener.getsockname()[:2]
     logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
+    # The server drains at a signal, then raises it again: to us that is an orderly end.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
     with announced(settings.var_dir, port):
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespace:

@@ -125,7 +125,11 @@ class World:
 
     def deploy(self, version: int) -> Deployment:
         """Give all traffic to a version."""
-        return self._record(deploy(self.current(), self.artifacts.arm(version), now()))
+        return self.deploy_arm(self.artifacts.arm(version))
+
+    def deploy_arm(self, arm: Arm) -> Deployment:
+        """Give all traffic to an arm, whatever its artifact is like."""
+        return self._record(deploy(self.current(), arm, now()))
 
     def start_ab_test(self, version: int, share: float) -> Deployment:
         """Give a share of the traffic to a version."""
@@ -200,13 +204,19 @@ class Api(httpx.Client):
 
 
 @contextmanager
-def running_api(world: World, **environment: str) -> Iterator[Api]:
-    """Run the API as people do, on a free port."""
+def running_api(
+    world: World, *, port: int = 0, limit_file_bytes: int | None = None, **environment: str
+) -> Iterator[Api]:
+    """Run the API as people do, on a free port unless one is given."""
+    command = [sys.executable, "-m", "serving", "--port", str(port)]
+    if limit_file_bytes is not None:
+        limit = f'ulimit -f {limit_file_bytes // 1024}; exec "$0" "$@"'
+        command = ["bash", "-c", limit, *command]
     log_path = world.settings.var_dir / f"api-{time.monotonic_ns()}.log"
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving", "--port", "0"],
+            command,
             cwd=ROOT,
             env={**os.environ, **world.environment(), **environment},
             stdout=log,
