@@ -15,7 +15,7 @@ from feast.infra.registry.registry_store import RegistryStore
 from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.repo_config import RegistryConfig
 
-from feature_store.errors import RegistryChanged
+from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.connections import postgres
 from feature_store.postgres import create, exists
 
@@ -41,17 +41,27 @@ class PostgresRegistryStore(RegistryStore):
 
     def __init__(self, registry_config: RegistryConfig, repo_path: Path | None) -> None:
         self._postgres = postgres(registry_config.path or None)
+        self._last_known: bytes | None = None
 
     def get_registry_proto(self) -> Registry:
-        """Read the registry; FileNotFoundError, as Feast expects, if there is none yet."""
-        row = None
-        with self._postgres.transaction() as connection:
-            if exists(connection, "feast_registry"):
-                row = connection.execute("SELECT contents FROM feast_registry").fetchone()
-        if row is None:
+        """Read the registry; while PostgreSQL is away, the last one known.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is none yet, as Feast expects.
+        StoreUnavailable
+            If PostgreSQL is away and none is known.
+        """
+        try:
+            self._last_known = self._read()
+        except StoreUnavailable:
+            if self._last_known is None:
+                raise
+        if self._last_known is None:
             raise FileNotFoundError("The Feast registry is empty. Run `feast apply`.")
         registry = Registry()
-        registry.ParseFromString(row[0])
+        registry.ParseFromString(self._last_known)
         return registry
 
     def update_registry_proto(self, registry_proto: Registry) -> None:
@@ -91,6 +101,13 @@ class PostgresRegistryStore(RegistryStore):
         """Delete the registry."""
         with self._postgres.transaction() as connection:
             connection.execute("DROP TABLE IF EXISTS feast_registry")
+
+    def _read(self) -> bytes | None:
+        with self._postgres.transaction() as connection:
+            if not exists(connection, "feast_registry"):
+                return None
+            row = connection.execute("SELECT contents FROM feast_registry").fetchone()
+        return row[0] if row else None
 
 
 def _keep_serving(registry: Registry) -> None:

@@ -11,9 +11,10 @@ import pytest
 from feast import FeatureStore
 
 from configs.settings import Settings, load_settings
-from feature_store.errors import RegistryChanged
+from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.registry_store import PostgresRegistryStore
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.postgres import Postgres
 from tests.contract.conftest import REPO, World
 
 FEAST = Path(sys.executable).with_name("feast")
@@ -87,6 +88,15 @@ def test_of_two_writers_of_the_registry_the_second_is_told(world: World) -> None
         second.update_registry_proto(late)
     assert second.get_registry_proto().version_id == early.version_id
     second.update_registry_proto(second.get_registry_proto())
+
+
+def test_while_postgresql_is_away_readers_keep_the_registry_that_they_know(world: World) -> None:
+    store = PostgresRegistryStore(world.feast.config.registry, None)
+    known = store.get_registry_proto()
+    store._postgres = Postgres("postgresql://127.0.0.1:1/nowhere")
+    assert store.get_registry_proto() == known
+    with pytest.raises(StoreUnavailable, match="PostgreSQL refused or went away"):
+        store.update_registry_proto(known)
 
 
 def test_a_view_goes_on_serving_while_it_is_materialized(world: World) -> None:
