@@ -11,7 +11,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,11 @@ class PredictionShipper:
 
     def spool_bytes(self) -> int:
         """Bytes that segments occupy on the disk, reserved space included."""
-        return sum(path.stat().st_size for path in self.folder.glob(f"*{SUFFIX}"))
+        total = 0
+        for path in self.folder.glob(f"*{SUFFIX}"):
+            with suppress(FileNotFoundError):  # shipped and removed meanwhile
+                total += path.stat().st_size
+        return total
 
     def close(self) -> None:
         """Close the connection."""

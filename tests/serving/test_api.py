@@ -1,8 +1,10 @@
+import json
 from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.serving.worlds import ENGINE, scorer
@@ -138,6 +140,45 @@ def test_what_is_no_json_object_is_refused(api, content):
 
     assert answer.status_code == 422
     assert answer.json()["fields"][0]["expected"]
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda children: st.lists(children) | st.dictionaries(st.text(), children),
+    max_leaves=5,
+)
+LIKELY = st.fixed_dictionaries(
+    {},
+    optional={
+        "user_id": st.integers(-1, 400) | VALUES,
+        "unit_id": st.text(max_size=150) | VALUES,
+    }
+    | {
+        feature.name: st.sampled_from([*feature.categories, "?"])
+        if feature.categories
+        else st.integers(-1, 200) | VALUES
+        for feature in MODEL_VIEW.raw_features
+    },
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.text(), VALUES) | LIKELY)
+def test_any_body_is_answered_or_refused(api, body):
+    headers = {"Content-Type": "application/json"}
+    answer = api.post("/predict", content=json.dumps(body), headers=headers)
+
+    assert answer.status_code in {200, 404, 422}
+    if answer.status_code == 200:
+        assert 0 <= answer.json()["probability"] <= 1
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_refused(api, content):
+    answer = api.post("/predict", content=content, headers={"Content-Type": "application/json"})
+
+    assert answer.status_code == 422
 
 
 def test_a_body_of_another_type_is_refused_with_the_type_expected(api):
