@@ -89,6 +89,7 @@ class XGBoostModel:
         TrainingRefused
             If the labels are all equal.
         """
+        share_cores()
         import xgboost
 
         matrix, known = feature_matrix(features), _labels(labels)
@@ -235,6 +236,15 @@ def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallba
     return [Progress(on_round)] if on_round else []
 
 
+def share_cores() -> None:
+    """Let threads that wait for each other sleep; call it before XGBoost is first imported.
+
+    By default they spin, and on cores that other programs use too a training then takes up to
+    four times as long. On free cores it makes no difference.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
 def read_booster(path: Path) -> xgboost.Booster:
     """Read a native XGBoost file.
 
@@ -243,6 +253,7 @@ def read_booster(path: Path) -> xgboost.Booster:
     ArtifactError
         If it is not there or not readable.
     """
+    share_cores()
     import xgboost
 
     booster = xgboost.Booster({"nthread": os.cpu_count()})
