@@ -19,6 +19,13 @@ def pytest_configure() -> None:
         del os.environ[name]
 
 
+@pytest.fixture(autouse=True)
+def _no_tracking_server_left_behind() -> Iterator[None]:
+    """Forget the server that a test used: MLflow puts it into the environment for good."""
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     """Settings whose ``var_dir`` is this test process's own, with PostgreSQL and Valkey running.
