@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict
 from typing import Annotated
@@ -11,18 +10,14 @@ from urllib.parse import urlsplit
 
 import typer
 
-from configs.errors import FTIError
+from configs.command_line import Debug, new_app, run
 from configs.settings import load_settings
 from infrastructure import embedded
 
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    help="Start, stop and look at PostgreSQL, Valkey and MLflow on this machine. "
-    "DATABASE_URL, REDIS_URL and MLFLOW_TRACKING_URI each replace one of them.",
+app = new_app(
+    "Start, stop and look at PostgreSQL, Valkey and MLflow on this machine. "
+    "DATABASE_URL, REDIS_URL and MLFLOW_TRACKING_URI each replace one of them."
 )
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @app.command()
@@ -107,15 +102,5 @@ def _without_password(url: str) -> str:
     return url.replace(f":{password}@", ":***@") if password else url
 
 
-def main() -> None:
-    """Run the command line; an error that the user can mend is one line."""
-    try:
-        app()
-    except FTIError as error:
-        if "--debug" in sys.argv:
-            raise
-        raise SystemExit(f"✗ {error}") from None
-
-
 if __name__ == "__main__":
-    main()
+    run(app)

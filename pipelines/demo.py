@@ -12,10 +12,10 @@ from typing import Any
 
 import typer
 
+from configs.command_line import Debug, new_app, run
 from configs.errors import FTIError
 from configs.settings import ROOT, load_settings
 from infrastructure import embedded
-from pipelines.command_line import Debug, new_app, run
 
 app = new_app()
 BY_USER: dict[str, Any] = {"user_id": 12345}

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
+from configs.command_line import Debug, done, new_app, note, run
 from configs.settings import Settings, load_settings
 from models.connect import model_registry
 from models.deployment import Deployment
 from models.errors import DeploymentRefused
 from models.promotion import Promoter, Target, as_arm
-from pipelines.command_line import Debug, done, new_app, note, run
 from serving.connect import deployment_store, model_loader
 from serving.presence import await_generation, ensure_api
 

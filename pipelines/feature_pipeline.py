@@ -12,13 +12,13 @@ from typing import Annotated
 
 import typer
 
+from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.settings import ROOT, load_settings
 from feature_store import ingest, validation
 from feature_store.connect import offline_store, online_store
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.sources.files import read_rows
-from pipelines.command_line import Debug, Stopwatch, done, new_app, note, run
 
 DEFAULT_CONFIG = ROOT / "configs" / "feature_config.yaml"
 app = new_app()

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from configs.command_line import Debug, done, new_app, note, progress, run
 from configs.settings import load_settings
 from feature_store.connect import offline_store, ttl
 from feature_store.feature_definitions import MODEL_VIEW
@@ -23,7 +24,6 @@ from models.masking import Masker
 from models.split import split_rows
 from models.tracking import publish
 from models.training import Trained, fit, judge, write_up
-from pipelines.command_line import Debug, done, new_app, note, progress, run
 
 app = new_app()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 PROGRAM = """
 from configs.errors import FTIError
-from pipelines.command_line import Debug, done, new_app, run
+from configs.command_line import Debug, done, new_app, run
 
 app = new_app()
 

@@ -19,9 +19,17 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 """Every command takes ``debug: Debug = False``; `run` reads it."""
 
 
-def new_app() -> typer.Typer:
-    """Make an app whose unexpected errors keep Python's own, complete traceback."""
-    return typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+def new_app(about: str | None = None) -> typer.Typer:
+    """Make an app whose unexpected errors keep Python's own, complete traceback.
+
+    With ``about``, a text for ``--help``, the app has several commands.
+    """
+    return typer.Typer(
+        help=about,
+        no_args_is_help=about is not None,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
 
 
 def run(app: typer.Typer) -> None:
