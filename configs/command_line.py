@@ -74,7 +74,7 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], objec
         finished += more
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
-            note(f"{what}: {finished:,} of {total:,} {unit}")
+            note(f"{what}: {finished:,} of {total:,} {unit.strip()}")
 
     yield advance
 

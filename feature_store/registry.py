@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from feature_store.errors import DefinitionError, UnknownFeature
+from feature_store.errors import DefinitionError, SchemaMismatch, UnknownFeature
 
 Kind = Literal["integer", "number", "category"]
 FeatureFunction = Callable[..., np.ndarray]
@@ -180,6 +180,24 @@ class FeatureSchema:
         return UnknownFeature(
             f"Feature '{name}' is not in '{self.view}'. {hint}Known: {', '.join(self.names)}."
         )
+
+    def places_of(self, meanings: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Places here of features that somebody else describes by `FeatureDefinition.meaning`.
+
+        Raises
+        ------
+        SchemaMismatch
+            If one of them is not here, or means something else here; the message names them.
+        """
+        known = {f.name: json.dumps(f.meaning, sort_keys=True) for f in self.features}
+        others = [
+            f"'{meaning['name']}' {'has changed' if meaning['name'] in known else 'is gone'}"
+            for meaning in meanings
+            if known.get(meaning["name"]) != json.dumps(meaning, sort_keys=True)
+        ]
+        if others:
+            raise SchemaMismatch(f"of the features of {self.view}, {', '.join(others)}")
+        return [self.positions[meaning["name"]] for meaning in meanings]
 
     def select(self, names: Sequence[str]) -> FeatureSchema:
         """Return the schema of some of the features, in the given order."""

@@ -2,7 +2,7 @@
 
 =================  =============================================================================
 manifest.json      SHA-256 of every other file; its own SHA-256 is the artifact's digest
-schema.json        view, entity, fingerprint, and the features in order with their vocabularies
+schema.json        view, entity, fingerprint, and the meaning of the features, in order
 config.json        family, label prefix, threshold, parameters, seed, and how it came about
 model.ubj          the native model, for many rows at once
 model.onnx         the same model, for single rows
@@ -70,6 +70,16 @@ class ModelArtifact:
     def features(self) -> tuple[str, ...]:
         """Names of the features, in the order of the vector."""
         return tuple(feature["name"] for feature in self.schema["features"])
+
+    def places_in(self, schema: FeatureSchema) -> list[int]:
+        """Where the model's features are in vectors of a schema, which may have more of them.
+
+        Raises
+        ------
+        SchemaMismatch
+            If a feature is gone there, or means something else.
+        """
+        return schema.places_of(self.schema["features"])
 
     @property
     def threshold(self) -> float:
@@ -155,9 +165,7 @@ def open_artifact(path: Path, digest: str | None = None) -> ModelArtifact:
 
 def schema_json(schema: FeatureSchema, entity: str) -> bytes:
     """Describe the features as ``schema.json``."""
-    features = [
-        {"name": f.name, "kind": f.kind, "categories": list(f.categories)} for f in schema.features
-    ]
+    features = [feature.meaning for feature in schema.features]
     about = {"view": schema.view, "entity": entity, "fingerprint": schema.fingerprint}
     return json_bytes(about | {"features": features})
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, progress, run
@@ -50,7 +51,8 @@ def inference_pipeline(
     done(f"Retrieved the newest features of {len(features):,} users", watch.lap())
 
     with progress("Scoring", len(features), "rows") as advance:
-        probabilities = score(features.values, scorer, advance)
+        places = artifact.places_in(features.schema)
+        probabilities = score(np.take(features.values, places, axis=1), scorer, advance)
     seconds = watch.lap()
     done(f"Scored {len(features):,} rows at {len(features) / seconds:,.0f} rows/s", seconds)
 

@@ -98,9 +98,7 @@ def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
 def model_loader(settings: Settings) -> ModelLoader:
     """The loader of models, with its cache below ``var/models``."""
     tracking_url = cache(partial(embedded.mlflow_url, settings))
-    return ModelLoader(
-        settings.var_dir / "models", MlflowFiles(tracking_url), MODEL_VIEW.schema.fingerprint
-    )
+    return ModelLoader(settings.var_dir / "models", MlflowFiles(tracking_url), MODEL_VIEW.schema)
 
 
 def online_reader(settings: Settings) -> OnlineReader:

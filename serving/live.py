@@ -92,6 +92,7 @@ class DeploymentWatcher:
         self._confirmed_at = time.monotonic()
         self._refused: tuple[int, float, FTIError] | None = None
         self._may_restore = True
+        self._problem: FTIError | None = None
 
     @property
     def is_confirmed(self) -> bool:
@@ -112,7 +113,9 @@ class DeploymentWatcher:
             self._confirmed_at = time.monotonic()
             if generation and not self._is_live(generation):
                 self._follow(generation)
-        except FTIError:
+            self._problem = None
+        except FTIError as error:
+            self._problem = error
             if self.live is None and self._may_restore:
                 self._may_restore = False
                 self._restore()
@@ -125,9 +128,11 @@ class DeploymentWatcher:
         ------
         NothingDeployed
             If nothing has ever been deployed here.
+        FTIError
+            If what is deployed could not be made live; the reason.
         """
         if self.live is None:
-            raise NothingDeployed(NOTHING_DEPLOYED)
+            raise self._problem or NothingDeployed(NOTHING_DEPLOYED)
         return self.live
 
     def _is_live(self, generation: int) -> bool:

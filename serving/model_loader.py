@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import FTIError
+from feature_store.errors import SchemaMismatch
+from feature_store.registry import FeatureSchema
 from models.artifact import MANIFEST, ModelArtifact, open_artifact
 from models.deployment import Arm
 from models.errors import ArtifactError
@@ -35,15 +37,22 @@ FetchFile = Callable[[str, str], bytes]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified model in memory."""
+    """A verified model in memory.
+
+    Parameters
+    ----------
+    places
+        Where its features are in the vectors that are served.
+    """
 
     digest: str
     threshold: float
     scorer: OnnxScorer
+    places: NDArray[np.intp]
 
     def probability(self, vector: NDArray[np.float32]) -> float:
-        """Score one vector ``(p,)``."""
-        return float(self.scorer.predict(vector[np.newaxis, :])[0])
+        """Score one vector ``(p,)`` as it is served."""
+        return float(self.scorer.predict(vector[np.newaxis, self.places])[0])
 
 
 class ModelLoader:
@@ -55,14 +64,14 @@ class ModelLoader:
         Holds one folder an artifact, named by its digest.
     fetch
         Gets a file of an artifact from where it is kept.
-    fingerprint
-        Of the schema that vectors follow here.
+    schema
+        What vectors follow here; models may take some of its features.
     """
 
-    def __init__(self, cache: Path, fetch: FetchFile, fingerprint: str) -> None:
+    def __init__(self, cache: Path, fetch: FetchFile, schema: FeatureSchema) -> None:
         self.cache = cache
         self.fetch = fetch
-        self.fingerprint = fingerprint
+        self.schema = schema
 
     def load(self, arm: Arm) -> LoadedModel:
         """Load the model of an arm.
@@ -77,7 +86,8 @@ class ModelLoader:
             # The bytes that are checked are the bytes that are used: a file may change between.
             scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
             _try_example(scorer, artifact)
-            return LoadedModel(arm.digest, _threshold(artifact), scorer)
+            places = np.array(artifact.places_in(self.schema), dtype=np.intp)
+            return LoadedModel(arm.digest, _threshold(artifact), scorer, places)
         except (ArtifactError, ValueError, KeyError, TypeError) as error:
             raise ModelUnusable(
                 f"{arm.label} cannot be used: {error}. Register the model again."
@@ -90,18 +100,18 @@ class ModelLoader:
         ------
         ModelUnusable
             If it cannot be fetched, a byte differs from what was registered, or it was trained
-            on other features than are served here.
+            on features that are not, or not as they were then, among those served here.
         """
         try:
             artifact = self._open(arm)
+            artifact.places_in(self.schema)
+        except SchemaMismatch as error:
+            raise ModelUnusable(
+                f"{arm.label} was trained on other features: {error}. Train a model on the "
+                "present ones: python pipelines/training_pipeline.py"
+            ) from error
         except (ArtifactError, OSError) as error:
             raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
-        if artifact.fingerprint != self.fingerprint:
-            raise ModelUnusable(
-                f"{arm.label} was trained on features {artifact.fingerprint}; here they are "
-                f"{self.fingerprint}. Train a model on the present ones: "
-                "python pipelines/training_pipeline.py"
-            )
         return artifact
 
     def _open(self, arm: Arm) -> ModelArtifact:

@@ -46,10 +46,10 @@ def records():
 @pytest.fixture
 def new_watcher(records, artifacts, tmp_path):
     def new_watcher() -> DeploymentWatcher:
-        fingerprint = MODEL_VIEW.schema.fingerprint
-        loader = ModelLoader(tmp_path / "cache", MlflowFiles(lambda: artifacts.url), fingerprint)
+        schema = MODEL_VIEW.schema
+        loader = ModelLoader(tmp_path / "cache", MlflowFiles(lambda: artifacts.url), schema)
         last_good = tmp_path / "serving" / "current.json"
-        return DeploymentWatcher(records, loader, last_good, "onnx", fingerprint)
+        return DeploymentWatcher(records, loader, last_good, "onnx", schema.fingerprint)
 
     return new_watcher
 
@@ -149,6 +149,8 @@ def test_without_record_and_memory_nothing_is_live(new_watcher, records):
     with pytest.raises(StoreUnavailable):
         watcher.poll()
     assert watcher.live is None
+    with pytest.raises(StoreUnavailable):
+        watcher.require()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "null", '{"arms": [{}]}'])
