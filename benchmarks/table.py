@@ -27,12 +27,14 @@ def _rows(report: dict[str, Any]) -> list[str]:
     units = dict.fromkeys(values, "×")
     for r in report["results"]:
         values[f"{r['subject']}_{r['metric']}"] = r["median"]
-        units[f"{r['subject']}_{r['metric']}"] = f" {r['unit']}"
-    return [
-        f"| {name.replace('_', ' ')} | {values[name]:,.4g}{units[name]} | "
-        f"{compare} {bound:,g}{units[name]} | `{report['command']}` |"
-        for name, (compare, bound) in report["targets"].items()
-    ]
+        units[f"{r['subject']}_{r['metric']}"] = f" {r['unit']}" if r["unit"] else ""
+    title = report["name"].replace("_", " ")
+    rows = []
+    for name, (compare, bound) in report["targets"].items():
+        figure, unit = f"{title}: {name.replace('_', ' ')}", units[name]
+        measured, target = f"{values[name]:,.4g}{unit}", f"{compare} {bound:,g}{unit}"
+        rows.append(f"| {figure} | {measured} | {target} | `{report['command']}` |")
+    return rows
 
 
 def main() -> int:
