@@ -162,7 +162,7 @@ def test_a_database_that_is_gone_is_one_line(stores: Settings) -> None:
 
 
 def test_people_get_features_by_name(stores: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    from feature_store.connect import get_online_features, get_training_data
+    from feature_store import get_online_features, get_training_data
 
     monkeypatch.setenv("DATABASE_URL", str(stores.database_url))
     monkeypatch.setenv("REDIS_URL", str(stores.redis_url))
