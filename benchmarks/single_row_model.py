@@ -21,9 +21,10 @@ from configs.settings import load_settings
 from feature_store.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from models.artifact import example_json, json_bytes, schema_json, write_artifact
+from models.bulk_scorer import BulkScorer
 from models.families import new_model
 from models.pyfunc import write_pyfunc
-from models.scorer import BulkScorer, OnnxScorer
+from models.scorer import OnnxScorer
 
 TREES = 400
 

@@ -1,12 +1,10 @@
-"""The two engines that answer: ONNX for what is logged, the native library for many rows at once.
+"""The engine of every prediction that must be repeatable: ONNX Runtime with one thread.
 
-They agree to 1e-5, not to the bit. ONNX Runtime with one thread gives a row the same bits in every
-batch; so it is the engine of every prediction that must be repeatable.
+It gives a row the same bits in every batch. The native library, quicker for many rows at once
+(`bulk_scorer`), agrees with it to 1e-5, not to the bit.
 """
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,28 +61,3 @@ class OnnxScorer:
                 f"The ONNX model maps {takes} to {gives}; expected {{'{INPUT}': {p}}} to "
                 f"{{'{OUTPUT}': 2}}. Export it again."
             )
-
-
-class BulkScorer:
-    """Answers many rows on all cores with the native XGBoost model.
-
-    Parameters
-    ----------
-    model
-        Path of the native file; check its hash first (`open_artifact`).
-    """
-
-    engine = "xgboost"
-
-    def __init__(self, model: Path) -> None:
-        from models.xgboost_model import read_booster
-
-        self._booster = read_booster(model)
-        # The layout was checked by the schema's fingerprint; without names rows go in uncopied.
-        self._booster.feature_names = None
-        self._booster.feature_types = None
-
-    def predict(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
-        probabilities: NDArray[np.float32] = self._booster.inplace_predict(values)
-        return probabilities

@@ -16,7 +16,7 @@ from configs.command_line import Debug, Stopwatch, done, new_app, progress, run
 from configs.settings import load_settings, utc_time
 from feature_store.connect import offline_store
 from feature_store.feature_definitions import MODEL_VIEW
-from models.scorer import BulkScorer
+from models.bulk_scorer import BulkScorer
 from serving.batch import ScoredBy, score, write_predictions
 from serving.connect import arm_to_serve, model_loader
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from models.artifact import MANIFEST, open_artifact, write_artifact
+from models.bulk_scorer import BulkScorer
 from models.errors import ArtifactError
-from models.scorer import BulkScorer, OnnxScorer
+from models.scorer import OnnxScorer
 
 
 @pytest.fixture

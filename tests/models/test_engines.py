@@ -7,9 +7,10 @@ import onnx
 import pytest
 
 from feature_store.registry import UNSEEN
+from models.bulk_scorer import BulkScorer
 from models.errors import ArtifactError, ExportRefused
 from models.onnx_export import PARITY_ROWS, parity_rows, refuse_different
-from models.scorer import BulkScorer, OnnxScorer
+from models.scorer import OnnxScorer
 
 
 @pytest.fixture(scope="module")
