@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from feature_store import tables
 from feature_store.engine import Created, FeatureMatrix, created_times
-from feature_store.errors import SchemaMismatch
 from feature_store.pgcopy import CopyColumn
 from feature_store.point_in_time import as_of
-from feature_store.postgres import Postgres, append_changed, create, exists
+from feature_store.postgres import Postgres, append_changed, create
 from feature_store.registry import FeatureSchema
+from feature_store.version_catalogue import VersionCatalogue
 
 if TYPE_CHECKING:
     import polars as pl
-    import psycopg
 
 KEYS_IN_QUERY = 2_000
 """Up to so many entities are named in the query; for more, reading the range is faster."""
@@ -69,6 +68,7 @@ class OfflineStore:
 
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
+        self.versions = VersionCatalogue(postgres)
 
     def append(self, matrix: FeatureMatrix, entity: str, created: Created) -> int:
         """Append rows that differ from the newest one for their event; return how many did.
@@ -89,8 +89,7 @@ class OfflineStore:
         times = created_times(created, len(matrix))[last]
         matrix = matrix.rows(last)
         # Apart from the rows: whoever creates tables waits for others that do, not for a write.
-        with self.postgres.transaction() as connection:
-            self._ensure_view(connection, matrix.schema, entity)
+        self.versions.register(matrix.schema, entity)
         with self.postgres.transaction() as connection:
             return append_changed(
                 connection,
@@ -224,43 +223,9 @@ class OfflineStore:
         Raises
         ------
         SchemaMismatch
-            If no rows of that definition are stored.
+            If no rows of that definition are stored, or it is still being filled.
         """
-        known: list[tuple[str, str]] = []
-        with self.postgres.transaction() as connection:
-            if exists(connection, "feature_views"):
-                known = connection.execute(
-                    "SELECT fingerprint, table_name FROM feature_views WHERE view = %s "
-                    "ORDER BY created_timestamp DESC",
-                    (schema.view,),
-                ).fetchall()
-        for fingerprint, table in known:
-            if fingerprint == schema.definition_fingerprint:
-                return str(table)
-        stored = ", ".join(fingerprint for fingerprint, _ in known) or "nothing"
-        raise SchemaMismatch(
-            f"The offline store holds {stored} of '{schema.view}'; this code defines "
-            f"{schema.definition_fingerprint}. Run the feature pipeline to fill it: "
-            "python pipelines/feature_pipeline.py"
-        )
-
-    def _ensure_view(
-        self, connection: psycopg.Connection, schema: FeatureSchema, entity: str
-    ) -> None:
-        create(connection, tables.CATALOGUE)
-        new = connection.execute(
-            "INSERT INTO feature_views (view, fingerprint, table_name, definition) "
-            "VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (
-                schema.view,
-                schema.fingerprint,
-                tables.table_name(schema),
-                tables.definition_json(schema),
-            ),
-        ).rowcount
-        if new:
-            create(connection, tables.feature_table(schema, entity))
-            create(connection, tables.readable_view(schema, entity))
+        return self.versions.readable(schema).table
 
 
 def missing_vector(schema: FeatureSchema) -> NDArray[np.float32]:

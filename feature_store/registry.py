@@ -97,6 +97,20 @@ class FeatureDefinition:
             "inputs": self.inputs,
         }
 
+    @classmethod
+    def from_meaning(cls, meaning: Mapping[str, Any]) -> FeatureDefinition:
+        """A stored definition, without its function: enough to decode and check stored values."""
+        limits = meaning["valid_range"]
+        return cls(
+            name=meaning["name"],
+            kind=meaning["kind"],
+            description="",
+            version=meaning["version"],
+            categories=tuple(meaning["categories"]),
+            valid_range=None if limits is None else (limits[0], limits[1]),
+            inputs=tuple(meaning["inputs"]),
+        )
+
     def encode(self, word: object) -> int:
         """Give the code of a category's word; None is missing, an unknown word is unseen.
 
@@ -156,6 +170,16 @@ class FeatureSchema:
     def definition_fingerprint(self) -> str:
         """Fingerprint of the whole view that these features were selected from."""
         return self.fingerprint if self.whole is None else self.whole.fingerprint
+
+    @classmethod
+    def from_meaning(cls, view: str, meaning: Sequence[Mapping[str, Any]]) -> FeatureSchema:
+        """The schema of a stored definition; its fingerprint is that of the original."""
+        return cls(view, tuple(FeatureDefinition.from_meaning(each) for each in meaning))
+
+    @property
+    def meaning(self) -> list[dict[str, Any]]:
+        """Everything that decides what stored values mean, as the stores keep it."""
+        return [feature.meaning for feature in self.features]
 
     def __len__(self) -> int:
         return len(self.features)

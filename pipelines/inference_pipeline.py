@@ -45,7 +45,7 @@ def inference_pipeline(
     done(f"Loaded {arm.label}", watch.lap())
 
     features = offline_store(settings).latest(
-        MODEL_VIEW.schema, MODEL_VIEW.entity, LONG_AGO, utc_time(as_of) if as_of else now
+        artifact.feature_schema, MODEL_VIEW.entity, LONG_AGO, utc_time(as_of) if as_of else now
     )
     done(f"Retrieved the newest features of {len(features):,} users", watch.lap())
 

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import FTIError
+from feature_store.registry import FeatureSchema
 from models.artifact import MANIFEST, ModelArtifact, open_artifact
 from models.deployment import Arm
 from models.errors import ArtifactError
@@ -35,11 +36,12 @@ FetchFile = Callable[[str, str], bytes]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified model in memory."""
+    """A verified model in memory; ``schema`` is the version of the features that it takes."""
 
     digest: str
     threshold: float
     scorer: OnnxScorer
+    schema: FeatureSchema
 
     def probability(self, vector: NDArray[np.float32]) -> float:
         """Score one vector ``(p,)``."""
@@ -55,14 +57,11 @@ class ModelLoader:
         Holds one folder an artifact, named by its digest.
     fetch
         Gets a file of an artifact from where it is kept.
-    fingerprint
-        Of the schema that vectors follow here.
     """
 
-    def __init__(self, cache: Path, fetch: FetchFile, fingerprint: str) -> None:
+    def __init__(self, cache: Path, fetch: FetchFile) -> None:
         self.cache = cache
         self.fetch = fetch
-        self.fingerprint = fingerprint
 
     def load(self, arm: Arm) -> LoadedModel:
         """Load the model of an arm.
@@ -77,7 +76,7 @@ class ModelLoader:
             # The bytes that are checked are the bytes that are used: a file may change between.
             scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
             _try_example(scorer, artifact)
-            return LoadedModel(arm.digest, _threshold(artifact), scorer)
+            return LoadedModel(arm.digest, _threshold(artifact), scorer, artifact.feature_schema)
         except (ArtifactError, ValueError, KeyError, TypeError) as error:
             raise ModelUnusable(
                 f"{arm.label} cannot be used: {error}. Register the model again."
@@ -89,20 +88,12 @@ class ModelLoader:
         Raises
         ------
         ModelUnusable
-            If it cannot be fetched, a byte differs from what was registered, or it was trained
-            on other features than are served here.
+            If it cannot be fetched, or a byte differs from what was registered.
         """
         try:
-            artifact = self._open(arm)
+            return self._open(arm)
         except (ArtifactError, OSError) as error:
             raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
-        if artifact.fingerprint != self.fingerprint:
-            raise ModelUnusable(
-                f"{arm.label} was trained on features {artifact.fingerprint}; here they are "
-                f"{self.fingerprint}. Train a model on the present ones: "
-                "python pipelines/training_pipeline.py"
-            )
-        return artifact
 
     def _open(self, arm: Arm) -> ModelArtifact:
         folder = self.cache / arm.digest

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 
@@ -19,8 +20,7 @@ def artifacts(tmp_path):
 
 @pytest.fixture
 def loader(artifacts, tmp_path):
-    files = MlflowFiles(lambda: artifacts.url)
-    return ModelLoader(tmp_path / "cache", files, MODEL_VIEW.schema.fingerprint)
+    return ModelLoader(tmp_path / "cache", MlflowFiles(lambda: artifacts.url))
 
 
 def stored(artifacts, name="model.onnx"):
@@ -49,9 +49,7 @@ def test_a_cached_model_needs_no_registry(loader, artifacts, tmp_path):
     loader.load(arm)
     shutil.rmtree(artifacts.folder)
 
-    ModelLoader(loader.cache, MlflowFiles(lambda: "http://127.0.0.1:1"), loader.fingerprint).load(
-        arm
-    )
+    ModelLoader(loader.cache, MlflowFiles(lambda: "http://127.0.0.1:1")).load(arm)
 
 
 def test_a_cached_model_that_was_damaged_is_fetched_again(loader, artifacts):
@@ -94,11 +92,17 @@ def test_a_missing_file_is_refused(loader, artifacts):
         loader.load(arm)
 
 
-def test_a_model_for_other_features_is_refused(loader, artifacts):
-    other = ModelLoader(loader.cache, loader.fetch, "another")
+def test_a_model_says_which_features_it_takes(loader, artifacts):
+    assert loader.load(artifacts.arm(1)).schema.fingerprint == MODEL_VIEW.schema.fingerprint
 
-    with pytest.raises(ModelUnusable, match=r"was trained on features .*; here they are another"):
-        other.load(artifacts.arm(1))
+
+def test_a_model_whose_features_are_described_otherwise_is_refused(loader, artifacts):
+    schema = json.loads(model_files(1)["schema.json"])
+    schema["features"][0]["valid_range"] = [0, 99]
+    artifacts.add(1, schema_json=json_bytes(schema))
+
+    with pytest.raises(ModelUnusable, match=r"describes features .*; the model was trained on"):
+        loader.load(artifacts.arm(1))
 
 
 def test_a_model_that_answers_its_example_otherwise_is_refused(loader, artifacts):
@@ -129,7 +133,7 @@ def test_registered_nonsense_is_refused_with_one_clear_line(loader, artifacts, f
 
 
 def test_a_registry_that_is_gone_is_one_clear_line(tmp_path, artifacts):
-    loader = ModelLoader(tmp_path, MlflowFiles(lambda: "http://127.0.0.1:1"), "")
+    loader = ModelLoader(tmp_path, MlflowFiles(lambda: "http://127.0.0.1:1"))
 
     with pytest.raises(ModelUnusable, match=r"cannot be fetched from MLflow: .*make status"):
         loader.load(artifacts.arm(1))
