@@ -28,10 +28,9 @@ CREATE TABLE IF NOT EXISTS feature_views (
     PRIMARY KEY (view, fingerprint)
 );
 CREATE TABLE IF NOT EXISTS feature_view_readers (
-    view text NOT NULL,
-    fingerprint text NOT NULL,
     owner text NOT NULL,
     reader text NOT NULL,
+    fingerprint text NOT NULL,
     PRIMARY KEY (owner, reader)
 )
 """

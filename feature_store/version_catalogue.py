@@ -218,9 +218,7 @@ class VersionCatalogue:
         return self.postgres.transaction()
 
 
-def record_readers(
-    connection: psycopg.Connection, owner: str, readers: Mapping[str, tuple[str, str]]
-) -> None:
+def record_readers(connection: psycopg.Connection, owner: str, readers: Mapping[str, str]) -> None:
     """Say, in the caller's transaction, who of an owner reads which version from now on.
 
     Parameters
@@ -228,15 +226,14 @@ def record_readers(
     owner
         For example a registered model; what it said before is forgotten.
     readers
-        Reader (a deployed version of the model) to view and fingerprint.
+        Reader (a deployed version of the model) to the fingerprint of the version.
     """
     create(connection, tables.CATALOGUE)
     connection.execute("DELETE FROM feature_view_readers WHERE owner = %s", (owner,))
-    for reader, (view, fingerprint) in readers.items():
+    for reader, fingerprint in readers.items():
         connection.execute(
-            "INSERT INTO feature_view_readers (view, fingerprint, owner, reader) "
-            "VALUES (%s, %s, %s, %s)",
-            (view, fingerprint, owner, reader),
+            "INSERT INTO feature_view_readers (owner, reader, fingerprint) VALUES (%s, %s, %s)",
+            (owner, reader, fingerprint),
         )
 
 
@@ -282,9 +279,8 @@ def _readers(connection: psycopg.Connection, version: ViewVersion) -> list[str]:
     if not exists(connection, "feature_view_readers"):
         return []
     rows = connection.execute(
-        "SELECT reader FROM feature_view_readers WHERE view = %s AND fingerprint = %s "
-        "ORDER BY reader",
-        (version.view, version.fingerprint),
+        "SELECT reader FROM feature_view_readers WHERE fingerprint = %s ORDER BY reader",
+        (version.fingerprint,),
     ).fetchall()
     return [reader for (reader,) in rows]
 

@@ -216,7 +216,7 @@ def test_the_current_version_and_one_that_is_read_are_not_dropped(
     online = online_of(filled, new_schema("removed"))
     fill(offline, online, under(online.schema, matrix))
     versions.switch(offline, online, 0)
-    reader = {"income-xgb-v3": (VIEW, OLD.fingerprint)}
+    reader = {"income-xgb-v3": OLD.fingerprint}
     with offline.postgres.transaction() as connection:
         record_readers(connection, "income-predictor", reader)
     with pytest.raises(VersionInUse, match="is read by income-xgb-v3"):
