@@ -142,7 +142,7 @@ class OfflineStore:
         return Labels(
             frame["user_id"].to_numpy(),
             frame["label"].to_numpy().astype(np.int8),
-            _times(frame["label_time"]),
+            utc_times(frame["label_time"]),
         )
 
     def historical(
@@ -184,7 +184,7 @@ class OfflineStore:
             where.append(f"{entity} IN ({', '.join(map(str, set(keys.tolist())))})")
         stored = self._rows(schema, entity, where)
         found = as_of(keys, times, stored, entity, ttl)
-        values = _matrix(stored, schema)[found]
+        values = matrix_values(stored, schema)[found]
         values[found < 0] = missing_vector(schema)
         return FeatureMatrix(values, keys, times, schema), found >= 0
 
@@ -208,9 +208,9 @@ class OfflineStore:
         newest = stored.sort(entity, "event_timestamp", "created_timestamp").unique(
             pl.col(entity), keep="last", maintain_order=True
         )
-        keys, times = newest[entity].to_numpy(), _times(newest["event_timestamp"])
-        matrix = FeatureMatrix(_matrix(newest, schema), keys, times, schema)
-        return matrix, _times(newest["created_timestamp"])
+        keys, times = newest[entity].to_numpy(), utc_times(newest["event_timestamp"])
+        matrix = FeatureMatrix(matrix_values(newest, schema), keys, times, schema)
+        return matrix, utc_times(newest["created_timestamp"])
 
     def _rows(self, schema: FeatureSchema, entity: str, where: Sequence[str]) -> pl.DataFrame:
         columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
@@ -244,7 +244,7 @@ def _last_of_each(keys: NDArray[np.int64], times: NDArray[np.datetime64]) -> NDA
     return np.sort(order[last])
 
 
-def _matrix(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
+def matrix_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
     """float32 ``(n, p)`` of a frame's feature columns; NULL is NaN."""
     import polars as pl
 
@@ -254,5 +254,6 @@ def _matrix(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
     return values
 
 
-def _times(column: pl.Series) -> NDArray[np.datetime64]:
+def utc_times(column: pl.Series) -> NDArray[np.datetime64]:
+    """datetime64[us] ``(n,)`` of a column of times with a zone."""
     return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
