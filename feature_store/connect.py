@@ -12,6 +12,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.postgres import Postgres
+from feature_store.registry import FeatureSchema
 from infrastructure.embedded import postgres_url, redis_url
 
 if TYPE_CHECKING:
@@ -51,19 +52,25 @@ def async_redis_client(settings: Settings, deadline_ms: float) -> AsyncRedis:
     )
 
 
-def online_store(settings: Settings, deadline_ms: float | None = None) -> OnlineStore:
+def online_store(
+    settings: Settings,
+    deadline_ms: float | None = None,
+    schema: FeatureSchema = MODEL_VIEW.schema,
+) -> OnlineStore:
     """The Redis store; starts the embedded server when no URL is configured.
 
     Parameters
     ----------
     deadline_ms
         Longest wait for an answer; ``feature.online.write_deadline_ms`` when None.
+    schema
+        The version of a view that it reads and writes.
     """
     online = settings.feature.online
     return OnlineStore(
         redis_client(settings, deadline_ms or online.write_deadline_ms),
         settings.feature.project,
-        MODEL_VIEW.schema,
+        schema,
         ttl=ttl(settings),
         write_batch_rows=online.write_batch_rows,
     )

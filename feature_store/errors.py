@@ -6,6 +6,9 @@ FeatureStoreError
 ├── SourceError           a raw file is missing, altered or unreadable
 ├── ValidationFailed      more bad rows than the settings allow
 ├── SchemaMismatch        stored bytes belong to another definition of the features
+├── UnknownVersion        a fingerprint under which nothing is stored
+├── VersionInUse          a version that may not be dropped
+├── VersionIncomplete     a version that may not be switched to yet
 ├── RegistryChanged       two processes changed Feast's registry at once
 ├── EntityNotFound        the online store has no row for the entity
 └── StoreUnavailable      PostgreSQL or Redis does not answer (in time)
@@ -36,6 +39,18 @@ class ValidationFailed(FeatureStoreError):
 
 class SchemaMismatch(FeatureStoreError):
     """Stored bytes belong to another definition of the features."""
+
+
+class UnknownVersion(FeatureStoreError):
+    """A fingerprint under which nothing is stored."""
+
+
+class VersionInUse(FeatureStoreError):
+    """A version that may not be dropped: it is current, or a deployed model reads it."""
+
+
+class VersionIncomplete(FeatureStoreError):
+    """A version that may not be switched to: entities of the current one are missing."""
 
 
 class RegistryChanged(FeatureStoreError):

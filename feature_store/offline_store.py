@@ -12,15 +12,14 @@ from numpy.typing import NDArray
 
 from feature_store import tables
 from feature_store.engine import Created, FeatureMatrix, created_times
-from feature_store.errors import SchemaMismatch
 from feature_store.pgcopy import CopyColumn
 from feature_store.point_in_time import as_of
-from feature_store.postgres import Postgres, append_changed, create, exists
+from feature_store.postgres import Postgres, append_changed, create
 from feature_store.registry import FeatureSchema
+from feature_store.version_catalogue import VersionCatalogue
 
 if TYPE_CHECKING:
     import polars as pl
-    import psycopg
 
 KEYS_IN_QUERY = 2_000
 """Up to so many entities are named in the query; for more, reading the range is faster."""
@@ -69,6 +68,7 @@ class OfflineStore:
 
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
+        self.versions = VersionCatalogue(postgres)
 
     def append(self, matrix: FeatureMatrix, entity: str, created: Created) -> int:
         """Append rows that differ from the newest one for their event; return how many did.
@@ -89,8 +89,7 @@ class OfflineStore:
         times = created_times(created, len(matrix))[last]
         matrix = matrix.rows(last)
         # Apart from the rows: whoever creates tables waits for others that do, not for a write.
-        with self.postgres.transaction() as connection:
-            self._ensure_view(connection, matrix.schema, entity)
+        self.versions.register(matrix.schema, entity)
         with self.postgres.transaction() as connection:
             return append_changed(
                 connection,
@@ -143,7 +142,7 @@ class OfflineStore:
         return Labels(
             frame["user_id"].to_numpy(),
             frame["label"].to_numpy().astype(np.int8),
-            _times(frame["label_time"]),
+            utc_times(frame["label_time"]),
         )
 
     def historical(
@@ -185,7 +184,7 @@ class OfflineStore:
             where.append(f"{entity} IN ({', '.join(map(str, set(keys.tolist())))})")
         stored = self._rows(schema, entity, where)
         found = as_of(keys, times, stored, entity, ttl)
-        values = _matrix(stored, schema)[found]
+        values = matrix_values(stored, schema)[found]
         values[found < 0] = missing_vector(schema)
         return FeatureMatrix(values, keys, times, schema), found >= 0
 
@@ -209,9 +208,9 @@ class OfflineStore:
         newest = stored.sort(entity, "event_timestamp", "created_timestamp").unique(
             pl.col(entity), keep="last", maintain_order=True
         )
-        keys, times = newest[entity].to_numpy(), _times(newest["event_timestamp"])
-        matrix = FeatureMatrix(_matrix(newest, schema), keys, times, schema)
-        return matrix, _times(newest["created_timestamp"])
+        keys, times = newest[entity].to_numpy(), utc_times(newest["event_timestamp"])
+        matrix = FeatureMatrix(matrix_values(newest, schema), keys, times, schema)
+        return matrix, utc_times(newest["created_timestamp"])
 
     def _rows(self, schema: FeatureSchema, entity: str, where: Sequence[str]) -> pl.DataFrame:
         columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
@@ -224,43 +223,9 @@ class OfflineStore:
         Raises
         ------
         SchemaMismatch
-            If no rows of that definition are stored.
+            If no rows of that definition are stored, or it is still being filled.
         """
-        known: list[tuple[str, str]] = []
-        with self.postgres.transaction() as connection:
-            if exists(connection, "feature_views"):
-                known = connection.execute(
-                    "SELECT fingerprint, table_name FROM feature_views WHERE view = %s "
-                    "ORDER BY created_timestamp DESC",
-                    (schema.view,),
-                ).fetchall()
-        for fingerprint, table in known:
-            if fingerprint == schema.definition_fingerprint:
-                return str(table)
-        stored = ", ".join(fingerprint for fingerprint, _ in known) or "nothing"
-        raise SchemaMismatch(
-            f"The offline store holds {stored} of '{schema.view}'; this code defines "
-            f"{schema.definition_fingerprint}. Run the feature pipeline to fill it: "
-            "python pipelines/feature_pipeline.py"
-        )
-
-    def _ensure_view(
-        self, connection: psycopg.Connection, schema: FeatureSchema, entity: str
-    ) -> None:
-        create(connection, tables.CATALOGUE)
-        new = connection.execute(
-            "INSERT INTO feature_views (view, fingerprint, table_name, definition) "
-            "VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
-            (
-                schema.view,
-                schema.fingerprint,
-                tables.table_name(schema),
-                tables.definition_json(schema),
-            ),
-        ).rowcount
-        if new:
-            create(connection, tables.feature_table(schema, entity))
-            create(connection, tables.readable_view(schema, entity))
+        return self.versions.readable(schema).table
 
 
 def missing_vector(schema: FeatureSchema) -> NDArray[np.float32]:
@@ -279,7 +244,7 @@ def _last_of_each(keys: NDArray[np.int64], times: NDArray[np.datetime64]) -> NDA
     return np.sort(order[last])
 
 
-def _matrix(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
+def matrix_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
     """float32 ``(n, p)`` of a frame's feature columns; NULL is NaN."""
     import polars as pl
 
@@ -289,5 +254,6 @@ def _matrix(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
     return values
 
 
-def _times(column: pl.Series) -> NDArray[np.datetime64]:
+def utc_times(column: pl.Series) -> NDArray[np.datetime64]:
+    """datetime64[us] ``(n,)`` of a column of times with a zone."""
     return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")

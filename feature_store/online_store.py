@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import EntityNotFound, StoreUnavailable
+from feature_store.online_versions import OnlineVersions
 from feature_store.registry import FeatureSchema
-from feature_store.rows import Row, RowCodec
+from feature_store.rows import Row, RowCodec, row_prefix
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -44,7 +45,7 @@ class OnlineStore:
     client
         A redis-py client with ``socket_timeout`` set: a stopped server must not hang a read.
     project
-        Prefix of the keys: ``{project}:{view}:{entity key}``.
+        Prefix of the keys: ``{project}:{view}:{fingerprint, 8 characters}:{entity key}``.
     schema
         Names, kinds and fingerprint of the view.
     ttl
@@ -60,7 +61,8 @@ class OnlineStore:
         write_batch_rows: int = 500,
     ) -> None:
         self.client = client
-        self.prefix = f"{project}:{schema.view}:"
+        self.prefix = row_prefix(project, schema)
+        self.versions = OnlineVersions(client, project, schema)
         self.schema = schema
         self.codec = RowCodec(schema)
         self.ttl = ttl
@@ -91,10 +93,21 @@ class OnlineStore:
         keys = [self.key(entity) for entity in matrix.keys.tolist()]
         written = 0
         with translated("write"):
+            self.versions.register()
             for start in range(0, len(keys), self.write_batch_rows):
                 batch = slice(start, start + self.write_batch_rows)
                 written += int(self._write_newest(keys[batch], packed[batch]))
         return written
+
+    def delete(self) -> int:
+        """Delete every row of this version; walks the keys. Returns how many there were."""
+        deleted = 0
+        with translated("delete"):
+            for key in self.client.scan_iter(f"{self.prefix}*", count=10_000):
+                unlinked: Any = self.client.unlink(key)
+                deleted += unlinked
+            self.versions.forget()
+        return deleted
 
     def read(self, entity: int) -> Row:
         """Read one row.
@@ -104,12 +117,14 @@ class OnlineStore:
         EntityNotFound
             If there is no row, or its event time is older than the TTL.
         SchemaMismatch
-            If the row was written under another definition of the features.
+            If the store holds only other versions of the view, or this one is being filled.
         StoreUnavailable
             If Redis does not answer within the client's timeout.
         """
         [row] = self.read_many([entity])
         if row is None:
+            with translated("read"):
+                self.versions.require_stored()
             raise EntityNotFound(
                 f"No online features for {self.schema.view} {entity}. Known entities are those "
                 "that the feature pipeline has written."
@@ -118,10 +133,15 @@ class OnlineStore:
 
     def read_many(self, entities: Sequence[int]) -> list[Row | None]:
         """Read rows in one round trip, in order; None where there is none or it has expired."""
-        with translated("read"):
-            replies: Any = self.client.mget([self.key(entity) for entity in entities])
-        rows = self.decode(entities, replies)
+        rows = self.read_even_expired(entities)
         return [None if row is not None and self.expired(row) else row for row in rows]
+
+    def read_even_expired(self, entities: Sequence[int]) -> list[Row | None]:
+        """`read_many` without a look at the age of the rows."""
+        with translated("read"):
+            self.versions.require_ready()
+            replies: Any = self.client.mget([self.key(entity) for entity in entities])
+        return self.decode(entities, replies)
 
     def decode(self, entities: Sequence[int], replies: Sequence[bytes | None]) -> list[Row | None]:
         """Rows out of what Redis holds under the entities' keys, expired ones too."""
@@ -144,7 +164,7 @@ class OnlineStore:
 
 
 def delete_rows(client: Redis, project: str, view: str) -> None:
-    """Delete every row of a view; walks the keys."""
+    """Delete every row of all versions of a view; walks the keys."""
     with translated("delete"):
         for key in client.scan_iter(f"{project}:{view}:*", count=10_000):
             client.unlink(key)

@@ -48,6 +48,27 @@ class Postgres:
         except Error as error:
             raise StoreUnavailable(_explanation(error)) from error
 
+    def stream(self, sql: str) -> Iterator[pl.DataFrame]:
+        """`query` in blocks as they arrive: memory does not grow with the result.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, lacks the table, or goes away meanwhile.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        import polars as pl
+        from adbc_driver_manager import Error
+        from pyarrow import ArrowException
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.execute(sql)
+                for batch in cursor.fetch_record_batch():
+                    yield pl.DataFrame(pl.from_arrow(batch))
+        except (Error, ArrowException) as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
     def ingest(self, table: str, rows: pa.Table, mode: IngestMode) -> None:
         """Write Arrow rows into a table: a new one, an existing one, or instead of what it holds.
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from feature_store.errors import DefinitionError, SchemaMismatch, UnknownFeature
+from feature_store.errors import DefinitionError, UnknownFeature
 
 Kind = Literal["integer", "number", "category"]
 FeatureFunction = Callable[..., np.ndarray]
@@ -97,6 +97,20 @@ class FeatureDefinition:
             "inputs": self.inputs,
         }
 
+    @classmethod
+    def from_meaning(cls, meaning: Mapping[str, Any]) -> FeatureDefinition:
+        """A stored definition, without its function: enough to decode and check stored values."""
+        limits = meaning["valid_range"]
+        return cls(
+            name=meaning["name"],
+            kind=meaning["kind"],
+            description="",
+            version=meaning["version"],
+            categories=tuple(meaning["categories"]),
+            valid_range=None if limits is None else (limits[0], limits[1]),
+            inputs=tuple(meaning["inputs"]),
+        )
+
     def encode(self, word: object) -> int:
         """Give the code of a category's word; None is missing, an unknown word is unseen.
 
@@ -157,6 +171,16 @@ class FeatureSchema:
         """Fingerprint of the whole view that these features were selected from."""
         return self.fingerprint if self.whole is None else self.whole.fingerprint
 
+    @classmethod
+    def from_meaning(cls, view: str, meaning: Sequence[Mapping[str, Any]]) -> FeatureSchema:
+        """The schema of a stored definition; its fingerprint is that of the original."""
+        return cls(view, tuple(FeatureDefinition.from_meaning(each) for each in meaning))
+
+    @property
+    def meaning(self) -> list[dict[str, Any]]:
+        """Everything that decides what stored values mean, as the stores keep it."""
+        return [feature.meaning for feature in self.features]
+
     def __len__(self) -> int:
         return len(self.features)
 
@@ -180,24 +204,6 @@ class FeatureSchema:
         return UnknownFeature(
             f"Feature '{name}' is not in '{self.view}'. {hint}Known: {', '.join(self.names)}."
         )
-
-    def places_of(self, meanings: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Places here of features that somebody else describes by `FeatureDefinition.meaning`.
-
-        Raises
-        ------
-        SchemaMismatch
-            If one of them is not here, or means something else here; the message names them.
-        """
-        known = {f.name: json.dumps(f.meaning, sort_keys=True) for f in self.features}
-        others = [
-            f"'{meaning['name']}' {'has changed' if meaning['name'] in known else 'is gone'}"
-            for meaning in meanings
-            if known.get(meaning["name"]) != json.dumps(meaning, sort_keys=True)
-        ]
-        if others:
-            raise SchemaMismatch(f"of the features of {self.view}, {', '.join(others)}")
-        return [self.positions[meaning["name"]] for meaning in meanings]
 
     def select(self, names: Sequence[str]) -> FeatureSchema:
         """Return the schema of some of the features, in the given order."""

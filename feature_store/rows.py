@@ -26,6 +26,18 @@ from feature_store.registry import FeatureSchema
 HEADER_BYTES = 32
 
 
+def row_prefix(project: str, schema: FeatureSchema) -> str:
+    """What stands before the entity in the Redis key of a row: versions lie side by side.
+
+    Examples
+    --------
+    >>> from feature_store.feature_definitions import USER_FEATURES
+    >>> row_prefix("fti", USER_FEATURES.schema)
+    'fti:user_features:...:'
+    """
+    return f"{project}:{schema.view}:{schema.definition_fingerprint[:8]}:"
+
+
 @dataclass(frozen=True)
 class Row:
     """One decoded online row.

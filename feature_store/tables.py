@@ -14,14 +14,24 @@ from feature_store.registry import FeatureDefinition, FeatureSchema
 
 SQL_TYPES = {"integer": "integer", "number": "real", "category": "smallint"}
 
+# The version of a view that was switched to last is the current one; without a time it is being
+# filled. JSON and not JSONB: the text decides the fingerprint.
 CATALOGUE = """
 CREATE TABLE IF NOT EXISTS feature_views (
     view text NOT NULL,
     fingerprint text NOT NULL,
+    entity text NOT NULL,
     table_name text NOT NULL,
-    definition jsonb NOT NULL,
+    definition json NOT NULL,
     created_timestamp timestamptz NOT NULL DEFAULT now(),
+    switched_at timestamptz,
     PRIMARY KEY (view, fingerprint)
+);
+CREATE TABLE IF NOT EXISTS feature_view_readers (
+    owner text NOT NULL,
+    reader text NOT NULL,
+    fingerprint text NOT NULL,
+    PRIMARY KEY (owner, reader)
 )
 """
 
@@ -85,7 +95,7 @@ FROM {table_name(schema)}"""
 
 def definition_json(schema: FeatureSchema) -> str:
     """The meaning of every feature, as the catalogue keeps it."""
-    return json.dumps([feature.meaning for feature in schema.features])
+    return json.dumps(schema.meaning)
 
 
 def copy_columns(

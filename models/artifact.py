@@ -2,7 +2,7 @@
 
 =================  =============================================================================
 manifest.json      SHA-256 of every other file; its own SHA-256 is the artifact's digest
-schema.json        view, entity, fingerprint, and the meaning of the features, in order
+schema.json        view, entity, fingerprint, and the definitions of the features, in order
 config.json        family, label prefix, threshold, parameters, seed, and how it came about
 model.ubj          the native model, for many rows at once
 model.onnx         the same model, for single rows
@@ -66,20 +66,30 @@ class ModelArtifact:
         """Fingerprint of the features that the model takes."""
         return str(self.schema["fingerprint"])
 
+    @cached_property
+    def feature_schema(self) -> FeatureSchema:
+        """The features that the model takes, as they were defined when it was trained.
+
+        Raises
+        ------
+        ArtifactError
+            If they are not described completely.
+        """
+        try:
+            schema = FeatureSchema.from_meaning(self.schema["view"], self.schema["features"])
+        except (KeyError, TypeError) as error:
+            raise ArtifactError(f"{self.path}/schema.json lacks {error}. Train again.") from error
+        if schema.fingerprint != self.fingerprint:
+            raise ArtifactError(
+                f"{self.path}/schema.json describes features {schema.fingerprint}; the model was "
+                f"trained on {self.fingerprint}. Train again."
+            )
+        return schema
+
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the features, in the order of the vector."""
         return tuple(feature["name"] for feature in self.schema["features"])
-
-    def places_in(self, schema: FeatureSchema) -> list[int]:
-        """Where the model's features are in vectors of a schema, which may have more of them.
-
-        Raises
-        ------
-        SchemaMismatch
-            If a feature is gone there, or means something else.
-        """
-        return schema.places_of(self.schema["features"])
 
     @property
     def threshold(self) -> float:
@@ -165,9 +175,8 @@ def open_artifact(path: Path, digest: str | None = None) -> ModelArtifact:
 
 def schema_json(schema: FeatureSchema, entity: str) -> bytes:
     """Describe the features as ``schema.json``."""
-    features = [feature.meaning for feature in schema.features]
     about = {"view": schema.view, "entity": entity, "fingerprint": schema.fingerprint}
-    return json_bytes(about | {"features": features})
+    return json_bytes(about | {"features": schema.meaning})
 
 
 def example_json(vectors: NDArray[np.float32], probabilities: Sequence[float]) -> bytes:

@@ -28,6 +28,8 @@ class Arm:
     ----------
     artifact_uri, digest
         Where the artifact lies, and the SHA-256 of its manifest.
+    fingerprint
+        Of the version of the features that it takes.
     """
 
     name: ArmName
@@ -37,6 +39,7 @@ class Arm:
     digest: str
     first_bucket: int = 0
     last_bucket: int = BUCKETS
+    fingerprint: str = ""
 
     @property
     def share(self) -> float:

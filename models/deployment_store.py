@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from feature_store.errors import StoreUnavailable
+from feature_store.version_catalogue import record_readers
 from models.deployment import Arm, Deployment
 from models.errors import DeploymentConflict
 
@@ -131,6 +132,10 @@ class DeploymentStore:
                 }
                 self._insert(connection, "model_stage_history", row)
             yield
+            if deployment is not None:
+                # What serves must not be dropped from the feature store.
+                readers = {arm.label: arm.fingerprint for arm in deployment.arms}
+                record_readers(connection, f"model {self.model_name}", readers)
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""

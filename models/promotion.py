@@ -182,4 +182,5 @@ def as_arm(version: ModelVersion) -> Arm:
         label=version.label,
         artifact_uri=version.artifact_uri,
         digest=version.digest,
+        fingerprint=version.fingerprint,
     )

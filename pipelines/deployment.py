@@ -13,12 +13,10 @@ import typer
 from configs.command_line import Debug, done, new_app, note, run
 from configs.settings import Settings, load_settings
 from models.connect import model_registry
-from models.deployment import Arm, Deployment
+from models.deployment import Deployment
 from models.errors import DeploymentRefused
 from models.promotion import Promoter, Target, as_arm
 from serving.connect import deployment_store, model_loader
-from serving.errors import ModelUnusable
-from serving.model_loader import ModelLoader
 from serving.presence import await_generation, ensure_api
 
 app = new_app()
@@ -110,11 +108,10 @@ def to_production(
     settings: Settings, promoter: Promoter, label: str, is_test: bool, reason: str
 ) -> Deployment:
     """Verify a version's artifact and deploy it; returns what is deployed then."""
-    version, before = promoter.registry.find(label), promoter.store.current()
-    loader, test = model_loader(settings), settings.deployment.ab_test
-    loader.load(as_arm(version))
-    if is_test and before is not None:
-        refuse_unusable_champion(loader, before.champion, label)
+    version = promoter.registry.find(label)
+    model_loader(settings).load(as_arm(version))
+    test = settings.deployment.ab_test
+    before = promoter.store.current()
     record = (
         promoter.start_ab_test(version, test.challenger_share, test.salt, reason)
         if is_test
@@ -130,17 +127,6 @@ def to_production(
     elif is_test:
         note(f"{label} takes all traffic: there was no champion to test it against")
     return record
-
-
-def refuse_unusable_champion(loader: ModelLoader, champion: Arm, label: str) -> None:
-    """Refuse a test beside a champion that this code cannot serve any more."""
-    try:
-        loader.load(champion)
-    except ModelUnusable as error:
-        raise DeploymentRefused(
-            f"{label} cannot be tested beside the champion. {error} Or deploy {label} without "
-            "--enable-ab-test: it then takes all traffic."
-        ) from error
 
 
 def to_stage(promoter: Promoter, label: str, target: Target, reason: str) -> None:

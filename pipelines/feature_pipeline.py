@@ -14,7 +14,7 @@ import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.settings import ROOT, load_settings
-from feature_store import ingest, validation
+from feature_store import ingest, validation, versions
 from feature_store.connect import offline_store, online_store
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
@@ -65,6 +65,7 @@ def feature_pipeline(
         note(line)
 
     created = datetime.now(UTC)
+    versions.start_fill(offline, online, MODEL_VIEW.entity)
     offline.quarantine(MODEL_VIEW.name, ingest.quarantined_rows(raw, source, refused))
     added = offline.append(features, MODEL_VIEW.entity, created)
     offline.append_labels(labels, created)
@@ -72,6 +73,7 @@ def feature_pipeline(
     note(f"{added:,} rows are new or changed, {len(features) - added:,} were stored already")
 
     online.write(features, created)
+    versions.switch(offline, online, settings.feature.max_bad_share)
     done("Synced to online store (Redis)", watch.lap())
 
 

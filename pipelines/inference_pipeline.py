@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, progress, run
@@ -46,13 +45,12 @@ def inference_pipeline(
     done(f"Loaded {arm.label}", watch.lap())
 
     features = offline_store(settings).latest(
-        MODEL_VIEW.schema, MODEL_VIEW.entity, LONG_AGO, utc_time(as_of) if as_of else now
+        artifact.feature_schema, MODEL_VIEW.entity, LONG_AGO, utc_time(as_of) if as_of else now
     )
     done(f"Retrieved the newest features of {len(features):,} users", watch.lap())
 
     with progress("Scoring", len(features), "rows") as advance:
-        places = artifact.places_in(features.schema)
-        probabilities = score(np.take(features.values, places, axis=1), scorer, advance)
+        probabilities = score(features.values, scorer, advance)
     seconds = watch.lap()
     done(f"Scored {len(features):,} rows at {len(features) / seconds:,.0f} rows/s", seconds)
 

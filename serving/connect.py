@@ -7,13 +7,15 @@ from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import psycopg
+from numpy.typing import NDArray
 
 from configs.settings import Settings
 from feature_store.connect import ttl
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.rows import RowCodec
+from feature_store.registry import FeatureSchema
 from infrastructure import embedded
 from models.connect import model_registry
 from models.deployment import Arm
@@ -26,6 +28,7 @@ from serving.background import Repeating
 from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.model_features import FeatureVersions
 from serving.model_loader import MlflowFiles, ModelLoader
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
@@ -40,13 +43,11 @@ Connection = psycopg.Connection[Any]
 
 def prediction_service(settings: Settings) -> PredictionService:
     """Everything behind the API; nothing is connected before it is started."""
-    fingerprint = MODEL_VIEW.schema.fingerprint
     watcher = DeploymentWatcher(
         deployment_store(settings),
         model_loader(settings),
         settings.var_dir / "serving" / "current.json",
         f"{OnnxScorer.engine} {version('onnxruntime')}",
-        fingerprint,
     )
     reader = online_reader(settings)
     log = PredictionLog(
@@ -98,17 +99,16 @@ def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
 def model_loader(settings: Settings) -> ModelLoader:
     """The loader of models, with its cache below ``var/models``."""
     tracking_url = cache(partial(embedded.mlflow_url, settings))
-    return ModelLoader(settings.var_dir / "models", MlflowFiles(tracking_url), MODEL_VIEW.schema)
+    return ModelLoader(settings.var_dir / "models", MlflowFiles(tracking_url))
 
 
 def online_reader(settings: Settings) -> OnlineReader:
-    """The asynchronous reader of the model's view."""
+    """The asynchronous reader of the online store."""
     # Found once: a server that was stopped on purpose is not started again by the API.
     address = cache(lambda: RedisAddress.parse(embedded.redis_url(settings)))
     return OnlineReader(
         address,
-        f"{settings.feature.project}:{MODEL_VIEW.name}:",
-        RowCodec(MODEL_VIEW.schema),
+        settings.feature.project,
         settings.feature.online.read_deadline_ms / 1000,
     )
 
@@ -130,12 +130,14 @@ def postgres(settings: Settings) -> Callable[[], Connection]:
 def _predictor(
     settings: Settings, reader: OnlineReader, watcher: DeploymentWatcher, log: PredictionLog
 ) -> Predictor:
-    engine = Engine(MODEL_VIEW)
-    features = StoredFeatureSource(
-        reader,
-        MODEL_VIEW.entity,
-        nothing=engine.row({}),
-        ttl=ttl(settings),
-        remembered=settings.deployment.api.remembered_users,
-    )
-    return Predictor(engine, features, watcher, log, settings.deployment.prediction_texts)
+    def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
+        return StoredFeatureSource(
+            reader.rows(schema),
+            MODEL_VIEW.entity,
+            nothing,
+            ttl=ttl(settings),
+            remembered=settings.deployment.api.remembered_users,
+        )
+
+    features = FeatureVersions(Engine(MODEL_VIEW), source)
+    return Predictor(features, watcher, log, settings.deployment.prediction_texts)

@@ -4,6 +4,7 @@ FTIError
 └── ServingError
     ├── NothingDeployed       no model has been deployed; the message names the command
     ├── UnknownEntity         the online store knows no such user
+    ├── AttributesUnusable    the model takes features that cannot be computed any more
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     └── PortUnavailable       the address cannot be listened on
 """
@@ -21,6 +22,10 @@ class NothingDeployed(ServingError):
 
 class UnknownEntity(ServingError):
     """The online store has no row for the entity."""
+
+
+class AttributesUnusable(ServingError):
+    """The model takes features that cannot be computed from attributes any more."""
 
 
 class ModelUnusable(ServingError):

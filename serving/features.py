@@ -13,7 +13,7 @@ from feature_store.errors import SchemaMismatch, StoreUnavailable
 from feature_store.rows import Row
 from monitoring.prediction_record import Flags
 from serving.errors import UnknownEntity
-from serving.online_reader import OnlineReader
+from serving.online_reader import RowReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class StoredFeatures:
 
 
 class StoredFeatureSource:
-    """Gives each user's stored features, whatever happens to the online store.
+    """Gives each user's stored features of one version, whatever happens to the online store.
 
     When it does not answer, the last features seen by this process are used, and for users it
     has not seen everything is missing: models are trained to be sensible there.
@@ -47,7 +47,7 @@ class StoredFeatureSource:
 
     def __init__(
         self,
-        reader: OnlineReader,
+        reader: RowReader,
         entity_name: str,
         nothing: NDArray[np.float32],
         ttl: timedelta | None,

@@ -70,8 +70,8 @@ class DeploymentWatcher:
         Stages models.
     last_good
         The file that remembers what served last.
-    engine, fingerprint
-        What computes outputs, and the schema of vectors, for the receipts.
+    engine
+        What computes outputs, for the receipts.
     """
 
     def __init__(
@@ -80,13 +80,11 @@ class DeploymentWatcher:
         loader: ModelLoader,
         last_good: Path,
         engine: str,
-        fingerprint: str,
     ) -> None:
         self.records = records
         self.loader = loader
         self.last_good = last_good
         self.engine = engine
-        self.fingerprint = fingerprint
         self.live: LiveDeployment | None = None
         self.swaps = 0
         self._confirmed_at = time.monotonic()
@@ -173,7 +171,7 @@ class DeploymentWatcher:
             scored=(ScoredArm(arm.name, arm.version, arm.label),),
             experiment=deployment.experiment,
             engine=self.engine,
-            fingerprint=self.fingerprint,
+            fingerprint=model.schema.fingerprint,
             threshold=model.threshold,
         )
 

@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import FTIError
-from feature_store.errors import SchemaMismatch
 from feature_store.registry import FeatureSchema
 from models.artifact import MANIFEST, ModelArtifact, open_artifact
 from models.deployment import Arm
@@ -37,22 +36,16 @@ FetchFile = Callable[[str, str], bytes]
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A verified model in memory.
-
-    Parameters
-    ----------
-    places
-        Where its features are in the vectors that are served.
-    """
+    """A verified model in memory; ``schema`` is the version of the features that it takes."""
 
     digest: str
     threshold: float
     scorer: OnnxScorer
-    places: NDArray[np.intp]
+    schema: FeatureSchema
 
     def probability(self, vector: NDArray[np.float32]) -> float:
-        """Score one vector ``(p,)`` as it is served."""
-        return float(self.scorer.predict(vector[np.newaxis, self.places])[0])
+        """Score one vector ``(p,)``."""
+        return float(self.scorer.predict(vector[np.newaxis, :])[0])
 
 
 class ModelLoader:
@@ -64,14 +57,11 @@ class ModelLoader:
         Holds one folder an artifact, named by its digest.
     fetch
         Gets a file of an artifact from where it is kept.
-    schema
-        What vectors follow here; models may take some of its features.
     """
 
-    def __init__(self, cache: Path, fetch: FetchFile, schema: FeatureSchema) -> None:
+    def __init__(self, cache: Path, fetch: FetchFile) -> None:
         self.cache = cache
         self.fetch = fetch
-        self.schema = schema
 
     def load(self, arm: Arm) -> LoadedModel:
         """Load the model of an arm.
@@ -86,8 +76,7 @@ class ModelLoader:
             # The bytes that are checked are the bytes that are used: a file may change between.
             scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
             _try_example(scorer, artifact)
-            places = np.array(artifact.places_in(self.schema), dtype=np.intp)
-            return LoadedModel(arm.digest, _threshold(artifact), scorer, places)
+            return LoadedModel(arm.digest, _threshold(artifact), scorer, artifact.feature_schema)
         except (ArtifactError, ValueError, KeyError, TypeError) as error:
             raise ModelUnusable(
                 f"{arm.label} cannot be used: {error}. Register the model again."
@@ -99,20 +88,12 @@ class ModelLoader:
         Raises
         ------
         ModelUnusable
-            If it cannot be fetched, a byte differs from what was registered, or it was trained
-            on features that are not, or not as they were then, among those served here.
+            If it cannot be fetched, or a byte differs from what was registered.
         """
         try:
-            artifact = self._open(arm)
-            artifact.places_in(self.schema)
-        except SchemaMismatch as error:
-            raise ModelUnusable(
-                f"{arm.label} was trained on other features: {error}. Train a model on the "
-                "present ones: python pipelines/training_pipeline.py"
-            ) from error
+            return self._open(arm)
         except (ArtifactError, OSError) as error:
             raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
-        return artifact
 
     def _open(self, arm: Arm) -> ModelArtifact:
         folder = self.cache / arm.digest

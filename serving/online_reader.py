@@ -6,11 +6,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
-from feature_store.rows import Row, RowCodec
+from feature_store.registry import FeatureSchema
+from feature_store.rows import Row, RowCodec, row_prefix
 from serving.redis_protocol import RedisAddress, RedisConnection
 
 logger = logging.getLogger(__name__)
@@ -20,7 +22,7 @@ KEYS_PER_READ = 256
 
 
 class OnlineReader:
-    """Reads rows of one view; all reads of one turn of the event loop share one round trip.
+    """Reads online values; all reads of one turn of the event loop share one round trip.
 
     A read that is late closes the connection; until another one has been greeted by the server,
     reads fail at once. So a slow or stopped Redis costs each request at most one deadline.
@@ -29,10 +31,8 @@ class OnlineReader:
     ----------
     address
         Gives where Redis is; asked until it knows.
-    prefix
-        What stands before the entity in a key.
-    codec
-        Unpacks rows and refuses those of another schema.
+    project
+        What the keys begin with.
     deadline_s
         Longest wait for a reply.
     """
@@ -40,17 +40,15 @@ class OnlineReader:
     def __init__(
         self,
         address: Callable[[], RedisAddress],
-        prefix: str,
-        codec: RowCodec,
+        project: str,
         deadline_s: float,
     ) -> None:
         self.address = address
-        self.prefix = prefix
-        self.codec = codec
+        self.project = project
         self.deadline_s = deadline_s
         self._connection: RedisConnection | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[int, asyncio.Future[bytes | None]]] = []
+        self._waiting: list[tuple[str, asyncio.Future[bytes | None]]] = []
 
     @property
     def is_connected(self) -> bool:
@@ -70,32 +68,33 @@ class OnlineReader:
         if self._connection is not None:
             self._connection.close()
 
-    async def read(self, entity: int) -> Row | None:
-        """Read one row; None when there is none.
+    def rows(self, schema: FeatureSchema) -> RowReader:
+        """A reader of the rows of one version of a view."""
+        return RowReader(self, row_prefix(self.project, schema), RowCodec(schema))
+
+    async def get(self, key: str) -> bytes | None:
+        """Read one value; None when there is none.
 
         Raises
         ------
         StoreUnavailable
             If Redis does not answer within the deadline.
-        SchemaMismatch
-            If the row was written under another definition, or is another entity's.
         """
         if not self.is_connected:
             raise StoreUnavailable("Redis cannot be reached; trying to connect again.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[bytes | None] = loop.create_future()
-        self._waiting.append((entity, future))
+        self._waiting.append((key, future))
         if len(self._waiting) == 1:
             loop.call_soon(self._flush)
-        packed = await future
-        return None if packed is None else self.codec.decode(entity, packed)
+        return await future
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
         assert self._connection is not None
         for start in range(0, len(waiting), KEYS_PER_READ):
             batch = waiting[start : start + KEYS_PER_READ]
-            command = ("MGET", *[f"{self.prefix}{entity}" for entity, _ in batch])
+            command = ("MGET", *[key for key, _ in batch])
             reply = self._connection.send(command)
             futures = [future for _, future in batch]
             reply.add_done_callback(partial(_share, futures))
@@ -121,6 +120,38 @@ class OnlineReader:
         except FTIError as error:
             raise StoreUnavailable(f"Redis cannot be found: {error}") from error
         self._connection = await RedisConnection.open(address, self.deadline_s)
+
+
+@dataclass(frozen=True)
+class RowReader:
+    """Reads rows of one version of a view.
+
+    Parameters
+    ----------
+    values
+        Reads what Redis holds under a key.
+    prefix
+        What stands before the entity in a key.
+    codec
+        Unpacks rows and refuses those of another schema.
+    """
+
+    values: OnlineReader
+    prefix: str
+    codec: RowCodec
+
+    async def read(self, entity: int) -> Row | None:
+        """Read one row; None when there is none.
+
+        Raises
+        ------
+        StoreUnavailable
+            If Redis does not answer within the deadline.
+        SchemaMismatch
+            If the row was written under another definition, or is another entity's.
+        """
+        packed = await self.values.get(f"{self.prefix}{entity}")
+        return None if packed is None else self.codec.decode(entity, packed)
 
 
 def _share(

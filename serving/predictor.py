@@ -10,14 +10,14 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import Engine
 from monitoring.prediction_ids import new_prediction_id
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import DEGRADED, Flags, PredictionRecord
 from serving.ab_testing import bucket_of, choose
 from serving.errors import ModelUnusable
-from serving.features import StoredFeatures, StoredFeatureSource
+from serving.features import StoredFeatures
 from serving.live import DeploymentWatcher, LiveArm, LiveDeployment
+from serving.model_features import FeatureVersions, ModelFeatures
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,8 @@ class Predictor:
 
     Parameters
     ----------
-    engine
-        Computes feature vectors from raw attributes.
     features
-        Gives stored vectors.
+        Gives vectors in the version that a model takes.
     watcher
         Knows the deployment that is live.
     log
@@ -81,13 +79,11 @@ class Predictor:
 
     def __init__(
         self,
-        engine: Engine,
-        features: StoredFeatureSource,
+        features: FeatureVersions,
         watcher: DeploymentWatcher,
         log: PredictionLog,
         texts: tuple[str, str],
     ) -> None:
-        self.engine = engine
         self.features = features
         self.watcher = watcher
         self.log = log
@@ -102,18 +98,21 @@ class Predictor:
             If no model is live.
         UnknownEntity
             If the online store has no features for the user.
+        AttributesUnusable
+            If the model's features cannot be computed any more.
         LogUnavailable
             If the prediction cannot be recorded.
         """
         started = time.perf_counter()
-        self.watcher.require()
         now_us = time.time_ns() // 1000
-        stored = await self._stored(request, now_us)
-        vector = self._vector(request, stored)
-        live = self.watcher.require()
         prediction_id = new_prediction_id(now_us)
         unit = _unit(request, prediction_id)
-        arm = _arm(live, unit)
+        arm = _arm(self.watcher.require(), unit)
+        features = self.features.of(arm.model.schema)
+        stored = None
+        if request.user_id is not None:
+            stored = await features.read(request.user_id, now_us)
+        vector = features.vector(request.attributes, stored)
         record = PredictionRecord(
             prediction_id=prediction_id,
             predicted_at_us=now_us,
@@ -126,21 +125,7 @@ class Predictor:
             context=arm.context,
         )
         self.log.append([record.pack()])
-        return self._answer(record, started)
-
-    async def _stored(self, request: PredictionRequest, now_us: int) -> StoredFeatures | None:
-        if request.user_id is None:
-            return None
-        return await self.features.read(request.user_id, now_us)
-
-    def _vector(
-        self, request: PredictionRequest, stored: StoredFeatures | None
-    ) -> NDArray[np.float32]:
-        if stored is None:
-            return self.engine.row(request.attributes)
-        if request.attributes:
-            return self.engine.override(stored.vector, request.attributes)
-        return stored.vector
+        return self._answer(record, features, started)
 
     def _flags(self, request: PredictionRequest, stored: StoredFeatures | None) -> Flags:
         flags = stored.flags if stored else Flags.NONE
@@ -150,7 +135,7 @@ class Predictor:
             flags |= Flags.DEPLOYMENT_UNCONFIRMED
         return flags
 
-    def _answer(self, record: PredictionRecord, started: float) -> Answer:
+    def _answer(self, record: PredictionRecord, features: ModelFeatures, started: float) -> Answer:
         context = record.context
         degraded = record.flags & DEGRADED
         return Answer(
@@ -160,7 +145,7 @@ class Predictor:
             latency_ms=round((time.perf_counter() - started) * 1000, 3),
             prediction_id=record.uuid,
             arm=context.arm,
-            missing=self.engine.missing(record.vector),
+            missing=features.missing(record.vector),
             degraded=bool(degraded),
             degraded_reasons=degraded.names if degraded else [],
         )

@@ -105,7 +105,13 @@ class PackedOnlineStore(OnlineStore):
     def store(
         self, config: RepoConfig, table: FeatureView, *, writes: bool = False
     ) -> ours.OnlineStore:
-        """Our own store of a view's rows, with the deadline of reads or of writes."""
+        """Our own store of a view's rows, with the deadline of reads or of writes.
+
+        Raises
+        ------
+        SchemaMismatch
+            If it is for reads, and this version of the view is still being filled.
+        """
         name = (config.project, table.name, table.ttl or None, writes)
         if name not in self._stores:
             self._stores[name] = ours.OnlineStore(
@@ -115,6 +121,9 @@ class PackedOnlineStore(OnlineStore):
                 ttl=table.ttl or None,
                 write_batch_rows=self._settings(config).feature.online.write_batch_rows,
             )
+        if not writes:
+            with ours.translated("read"):
+                self._stores[name].versions.require_ready()
         return self._stores[name]
 
     def update(

@@ -197,3 +197,20 @@ def test_an_arm_names_what_must_be_fetched(registry):
 
     assert (arm.label, arm.version, arm.digest) == ("income-xgb-v2", 2, "d" * 64)
     assert arm.artifact_uri == "mlflow-artifacts:/income-xgb-v2"
+
+
+def test_what_serves_is_known_to_the_feature_store_as_a_reader(promoter, registry):
+    def readers() -> dict[str, str]:
+        with promoter.store.connect() as connection:
+            return dict(
+                connection.execute(
+                    "SELECT reader, fingerprint FROM feature_view_readers WHERE owner = %s",
+                    (f"model {promoter.store.model_name}",),
+                ).fetchall()
+            )
+
+    promoter.deploy(registry.version(1))
+    promoter.start_ab_test(registry.version(2), 0.1, "salt")
+    assert readers() == {"income-xgb-v1": "f", "income-xgb-v2": "f"}
+    promoter.promote_challenger()
+    assert readers() == {"income-xgb-v2": "f"}

@@ -7,7 +7,7 @@ from models.deployment import Deployment, deploy, start_ab_test
 from serving.errors import ModelUnusable, NothingDeployed
 from serving.live import DeploymentWatcher
 from serving.model_loader import MlflowFiles, ModelLoader
-from tests.serving.worlds import MODEL_VIEW, artifact_server, now
+from tests.serving.worlds import artifact_server, now
 
 
 class Records:
@@ -46,10 +46,9 @@ def records():
 @pytest.fixture
 def new_watcher(records, artifacts, tmp_path):
     def new_watcher() -> DeploymentWatcher:
-        schema = MODEL_VIEW.schema
-        loader = ModelLoader(tmp_path / "cache", MlflowFiles(lambda: artifacts.url), schema)
+        loader = ModelLoader(tmp_path / "cache", MlflowFiles(lambda: artifacts.url))
         last_good = tmp_path / "serving" / "current.json"
-        return DeploymentWatcher(records, loader, last_good, "onnx", schema.fingerprint)
+        return DeploymentWatcher(records, loader, last_good, "onnx")
 
     return new_watcher
 

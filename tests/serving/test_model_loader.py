@@ -1,12 +1,11 @@
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.registry import FeatureDefinition, FeatureSchema
 from models.artifact import example_json, json_bytes
 from serving.errors import ModelUnusable
 from serving.model_loader import MlflowFiles, ModelLoader
@@ -21,8 +20,7 @@ def artifacts(tmp_path):
 
 @pytest.fixture
 def loader(artifacts, tmp_path):
-    files = MlflowFiles(lambda: artifacts.url)
-    return ModelLoader(tmp_path / "cache", files, MODEL_VIEW.schema)
+    return ModelLoader(tmp_path / "cache", MlflowFiles(lambda: artifacts.url))
 
 
 def stored(artifacts, name="model.onnx"):
@@ -51,7 +49,7 @@ def test_a_cached_model_needs_no_registry(loader, artifacts, tmp_path):
     loader.load(arm)
     shutil.rmtree(artifacts.folder)
 
-    ModelLoader(loader.cache, MlflowFiles(lambda: "http://127.0.0.1:1"), loader.schema).load(arm)
+    ModelLoader(loader.cache, MlflowFiles(lambda: "http://127.0.0.1:1")).load(arm)
 
 
 def test_a_cached_model_that_was_damaged_is_fetched_again(loader, artifacts):
@@ -94,26 +92,17 @@ def test_a_missing_file_is_refused(loader, artifacts):
         loader.load(arm)
 
 
-def test_a_model_for_other_features_is_refused_and_they_are_named(loader, artifacts):
-    age, _, *others = MODEL_VIEW.schema.features
-    schema = FeatureSchema(MODEL_VIEW.name, (replace(age, version=2), *others))
-    later = ModelLoader(loader.cache, loader.fetch, schema)
-
-    with pytest.raises(
-        ModelUnusable, match=r"other features: .* 'age' has changed, 'workclass' is gone\. Train"
-    ):
-        later.load(artifacts.arm(1))
+def test_a_model_says_which_features_it_takes(loader, artifacts):
+    assert loader.load(artifacts.arm(1)).schema.fingerprint == MODEL_VIEW.schema.fingerprint
 
 
-def test_a_model_serves_on_when_features_are_added_and_moved(loader, artifacts):
-    new = FeatureDefinition("new", "number", "Came later.")
-    schema = FeatureSchema(MODEL_VIEW.name, (new, *reversed(MODEL_VIEW.schema.features)))
-    vector = random_matrix(10).values[3]
-    with_new = np.append(np.float32(7), vector[::-1])
+def test_a_model_whose_features_are_described_otherwise_is_refused(loader, artifacts):
+    schema = json.loads(model_files(1)["schema.json"])
+    schema["features"][0]["valid_range"] = [0, 99]
+    artifacts.add(1, schema_json=json_bytes(schema))
 
-    later = ModelLoader(loader.cache, loader.fetch, schema).load(artifacts.arm(1))
-
-    assert later.probability(with_new) == loader.load(artifacts.arm(1)).probability(vector)
+    with pytest.raises(ModelUnusable, match=r"describes features .*; the model was trained on"):
+        loader.load(artifacts.arm(1))
 
 
 def test_a_model_that_answers_its_example_otherwise_is_refused(loader, artifacts):
@@ -144,7 +133,7 @@ def test_registered_nonsense_is_refused_with_one_clear_line(loader, artifacts, f
 
 
 def test_a_registry_that_is_gone_is_one_clear_line(tmp_path, artifacts):
-    loader = ModelLoader(tmp_path, MlflowFiles(lambda: "http://127.0.0.1:1"), MODEL_VIEW.schema)
+    loader = ModelLoader(tmp_path, MlflowFiles(lambda: "http://127.0.0.1:1"))
 
     with pytest.raises(ModelUnusable, match=r"cannot be fetched from MLflow: .*make status"):
         loader.load(artifacts.arm(1))

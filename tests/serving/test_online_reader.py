@@ -3,6 +3,7 @@ import os
 import signal
 import time
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -12,9 +13,8 @@ from configs.settings import load_settings
 from feature_store.connect import online_store
 from feature_store.errors import SchemaMismatch, StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.rows import RowCodec
 from infrastructure import embedded, services
-from serving.online_reader import OnlineReader
+from serving.online_reader import OnlineReader, RowReader
 from serving.redis_protocol import RedisAddress, RedisConnection
 from tests.serving.worlds import now, random_matrix
 
@@ -36,17 +36,31 @@ def redis_alone(tmp_path_factory):
     embedded.delete(own)
 
 
+@dataclass(frozen=True)
+class Users:
+    """Rows of users, with the connection that reads them."""
+
+    values: OnlineReader
+    rows: RowReader
+
+    async def read(self, user):
+        return await self.rows.read(user)
+
+    @property
+    def is_connected(self):
+        return self.values.is_connected
+
+
 @asynccontextmanager
 async def reader_of(settings, deadline_s=DEADLINE_S):
     reader = OnlineReader(
         lambda: RedisAddress.parse(embedded.redis_url(settings)),
-        f"{settings.feature.project}:{MODEL_VIEW.name}:",
-        RowCodec(MODEL_VIEW.schema),
+        settings.feature.project,
         deadline_s,
     )
     await reader.start()
     try:
-        yield reader
+        yield Users(reader, reader.rows(MODEL_VIEW.schema))
     finally:
         await reader.stop()
 
@@ -81,7 +95,7 @@ async def test_an_unknown_user_has_no_row(redis_alone):
 
 async def test_a_row_of_another_schema_is_refused(redis_alone):
     client = Redis.from_url(embedded.redis_url(redis_alone))
-    client.set(f"{redis_alone.feature.project}:{MODEL_VIEW.name}:1000", b"x" * 220)
+    client.set(online_store(redis_alone).key(1000), b"x" * 220)
     async with reader_of(redis_alone) as reader:
         with pytest.raises(SchemaMismatch, match="was written for schema 7878787878787878"):
             await reader.read(1000)

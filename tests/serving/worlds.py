@@ -23,6 +23,7 @@ from configs.settings import ROOT, Settings
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
+from feature_store.registry import FeatureSchema
 from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
 from models.deployment import Arm, Deployment, deploy, start_ab_test
 from models.scorer import OnnxScorer
@@ -47,10 +48,22 @@ def random_matrix(n: int = USERS) -> FeatureMatrix:
     return FeatureMatrix(ENGINE.table(random_columns(n)), keys, times, MODEL_VIEW.schema)
 
 
+def under(schema: FeatureSchema, matrix: FeatureMatrix) -> FeatureMatrix:
+    """The rows as another version of the view has them."""
+    places = [MODEL_VIEW.schema.position(name) for name in schema.names]
+    values = np.ascontiguousarray(matrix.values[:, places])
+    return FeatureMatrix(values, matrix.keys, matrix.times, schema)
+
+
 @cache
 def model_files(seed: int) -> Mapping[str, bytes]:
     """The files of a real, small model; another seed gives another one."""
-    matrix = random_matrix(400)
+    return model_files_of(seed, MODEL_VIEW.schema)
+
+
+def model_files_of(seed: int, schema: FeatureSchema) -> Mapping[str, bytes]:
+    """`model_files` of a model that takes another version of the features."""
+    matrix = under(schema, random_matrix(400))
     labels = np.random.default_rng(seed).integers(0, 2, len(matrix)).astype(np.int8)
     model = XGBoostModel({"n_estimators": 10, "max_depth": 3}, seed=seed).fit(matrix, labels)
     onnx = model.to_onnx()

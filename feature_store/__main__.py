@@ -1,0 +1,180 @@
+"""``python -m feature_store``: look at features, their stored values and their versions."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from configs.command_line import Debug, new_app, run
+
+if TYPE_CHECKING:
+    from configs.settings import Settings
+
+app = new_app(
+    "Look at features, their stored values and their versions. "
+    "Every command takes --json; tables become plain text in a pipe."
+)
+
+MODEL_VIEW = "user_features"
+View = Annotated[str, typer.Option(help="The feature view.")]
+OptionalView = Annotated[str | None, typer.Argument(help="A feature view; all when not given.")]
+UserId = Annotated[int, typer.Option(help="The entity's key.")]
+Version = Annotated[
+    str | None,
+    typer.Option(help="Fingerprint of a stored version, or its beginning; this code's if absent."),
+]
+Fingerprint = Annotated[str, typer.Argument(help="The version's fingerprint, or its beginning.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@app.command("list", epilog="Example: python -m feature_store list user_features --json")
+def list_command(view: OptionalView = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the features: kind, valid values, unit, protected or not, tags."""
+    from feature_store.command_line.definitions import list_features
+    from feature_store.command_line.output import show
+
+    show(list_features(view), as_json=as_json)
+
+
+@app.command(epilog="Examples: … describe user_features · … describe user_features:age_band")
+def describe(
+    reference: Annotated[str, typer.Argument(help="VIEW, VIEW:FEATURE or FEATURE")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show everything about a view or a feature: meaning, inputs, dependants, layout, versions."""
+    from feature_store.command_line.definitions import describe as answer
+    from feature_store.command_line.output import show
+
+    show(answer(reference, _settings()), as_json=as_json)
+
+
+@app.command(epilog="Examples: … stats · … stats --feature age --json")
+def stats(
+    view: View = MODEL_VIEW,
+    feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
+    version: Version = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show null and unseen rates, moments, quantiles, top categories and freshness."""
+    from datetime import UTC, datetime
+
+    from feature_store.command_line.output import show
+    from feature_store.command_line.statistics import feature_statistics
+
+    answer = feature_statistics(view, feature, version, _settings(), datetime.now(UTC))
+    show(answer, as_json=as_json)
+
+
+@app.command(epilog="Example: python -m feature_store get --user-id 12345")
+def get(
+    user_id: UserId,
+    view: View = MODEL_VIEW,
+    version: Version = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show the online row of an entity: values, times, age, version."""
+    from datetime import UTC, datetime
+
+    from feature_store.command_line.entities import get_online
+    from feature_store.command_line.output import show
+
+    show(get_online(view, user_id, version, _settings(), datetime.now(UTC)), as_json=as_json)
+
+
+@app.command(epilog="Example: python -m feature_store history --user-id 12345")
+def history(
+    user_id: UserId,
+    view: View = MODEL_VIEW,
+    version: Version = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show every offline row of an entity, and what changed from row to row."""
+    from feature_store.command_line.entities import history as answer
+    from feature_store.command_line.output import show
+
+    show(answer(view, user_id, version, _settings()), as_json=as_json)
+
+
+@app.command(epilog="Examples: … validate · … validate --sample 1000; exits with 1 on findings")
+def validate(
+    view: View = MODEL_VIEW,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Compare about so many entities online; else all.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check stored rows: ranges, categories, digests, and online against offline."""
+    from feature_store.command_line.checks import validate as check
+    from feature_store.command_line.output import show
+
+    answer, is_well = check(view, sample, _settings())
+    show(answer, as_json=as_json)
+    if not is_well:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: python -m feature_store versions user_features")
+def versions(
+    view: Annotated[str, typer.Argument(help="A feature view.")] = MODEL_VIEW,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the stored versions of a view: state, times, readers, how they differ from this code."""
+    from feature_store.command_line.output import show
+    from feature_store.command_line.versions import list_versions
+
+    show(list_versions(view, _settings()), as_json=as_json)
+
+
+@app.command(epilog="Example: python -m feature_store switch-version user_features 3f2a91c0")
+def switch_version(
+    view: Annotated[str, typer.Argument(help="A feature view.")],
+    fingerprint: Fingerprint,
+    max_missing_share: Annotated[
+        float, typer.Option(help="Entities of the current version that may lack a row.")
+    ] = 0.01,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make a stored version the current one; also the way back to an older one."""
+    from feature_store.command_line.output import show
+    from feature_store.command_line.versions import switch_version as answer
+
+    show(answer(view, fingerprint, _settings(), max_missing_share), as_json=as_json)
+
+
+@app.command(epilog="Example: python -m feature_store drop-version user_features 3f2a91c0")
+def drop_version(
+    view: Annotated[str, typer.Argument(help="A feature view.")],
+    fingerprint: Fingerprint,
+    yes: Yes = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Delete a version from both stores; not the current one, nor one a deployed model reads."""
+    from feature_store.command_line.output import show
+    from feature_store.command_line.versions import drop_version as answer
+
+    if not yes:
+        typer.confirm(f"Delete version {fingerprint} of {view}?", abort=True, err=True)
+    show(answer(view, fingerprint, _settings()), as_json=as_json)
+
+
+def _settings() -> Settings:
+    from configs.settings import load_settings
+
+    return load_settings()
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--json"]:
+        sys.argv = [sys.argv[0], *sys.argv[2:], "--json"]
+    run(app)

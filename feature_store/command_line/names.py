@@ -1,0 +1,91 @@
+"""From what people type to views, features, versions and entities, with hints when it fits none."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
+from feature_store.feature_definitions import VIEWS
+from feature_store.feature_view import FeatureView
+from feature_store.offline_store import OfflineStore
+from feature_store.registry import FeatureDefinition, FeatureSchema
+from feature_store.version_catalogue import ViewVersion
+
+
+def view_named(name: str) -> FeatureView:
+    """The view with this name.
+
+    Raises
+    ------
+    UnknownFeature
+        If there is none; the message names the nearest.
+    """
+    for view in VIEWS:
+        if view.name == name:
+            return view
+    known = [view.name for view in VIEWS]
+    raise UnknownFeature(
+        f"View '{name}' is not defined. {did_you_mean(name, known)}Known: {', '.join(known)}."
+    )
+
+
+def referred(reference: str) -> tuple[FeatureView, FeatureDefinition | None]:
+    """The view, and the feature if one is named, of ``VIEW``, ``VIEW:FEATURE`` or ``FEATURE``."""
+    name, _, feature = reference.partition(":")
+    if feature:
+        view = view_named(name)
+        return view, view.schema.features[view.schema.position(feature)]
+    for view in VIEWS:
+        if name in view.definitions:
+            return view, view.definitions[name]
+    known = [view.name for view in VIEWS]
+    known += [feature for view in VIEWS for feature in view.definitions]
+    if name not in known:
+        raise UnknownFeature(
+            f"'{name}' is no view and no feature. {did_you_mean(name, known)}"
+            "See them all: python -m feature_store list"
+        )
+    return view_named(name), None
+
+
+def schema_of(view: FeatureView, version: str | None, offline: OfflineStore) -> FeatureSchema:
+    """The schema of a stored version, or of the one that this code defines."""
+    return view.schema if version is None else offline.versions.find(view.name, version).schema
+
+
+def unknown_entity(
+    view: FeatureView, entity: int, offline: OfflineStore, error: EntityNotFound | None = None
+) -> EntityNotFound:
+    """The error for an entity that has no rows, with the nearest one that has."""
+    found = str(error).split(". ")[0] if error else f"No rows of {view.name} {entity}"
+    try:
+        nearest = _nearest(view, entity, offline)
+    except FeatureStoreError:
+        nearest = None
+    hint = f"Did you mean {nearest}?" if nearest is not None else "The store has no rows yet."
+    return EntityNotFound(f"{found}. {hint}")
+
+
+def readable(offline: OfflineStore, schema: FeatureSchema) -> ViewVersion:
+    """The stored version of a schema, which may be read."""
+    return offline.versions.readable(schema)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A hint at the nearest known name, or nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean '{near[0]}'? " if near else ""
+
+
+def _nearest(view: FeatureView, entity: int, offline: OfflineStore) -> int | None:
+    table, key = offline.table(view.schema), view.entity
+    query = (
+        f"SELECT {key} FROM ("
+        f"(SELECT {key} FROM {table} WHERE {key} <= %(at)s ORDER BY {key} DESC LIMIT 1) UNION ALL "
+        f"(SELECT {key} FROM {table} WHERE {key} >= %(at)s ORDER BY {key} LIMIT 1)) AS near "
+        f"ORDER BY abs({key} - %(at)s::numeric) LIMIT 1"
+    )
+    with offline.postgres.transaction() as connection:
+        row = connection.execute(query, {"at": entity}).fetchone()
+    return int(row[0]) if row else None

@@ -1,0 +1,59 @@
+"""A version's life across both stores: filled beside the others, switched to, dropped.
+
+::
+
+    start_fill(offline, online, view)      # nobody reads it yet, not even when it is the first
+    offline.append(…); online.write(…)     # as often as need be; killed half-way: run again
+    switch(offline, online, 0.01)          # now it is the current one
+"""
+
+from __future__ import annotations
+
+from feature_store.errors import VersionIncomplete
+from feature_store.offline_store import OfflineStore
+from feature_store.online_store import OnlineStore, translated
+from feature_store.version_catalogue import FILL, ViewVersion
+
+
+def start_fill(offline: OfflineStore, online: OnlineStore, entity: str) -> None:
+    """Register the version that ``online`` writes in both stores; known ones stay as they are."""
+    offline.versions.register(online.schema, entity, is_filling=True)
+    with translated("write"):
+        online.versions.register(is_filling=True)
+
+
+def switch(offline: OfflineStore, online: OnlineStore, max_missing_share: float) -> ViewVersion:
+    """Make the version that ``online`` writes the current one.
+
+    Redis comes first, PostgreSQL decides: killed in between, the old version stays current, and
+    running again completes the switch.
+
+    Raises
+    ------
+    VersionIncomplete
+        If more than this share of the current version's entities have no row in it.
+    """
+    version = offline.versions.find(online.schema.view, online.schema.definition_fingerprint)
+    missing, known = offline.versions.uncovered(version)
+    if missing > max_missing_share * known:
+        raise VersionIncomplete(
+            f"Version {version.fingerprint} of '{version.view}' lacks {missing:,} of the {known:,} "
+            f"entities of the current version; {max_missing_share:.1%} may be missing. "
+            f"Complete it: {FILL}"
+        )
+    with translated("write"):
+        online.versions.switch()
+    return offline.versions.switch(version.view, version.fingerprint)
+
+
+def drop(offline: OfflineStore, online: OnlineStore) -> int:
+    """Delete the version that ``online`` reads from both stores; return its online rows.
+
+    Raises
+    ------
+    VersionInUse
+        If it is the current one, or somebody said that it reads it.
+    """
+    version = offline.versions.find(online.schema.view, online.schema.definition_fingerprint)
+    offline.versions.drop(version)
+    return online.delete()
