@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -163,6 +164,38 @@ class Engine:
             place = self._raw_place(name)
             columns[place] = replaced[place]
         return self._compute(columns, 1)[:, 0]
+
+    def patches(
+        self, changes: Sequence[Mapping[str, Any]]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """What changes of raw attributes set, for `override` of many rows one upon the other.
+
+        What follows from a changed attribute is set too, to missing, so that it follows again,
+        unless it is given as well. Attributes that the view does not define are passed over.
+
+        Returns
+        -------
+        values, are_set
+            ``(n, r)``: numbers and codes of the ``r`` raw columns, and which of them are set.
+        """
+        values = np.tile(self.missing_raw, (len(changes), 1))
+        are_set = np.zeros(values.shape, dtype=bool)
+        for row, attributes in enumerate(changes):
+            for name in attributes.keys() & self._raw_places.keys():
+                place, value = self._raw_places[name], attributes[name]
+                are_set[row, place] = True
+                if self.raw[place].kind == "category":
+                    values[row, place] = self.raw[place].encode(value)
+                elif value is not None:
+                    values[row, place] = value
+                for follows in self._following.get(name, ()):
+                    are_set[row, self._raw_places[follows]] = True
+        return values, are_set
+
+    @cached_property
+    def missing_raw(self) -> NDArray[np.float32]:
+        """The raw columns ``(r,)`` of a row of which nothing is known."""
+        return np.array([0 if f.kind == "category" else np.nan for f in self.raw], np.float32)
 
     def columns_of(self, values: NDArray[np.float32]) -> list[Column]:
         """Read the encoded raw columns, each ``(n,)``, back out of vectors ``(n, p)``."""

@@ -97,6 +97,8 @@ class OfflineStore:
                 tables.copy_columns(matrix, entity, times),
                 key=(entity, "event_timestamp"),
                 value="row_digest",
+                # A row that follows from changes says nothing about what the source holds.
+                among="NOT from_changes",
             )
 
     def append_labels(self, labels: Labels, created: datetime) -> int:

@@ -13,7 +13,10 @@ TRAILER = b"\xff\xff"
 POSTGRES_EPOCH = np.datetime64("2000-01-01", "us")
 ROWS_PER_CHUNK = 20_000
 
-_DTYPES = {"bigint": ">i8", "integer": ">i4", "smallint": ">i2", "real": ">f4", "uuid": "V16"}
+DTYPES = {
+    **{"bigint": ">i8", "integer": ">i4", "smallint": ">i2", "real": ">f4"},
+    **{"boolean": "?", "uuid": "V16"},
+}
 
 
 @dataclass(frozen=True)
@@ -25,8 +28,8 @@ class CopyColumn:
     name
         Column name in the table.
     sql_type
-        ``bigint``, ``integer``, ``smallint``, ``real``, ``uuid`` (void16) or ``timestamptz``
-        (datetime64).
+        ``bigint``, ``integer``, ``smallint``, ``real``, ``boolean``, ``uuid`` (void16) or
+        ``timestamptz`` (datetime64).
     values
         Array ``(n,)``.
     nulls
@@ -54,7 +57,7 @@ def copy_chunks(columns: Sequence[CopyColumn]) -> Iterator[bytes]:
 def _fields(columns: Sequence[CopyColumn]) -> list[tuple[str, str]]:
     fields = []
     for place, column in enumerate(columns):
-        fields += [(f"size{place}", ">i4"), (f"value{place}", _DTYPES.get(column.sql_type, ">i8"))]
+        fields += [(f"size{place}", ">i4"), (f"value{place}", DTYPES.get(column.sql_type, ">i8"))]
     return fields
 
 

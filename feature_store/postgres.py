@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
+
 from feature_store.errors import StoreUnavailable
 from feature_store.pgcopy import CopyColumn, copy_chunks
 
@@ -111,13 +113,16 @@ def append_changed(
     columns: Sequence[CopyColumn],
     key: Sequence[str],
     value: str,
+    among: str = "true",
 ) -> int:
-    """Copy into a temporary table, then insert what differs from the newest row of its key."""
+    """Copy into a temporary table, then insert what differs from the newest row of its key.
+
+    Only the stored rows for which the condition ``among`` holds are compared with.
+    """
     names = ", ".join(column.name for column in columns)
     keys = ", ".join(key)
     same = " AND ".join(f"newest.{name} = staged.{name}" for name in (*key, value))
-    # One writer a table at a time: two runs at once must not both find a row new.
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
+    lock_table(connection, table)
     connection.execute(f"CREATE TEMP TABLE staged (LIKE {table}) ON COMMIT DROP")
     with connection.cursor() as cursor:
         with cursor.copy(f"COPY staged ({names}) FROM STDIN (FORMAT BINARY)") as copy:
@@ -127,12 +132,24 @@ def append_changed(
             f"""
             INSERT INTO {table} ({names}) SELECT {names} FROM staged WHERE NOT EXISTS (
                 SELECT FROM (
-                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table}
+                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table} WHERE {among}
                     ORDER BY {keys}, created_timestamp DESC
                 ) AS newest WHERE {same}
             )"""
         )
         return cursor.rowcount
+
+
+def lock_table(connection: psycopg.Connection, table: str) -> None:
+    """Wait until nobody else writes a table: two writers must not both find a row new."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
+
+
+def clock(connection: psycopg.Connection) -> np.datetime64:
+    """The server's time, as datetime64[us] in UTC."""
+    row = connection.execute("SELECT clock_timestamp() AT TIME ZONE 'UTC'").fetchone()
+    assert row is not None
+    return np.datetime64(row[0], "us")
 
 
 def create(connection: psycopg.Connection, statements: str) -> None:
@@ -145,6 +162,16 @@ def create(connection: psycopg.Connection, statements: str) -> None:
 def exists(connection: psycopg.Connection, table: str) -> bool:
     """Whether there is such a table; unlike `create`, it waits for nobody."""
     row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    return bool(row and row[0])
+
+
+def has_column(connection: psycopg.Connection, table: str, column: str) -> bool:
+    """Whether a table has such a column."""
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_attribute "
+        "WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped)"
+    )
+    row = connection.execute(query, (table, column)).fetchone()
     return bool(row and row[0])
 
 

@@ -59,6 +59,20 @@ CREATE UNIQUE INDEX IF NOT EXISTS quarantine_once
     ON quarantine (view, source, row_number, md5(reason || raw::text))
 """
 
+# An event is applied once, whatever comes again: its id is the key. Ids compare by their bytes,
+# as Python compares them.
+PROFILE_CHANGES = """
+CREATE TABLE IF NOT EXISTS profile_changes (
+    event_id text COLLATE "C" PRIMARY KEY,
+    user_id bigint NOT NULL,
+    event_timestamp timestamptz NOT NULL,
+    attributes jsonb NOT NULL,
+    created_timestamp timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS profile_changes_by_user
+    ON profile_changes (user_id, event_timestamp)
+"""
+
 
 def table_name(schema: FeatureSchema) -> str:
     """Name of the table that holds rows of exactly this definition of the view."""
@@ -74,8 +88,17 @@ CREATE TABLE IF NOT EXISTS {table_name(schema)} (
     event_timestamp timestamptz NOT NULL,
     created_timestamp timestamptz NOT NULL,
     row_digest uuid NOT NULL,
+    from_changes boolean NOT NULL DEFAULT false,
 {columns}    PRIMARY KEY ({entity}, event_timestamp, created_timestamp)
 )"""
+
+
+def from_changes_column(schema: FeatureSchema) -> str:
+    """SQL that adds the mark of rows that follow from changes to a table from before it."""
+    return (
+        f"ALTER TABLE {table_name(schema)} "
+        "ADD COLUMN IF NOT EXISTS from_changes boolean NOT NULL DEFAULT false"
+    )
 
 
 def readable_view(schema: FeatureSchema, entity: str) -> str:
@@ -99,14 +122,19 @@ def definition_json(schema: FeatureSchema) -> str:
 
 
 def copy_columns(
-    matrix: FeatureMatrix, entity: str, created: NDArray[np.datetime64]
+    matrix: FeatureMatrix,
+    entity: str,
+    created: NDArray[np.datetime64],
+    *,
+    from_changes: bool = False,
 ) -> list[CopyColumn]:
-    """The columns of `feature_table` for a matrix."""
+    """The columns of `feature_table` for a matrix; whether its rows follow from changes."""
     fixed = [
         CopyColumn(entity, "bigint", matrix.keys),
         CopyColumn("event_timestamp", "timestamptz", matrix.times.astype("datetime64[us]")),
         CopyColumn("created_timestamp", "timestamptz", created),
         CopyColumn("row_digest", "uuid", row_digests(matrix.values)),
+        CopyColumn("from_changes", "boolean", np.full(len(matrix), from_changes)),
     ]
     columns = np.ascontiguousarray(matrix.values.T)
     features = zip(matrix.schema.features, columns, strict=True)

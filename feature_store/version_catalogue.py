@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from feature_store import tables
 from feature_store.errors import SchemaMismatch, UnknownVersion, VersionInUse
-from feature_store.postgres import Postgres, create, exists
+from feature_store.postgres import Postgres, create, exists, has_column
 from feature_store.registry import FeatureSchema
 from feature_store.schema_changes import schema_changes, summary
 
@@ -86,6 +86,9 @@ class VersionCatalogue:
         with self.postgres.transaction() as connection:
             create(connection, tables.CATALOGUE)
             if _version(connection, schema.view, schema.fingerprint):
+                # Asked first: adding it waits for readers even where it is there already.
+                if not has_column(connection, tables.table_name(schema), "from_changes"):
+                    create(connection, tables.from_changes_column(schema))
                 return
             is_first = not is_filling and not _versions(connection, schema.view)
             connection.execute(

@@ -1,0 +1,215 @@
+"""Profile changes: attributes of users that change one by one, between full rows of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store import change_rows, tables
+from feature_store.change_fold import fold, vectors
+from feature_store.change_rows import NewestRows, Spans
+from feature_store.engine import Engine, FeatureMatrix
+from feature_store.errors import StoreUnavailable
+from feature_store.offline_store import OfflineStore
+from feature_store.online_store import OnlineStore
+from feature_store.pgcopy import copy_chunks
+from feature_store.postgres import clock, create, exists, lock_table
+
+if TYPE_CHECKING:
+    import psycopg
+
+USERS_AT_ONCE = 1_000
+"""Users whose rows `ProfileWriter.reconcile` derives in one transaction."""
+MICROSECOND = np.timedelta64(1, "us")
+
+
+@dataclass(frozen=True)
+class ProfileChange:
+    """Some attributes of a user changed.
+
+    Parameters
+    ----------
+    event_id
+        Names the event for good: a second one with the same id is the same one, come again.
+    key
+        The user.
+    time
+        When it became true: aware, UTC.
+    attributes
+        Raw attributes by name, as words and numbers; None is missing.
+    """
+
+    event_id: str
+    key: int
+    time: datetime
+    attributes: Mapping[str, Any]
+
+
+class ProfileWriter:
+    """Lays changes on full rows, in both stores, each exactly once.
+
+    What is stored in the end depends on the full rows and the changes only: not on their order,
+    nor on how often or in what portions they come.
+
+    Parameters
+    ----------
+    engine
+        Of the view that the changes are about; rows of its version are written.
+    offline, online
+        The stores.
+    """
+
+    def __init__(self, engine: Engine, offline: OfflineStore, online: OnlineStore) -> None:
+        self.engine = engine
+        self.offline = offline
+        self.online = online
+        self.table = tables.table_name(engine.schema)
+        self.entity = engine.view.entity
+        self._has_tables = False
+
+    def apply(self, changes: Sequence[ProfileChange], now: datetime) -> int:
+        """Log changes and write the rows that follow from them; return how many were new.
+
+        Changes that were applied before have no further effect, except that the online rows of
+        their users are written again: a crash may have kept them from it.
+
+        Parameters
+        ----------
+        now
+            No change may lie behind it: a stored row never knows the future.
+
+        Raises
+        ------
+        ValueError
+            If a change is of the future.
+        StoreUnavailable
+            If a store does not answer. What PostgreSQL has committed stays; to apply the changes
+            again completes the rest.
+        """
+        if any(change.time > now for change in changes):
+            raise ValueError(f"A change is later than {now}; hold it back until then.")
+        if not changes:
+            return 0
+        with self._writing() as connection:
+            added = _log(connection, changes)
+            spans = change_rows.spans_of(connection, [change.event_id for change in changes])
+            newest, _ = self._derive(connection, spans)
+        self.online.write(newest.matrix, newest.created)
+        return added
+
+    def reconcile(
+        self,
+        keys: NDArray[np.int64] | None = None,
+        times: NDArray[np.datetime64] | None = None,
+    ) -> int:
+        """Lay the changes anew on full rows that were appended; return how many rows differed.
+
+        Cheap where there are no changes: one query by index. Killed half-way, run it again.
+
+        Parameters
+        ----------
+        keys, times
+            Users and event times ``(n,)`` of the full rows, in any order. Without times every row
+            of these users counts, without keys every user who has changes.
+
+        Raises
+        ------
+        StoreUnavailable
+            If a store does not answer.
+        """
+        with self.offline.postgres.transaction() as connection:
+            if not exists(connection, "profile_changes"):
+                return 0
+            spans = change_rows.changed_spans(connection, keys, times)
+        differed = 0
+        for start in range(0, len(spans), USERS_AT_ONCE):
+            with self._writing() as connection:
+                part = spans.part(slice(start, start + USERS_AT_ONCE))
+                newest, appended = self._derive(connection, part)
+            self.online.write(newest.matrix, newest.created)
+            differed += appended
+        return differed
+
+    @contextmanager
+    def _writing(self) -> Iterator[psycopg.Connection]:
+        """Open a transaction in which nobody else writes the view's table."""
+        try:
+            if not self._has_tables:
+                self.offline.versions.register(self.engine.schema, self.entity)
+                with self.offline.postgres.transaction() as connection:
+                    create(connection, tables.PROFILE_CHANGES)
+                self._has_tables = True
+            with self.offline.postgres.transaction() as connection:
+                lock_table(connection, self.table)
+                yield connection
+        except StoreUnavailable:
+            self._has_tables = False  # the version may have been dropped meanwhile
+            raise
+
+    def _derive(self, connection: psycopg.Connection, spans: Spans) -> tuple[NewestRows, int]:
+        """Append the rows that follow from the changes in the spans, where others are stored.
+
+        Returns
+        -------
+        newest, appended
+            The newest row of each user, and how many rows were appended.
+        """
+        spans = change_rows.up_to_full_rows(connection, self.table, self.entity, spans)
+        around = change_rows.rows_around(connection, self.table, self.engine, spans)
+        changes = change_rows.logged_changes(connection, spans)
+        rows = fold(self.engine, around.bases(spans), changes)
+        keys = spans.keys[rows.places]
+        matrix = FeatureMatrix(vectors(self.engine, rows), keys, rows.times, self.engine.schema)
+        digests, known = around.newest_of(rows)
+        differs = digests != tables.row_digests(matrix.values)
+        # A clock that was set back must not let the older row win.
+        fresh = np.maximum(clock(connection), known + MICROSECOND)
+        created = np.where(differs, fresh, known)
+        self._append(connection, matrix.rows(differs), created[differs])
+        # Of a user without a full row behind the span the last of these rows is the newest.
+        last = spans.are_open[rows.places] & (np.append(rows.places[1:], -1) != rows.places)
+        newest = NewestRows(matrix.rows(last), created[last])
+        others = spans.keys[~spans.are_open]
+        if len(others):
+            schema = self.engine.schema
+            stored = change_rows.newest_rows(connection, self.table, self.entity, schema, others)
+            newest = newest.with_rows(stored)
+        return newest, int(differs.sum())
+
+    def _append(
+        self,
+        connection: psycopg.Connection,
+        matrix: FeatureMatrix,
+        created: NDArray[np.datetime64],
+    ) -> None:
+        columns = tables.copy_columns(matrix, self.entity, created, from_changes=True)
+        names = ", ".join(column.name for column in columns)
+        copy_in = f"COPY {self.table} ({names}) FROM STDIN (FORMAT BINARY)"
+        with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
+            for chunk in copy_chunks(columns):
+                copy.write(chunk)
+
+
+def _log(connection: psycopg.Connection, changes: Sequence[ProfileChange]) -> int:
+    """Log the changes that are not logged yet; return how many."""
+    from psycopg.types.json import Jsonb
+
+    insert = """
+        INSERT INTO profile_changes
+            (event_id, user_id, event_timestamp, attributes, created_timestamp)
+        SELECT given.*, clock_timestamp() FROM unnest(
+            %s::text[], %s::bigint[], %s::timestamptz[], %s::jsonb[]) AS given
+        ON CONFLICT (event_id) DO NOTHING"""
+    given = (
+        [change.event_id for change in changes],
+        [change.key for change in changes],
+        [change.time for change in changes],
+        [Jsonb(dict(change.attributes)) for change in changes],
+    )
+    return connection.execute(insert, given).rowcount
