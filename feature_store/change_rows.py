@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +58,12 @@ class Spans:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """What `ASKED` takes."""
+        """What `ASKED` takes: arrays as PostgreSQL writes them, since lists are slow to convert."""
         return {
-            "places": list(range(len(self))),
-            "keys": self.keys.tolist(),
-            "since": _as_texts(self.since),
-            "until": _as_texts(self.until),
+            "places": _array(map(str, range(len(self)))),
+            "keys": _array(map(str, self.keys.tolist())),
+            "since": _array(_as_texts(self.since)),
+            "until": _array(_as_texts(self.until)),
         }
 
 
@@ -133,7 +133,16 @@ class NewestRows:
         return NewestRows(matrix, np.concatenate([self.created, others.created]))
 
 
-def spans_of(connection: psycopg.Connection, event_ids: Sequence[str]) -> Spans:
+def spans_over(keys: NDArray[np.int64], times: NDArray[np.datetime64]) -> Spans:
+    """From the first to the last of some times ``(n,)``, for each user."""
+    order = np.lexsort((times, keys))
+    keys, times = keys[order], times[order]
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = keys[1:] != keys[:-1]
+    return Spans(keys[first], times[first], times[np.roll(first, -1)])
+
+
+def logged_spans(connection: psycopg.Connection, event_ids: Sequence[str]) -> Spans:
     """From the first to the last of these logged changes, for each user that they are about."""
     query = (
         "SELECT user_id, min(event_timestamp) AS since, max(event_timestamp) AS until "
@@ -141,23 +150,21 @@ def spans_of(connection: psycopg.Connection, event_ids: Sequence[str]) -> Spans:
     )
     dtype = fixed_dtype(user_id="bigint", since="timestamptz", until="timestamptz")
     found = fixed_rows(connection, query, {"ids": list(event_ids)}, dtype)
-    return Spans(
-        found["user_id"].astype(np.int64), as_times(found["since"]), as_times(found["until"])
-    )
+    since, until = as_times(found["since"]), as_times(found["until"])
+    return Spans(found["user_id"].astype(np.int64), since, until)
 
 
 def up_to_full_rows(connection: psycopg.Connection, table: str, entity: str, spans: Spans) -> Spans:
     """The spans, each up to the first full row behind it: from there on changes show no more."""
     query = f"""
-        SELECT asked_place, coalesce(
-            (SELECT event_timestamp FROM {table}
-             WHERE {entity} = asked.key AND event_timestamp > asked.until AND NOT from_changes
-             ORDER BY event_timestamp LIMIT 1), 'infinity') AS until
-        FROM {ASKED}"""
-    dtype = fixed_dtype(asked_place="bigint", until="timestamptz")
+        SELECT asked_place, event_timestamp FROM {ASKED} CROSS JOIN LATERAL (
+            SELECT event_timestamp FROM {table}
+            WHERE {entity} = asked.key AND event_timestamp > asked.until AND NOT from_changes
+            ORDER BY event_timestamp LIMIT 1) AS found"""
+    dtype = fixed_dtype(asked_place="bigint", event_timestamp="timestamptz")
     found = fixed_rows(connection, query, spans.parameters, dtype)
-    until = spans.until.copy()
-    until[found["asked_place"].astype(np.int64)] = as_times(found["until"])
+    until = np.full(len(spans), FOREVER)
+    until[found["asked_place"].astype(np.int64)] = as_times(found["event_timestamp"])
     return Spans(spans.keys, spans.since, until)
 
 
@@ -229,8 +236,8 @@ def changed_spans(
     if keys is None:
         query = "SELECT DISTINCT user_id FROM profile_changes"
         found = fixed_rows(connection, query, {}, fixed_dtype(user_id="bigint"))
-        return _spans(found["user_id"].astype(np.int64), None)
-    spans = _spans(keys, times)
+        return _all_of(found["user_id"].astype(np.int64))
+    spans = _all_of(np.unique(keys)) if times is None else spans_over(keys, times)
     query = f"""
         SELECT asked_place FROM {ASKED} WHERE EXISTS (
             SELECT FROM profile_changes WHERE user_id = key AND event_timestamp >= since)"""
@@ -257,7 +264,7 @@ def newest_rows(
         created_timestamp="timestamptz",
         **dict.fromkeys(schema.names, "real"),
     )
-    found = fixed_rows(connection, query, {"keys": keys.tolist()}, dtype)
+    found = fixed_rows(connection, query, {"keys": _array(map(str, keys.tolist()))}, dtype)
     matrix = FeatureMatrix(
         _matrix(found, schema.names),
         found["user_key"].astype(np.int64),
@@ -267,15 +274,8 @@ def newest_rows(
     return NewestRows(matrix, as_times(found["created_timestamp"]))
 
 
-def _spans(keys: NDArray[np.int64], times: NDArray[np.datetime64] | None) -> Spans:
-    if times is None:
-        users = np.unique(keys)
-        return Spans(users, np.full(len(users), LONG_AGO), np.full(len(users), FOREVER))
-    order = np.lexsort((times, keys))
-    keys, times = keys[order], times[order].astype("datetime64[us]")
-    first = np.append(True, keys[1:] != keys[:-1])[: len(keys)]
-    last = np.append(keys[1:] != keys[:-1], True)[: len(keys)]
-    return Spans(keys[first], times[first], times[last])
+def _all_of(users: NDArray[np.int64]) -> Spans:
+    return Spans(users, np.full(len(users), LONG_AGO), np.full(len(users), FOREVER))
 
 
 def as_times(microseconds: NDArray[Any]) -> NDArray[np.datetime64]:
@@ -284,6 +284,10 @@ def as_times(microseconds: NDArray[Any]) -> NDArray[np.datetime64]:
     is_infinite = numbers == np.iinfo(np.int64).max
     finite = np.where(is_infinite, 0, numbers).astype("timedelta64[us]")
     return np.where(is_infinite, FOREVER, POSTGRES_EPOCH + finite)
+
+
+def _array(texts: Iterable[str]) -> str:
+    return "{" + ",".join(texts) + "}"
 
 
 def _as_texts(times: NDArray[np.datetime64]) -> list[str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class ProfileWriter:
             return 0
         with self._writing() as connection:
             added = _log(connection, changes)
-            spans = change_rows.spans_of(connection, [change.event_id for change in changes])
+            spans = _spans(connection, changes, added)
             newest, _ = self._derive(connection, spans)
         self.online.write(newest.matrix, newest.created)
         return added
@@ -198,18 +199,23 @@ class ProfileWriter:
 
 def _log(connection: psycopg.Connection, changes: Sequence[ProfileChange]) -> int:
     """Log the changes that are not logged yet; return how many."""
-    from psycopg.types.json import Jsonb
-
     insert = """
         INSERT INTO profile_changes
             (event_id, user_id, event_timestamp, attributes, created_timestamp)
-        SELECT given.*, clock_timestamp() FROM unnest(
-            %s::text[], %s::bigint[], %s::timestamptz[], %s::jsonb[]) AS given
+        SELECT given->>0, (given->>1)::bigint, (given->>2)::timestamptz, given->3, clock_timestamp()
+        FROM jsonb_array_elements(%s::jsonb) AS given
         ON CONFLICT (event_id) DO NOTHING"""
-    given = (
-        [change.event_id for change in changes],
-        [change.key for change in changes],
-        [change.time for change in changes],
-        [Jsonb(dict(change.attributes)) for change in changes],
-    )
-    return connection.execute(insert, given).rowcount
+    given = [
+        (change.event_id, change.key, change.time.isoformat(), dict(change.attributes))
+        for change in changes
+    ]
+    return connection.execute(insert, (json.dumps(given),)).rowcount
+
+
+def _spans(connection: psycopg.Connection, changes: Sequence[ProfileChange], added: int) -> Spans:
+    if added < len(changes):
+        # What was logged before counts, and not what comes again under its id.
+        return change_rows.logged_spans(connection, [change.event_id for change in changes])
+    naive = [change.time.astimezone(UTC).replace(tzinfo=None) for change in changes]
+    keys = np.array([change.key for change in changes], dtype=np.int64)
+    return change_rows.spans_over(keys, np.array(naive, dtype="datetime64[us]"))
