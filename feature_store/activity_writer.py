@@ -149,7 +149,7 @@ class ActivityWriter:
         for fingerprint, definition in connection.execute(query, (view,)).fetchall():
             if fingerprint not in self._stores:
                 schema = FeatureSchema.from_meaning(view, definition)
-                self._stores[fingerprint] = self.online.of(schema)
+                self._stores[fingerprint] = self.online.of(schema, self.online.ttl)
         return list(self._stores.values())
 
     def _register(self) -> None:

@@ -79,10 +79,10 @@ class OnlineStore:
         """The Redis key of an entity."""
         return f"{self.prefix}{entity}"
 
-    def of(self, schema: FeatureSchema) -> OnlineStore:
-        """The store of another version of the view, or of another view."""
+    def of(self, schema: FeatureSchema, ttl: timedelta | None = None) -> OnlineStore:
+        """The store, over the same client, of another version of the view or of another view."""
         return OnlineStore(
-            *(self.client, self.project, schema, self.ttl, self.write_batch_rows, self.clock)
+            *(self.client, self.project, schema, ttl, self.write_batch_rows, self.clock)
         )
 
     def write(self, matrix: FeatureMatrix | ActivityRows, created: Created) -> int:
