@@ -7,11 +7,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from configs.settings import Settings, load_settings
+from feature_store.activity_plan import ActivityPlan
+from feature_store.activity_writer import ActivityWriter
 from feature_store.errors import FeatureStoreError
-from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.offline_store import OfflineStore
+from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
+from feature_store.offline_store import OfflineStore, missing_vector
 from feature_store.online_store import OnlineStore
+from feature_store.online_views import read_views
 from feature_store.postgres import Postgres
+from feature_store.references import by_view, resolve
 from feature_store.registry import FeatureSchema
 from infrastructure.embedded import postgres_url, redis_url
 
@@ -25,6 +29,11 @@ def ttl(settings: Settings) -> timedelta | None:
     """Age beyond which a row of the view reads as absent, or None."""
     days = settings.feature.ttl_days
     return None if days is None else timedelta(days=days)
+
+
+def view_ttl(settings: Settings, schema: FeatureSchema) -> timedelta | None:
+    """Age beyond which a row of any view reads as absent: windowed views say it themselves."""
+    return ActivityPlan(schema).ttl if schema.is_windowed else ttl(settings)
 
 
 def offline_store(settings: Settings) -> OfflineStore:
@@ -71,9 +80,15 @@ def online_store(
         redis_client(settings, deadline_ms or online.write_deadline_ms),
         settings.feature.project,
         schema,
-        ttl=ttl(settings),
+        ttl=view_ttl(settings, schema),
         write_batch_rows=online.write_batch_rows,
     )
+
+
+def activity_writer(settings: Settings) -> ActivityWriter:
+    """What stores events and writes the online rows that follow from them."""
+    online = online_store(settings, schema=USER_ACTIVITY.schema)
+    return ActivityWriter(offline_store(settings).postgres, online)
 
 
 def get_training_data(
@@ -87,7 +102,8 @@ def get_training_data(
     Parameters
     ----------
     feature_refs
-        ``["user_features:age", …]``; ``["user_features:*"]`` for all.
+        ``["user_features:age", "user_activity:events_count_7d", …]``; ``["user_features:*"]`` for
+        all of a view.
     label_column
         Name of the label, as in the feature settings.
     start_date, end_date
@@ -97,7 +113,8 @@ def get_training_data(
     -------
     features, labels
         A frame ``(n, p)`` of decoded values (words, whole numbers, NaN or None for missing) and a
-        series ``(n,)`` of 0 and 1, both indexed by the entity key.
+        series ``(n,)`` of 0 and 1, both indexed by the entity key. Entities that no view knows at
+        the time of their label are left out.
 
     Raises
     ------
@@ -105,66 +122,55 @@ def get_training_data(
         If a feature or the label is unknown, or the range holds no labels.
     """
     from configs.settings import utc_time
-    from feature_store.training_data import decoded_frame, training_rows
+    from feature_store.training_data import training_frame
 
     settings = load_settings()
     known = settings.feature.source.label_column
     if label_column != known:
         raise FeatureStoreError(f"Label '{label_column}' is not known. Known: {known}.")
-    schema = MODEL_VIEW.schema.select(feature_names(feature_refs))
-    rows = training_rows(
+    return training_frame(
         offline_store(settings),
-        schema,
-        MODEL_VIEW.entity,
+        resolve(feature_refs),
+        label_column,
         utc_time(start_date),
         utc_time(end_date),
         ttl=ttl(settings),
     )
-    return decoded_frame(rows, MODEL_VIEW.entity, label_column)
 
 
 def get_online_features(
     entity_id: int, features: Sequence[str]
 ) -> Mapping[str, int | float | str | None]:
-    """Newest values of some features of one entity, from Redis.
+    """Newest values of some features of one entity, from Redis, in one round trip.
 
     Parameters
     ----------
     entity_id
         For example a ``user_id``.
     features
-        Names, with or without the view: ``"age"``, ``"user_features:age"``, ``"user_features:*"``.
+        Names, with or without the view: ``"age"``, ``"user_features:age"``, ``"user_features:*"``,
+        ``"user_activity:events_count_7d"``.
 
     Returns
     -------
-    Name to value: words for categories, whole numbers where declared, None for missing.
+    Name to value: words for categories, whole numbers where declared, None for missing and for
+    a view that has no row of the entity.
 
     Raises
     ------
     UnknownFeature, EntityNotFound, StoreUnavailable
-        If a name is unknown, there is no row, or Redis does not answer within the deadline.
+        If a name is unknown, no view has a row, or Redis does not answer within the deadline.
     """
-    names = feature_names(features)
-    settings = load_settings()
-    store = online_store(settings, settings.feature.online.read_deadline_ms)
-    decoded = store.schema.decode(store.read(entity_id).vector)
-    return {name: decoded[name] for name in names}
-
-
-def feature_names(feature_refs: Sequence[str]) -> list[str]:
-    """Names out of references such as ``user_features:age``; ``*`` stands for all.
-
-    Raises
-    ------
-    UnknownFeature
-        If the view or the feature is not defined.
-    """
-    names: list[str] = []
-    for reference in feature_refs:
-        view, _, name = reference.rpartition(":")
-        if view not in {"", MODEL_VIEW.name}:
-            raise MODEL_VIEW.schema.unknown(reference)
-        names += MODEL_VIEW.schema.names if name == "*" else [name]
-    for name in names:
-        MODEL_VIEW.schema.position(name)
-    return names
+    references, settings = resolve(features), load_settings()
+    if not references:
+        return {}
+    deadline_ms = settings.feature.online.read_deadline_ms
+    schemas = [view.schema for view, _ in by_view(references)]
+    first = online_store(settings, deadline_ms, schemas[0])
+    stores = [first, *(first.of(schema, view_ttl(settings, schema)) for schema in schemas[1:])]
+    values: dict[tuple[str, str], int | float | str | None] = {}
+    for store, row in zip(stores, read_views(stores, entity_id), strict=True):
+        vector = missing_vector(store.schema) if row is None else row.vector
+        decoded = store.schema.decode(vector)
+        values |= {(store.schema.view, name): value for name, value in decoded.items()}
+    return {each.name: values[each.view.name, each.name] for each in references}

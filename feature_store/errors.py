@@ -5,6 +5,7 @@ FeatureStoreError
 ├── UnknownFeature        a name that no view defines
 ├── SourceError           a raw file is missing, altered or unreadable
 ├── ValidationFailed      more bad rows than the settings allow
+├── InvalidEvent          an event that cannot be stored as it is
 ├── SchemaMismatch        stored bytes belong to another definition of the features
 ├── UnknownVersion        a fingerprint under which nothing is stored
 ├── VersionInUse          a version that may not be dropped
@@ -35,6 +36,10 @@ class SourceError(FeatureStoreError):
 
 class ValidationFailed(FeatureStoreError):
     """More bad rows than the settings allow."""
+
+
+class InvalidEvent(FeatureStoreError):
+    """An event that cannot be stored as it is."""
 
 
 class SchemaMismatch(FeatureStoreError):

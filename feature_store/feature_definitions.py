@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from feature_store.activity_view import ActivityView, View
 from feature_store.columns import (
     Bands,
     CodeByNumber,
@@ -24,7 +25,21 @@ from feature_store.feature_view import FeatureView
 USER_FEATURES = FeatureView("user_features", entity="user_id", tags={"team": "ml-platform"})
 MODEL_VIEW = USER_FEATURES
 """The view that models are trained on unless they say otherwise."""
-VIEWS = (USER_FEATURES,)
+
+USER_ACTIVITY = ActivityView(
+    "user_activity",
+    entity="user_id",
+    # The tail of a window moves in hops, so that a row holds 56 tiles and not every event.
+    windows={"1d": "1h", "7d": "1d", "30d": "1d"},
+    ttl="30d",
+    tags={"team": "ml-platform"},
+)
+USER_ACTIVITY.count("events", description="Events of any type")
+USER_ACTIVITY.count("purchases", event_type="purchase", description="Purchases")
+USER_ACTIVITY.sum("amount", unit="units of money", description="Sum of the amounts")
+USER_ACTIVITY.mean("amount", unit="units of money", description="Mean of the amounts")
+
+VIEWS: tuple[View, ...] = (USER_FEATURES, USER_ACTIVITY)
 """Every view: what the catalogue page and the Feast repository are made from."""
 
 raw, feature, fill = USER_FEATURES.raw, USER_FEATURES.feature, USER_FEATURES.fill

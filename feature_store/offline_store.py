@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store import tables
+from feature_store.activity_store import ActivityStore
 from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.pgcopy import CopyColumn
 from feature_store.point_in_time import as_of
@@ -164,7 +165,8 @@ class OfflineStore:
         keys, times
             int64 and datetime64[us] ``(n,)``.
         ttl
-            Rows whose event is older than this at the asked time read as missing.
+            Rows whose event is older than this at the asked time read as missing; a windowed view
+            has its own.
         known_by
             Only rows that the store had learned by then.
 
@@ -174,6 +176,8 @@ class OfflineStore:
             The newest row at or before each time (``times`` are those asked for), all missing
             where there is none; and a mask ``(n,)`` of those that were found.
         """
+        if schema.is_windowed:
+            return ActivityStore(self.postgres).historical(schema, keys, times, known_by=known_by)
         if len(keys) == 0:
             empty = np.empty((0, len(schema)), dtype=np.float32)
             return FeatureMatrix(empty, keys, times, schema), np.zeros(0, dtype=bool)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from feature_store.activity_rows import ActivityCodec, ActivityRows
 from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import EntityNotFound, StoreUnavailable
 from feature_store.online_versions import OnlineVersions
 from feature_store.registry import FeatureSchema
-from feature_store.rows import Row, RowCodec, row_prefix
+from feature_store.rows import Row, RowCodec, microseconds_of, row_prefix
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -50,6 +51,8 @@ class OnlineStore:
         Names, kinds and fingerprint of the view.
     ttl
         Age of the event time beyond which a row reads as absent; None for never.
+    clock
+        Gives the time as of which rows are read.
     """
 
     def __init__(
@@ -59,12 +62,15 @@ class OnlineStore:
         schema: FeatureSchema,
         ttl: timedelta | None = None,
         write_batch_rows: int = 500,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.client = client
+        self.project = project
         self.prefix = row_prefix(project, schema)
         self.versions = OnlineVersions(client, project, schema)
         self.schema = schema
-        self.codec = RowCodec(schema)
+        self.codec = ActivityCodec(schema) if schema.is_windowed else RowCodec(schema)
+        self.clock = clock
         self.ttl = ttl
         self.write_batch_rows = write_batch_rows
         self._write_newest = client.register_script(WRITE_NEWEST)
@@ -73,7 +79,13 @@ class OnlineStore:
         """The Redis key of an entity."""
         return f"{self.prefix}{entity}"
 
-    def write(self, matrix: FeatureMatrix, created: Created) -> int:
+    def of(self, schema: FeatureSchema, ttl: timedelta | None = None) -> OnlineStore:
+        """The store, over the same client, of another version of the view or of another view."""
+        return OnlineStore(
+            *(self.client, self.project, schema, ttl, self.write_batch_rows, self.clock)
+        )
+
+    def write(self, matrix: FeatureMatrix | ActivityRows, created: Created) -> int:
         """Write rows where they are newer than what is stored; return how many were.
 
         Each row becomes visible at once and whole. Rows may come in any order and more than once.
@@ -145,8 +157,9 @@ class OnlineStore:
 
     def decode(self, entities: Sequence[int], replies: Sequence[bytes | None]) -> list[Row | None]:
         """Rows out of what Redis holds under the entities' keys, expired ones too."""
+        now = self.clock()
         return [
-            None if packed is None else self.codec.decode(entity, packed)
+            None if packed is None else self.codec.decode(entity, packed, now)
             for entity, packed in zip(entities, replies, strict=True)
         ]
 
@@ -159,8 +172,7 @@ class OnlineStore:
         """Whether the row's event is older than the TTL."""
         if self.ttl is None:
             return False
-        oldest = datetime.now(UTC) - self.ttl
-        return row.event_time_us < int(oldest.timestamp() * 1_000_000)
+        return row.event_time_us < microseconds_of(self.clock() - self.ttl)
 
 
 def delete_rows(client: Redis, project: str, view: str) -> None:

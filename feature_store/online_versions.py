@@ -81,7 +81,10 @@ class OnlineVersions:
         """
         if self._is_ready:
             return
-        state: Any = self.client.hget(self.states_key, self.schema.fingerprint)
+        self.refuse_filling(self.client.hget(self.states_key, self.schema.fingerprint))
+
+    def refuse_filling(self, state: Any) -> None:
+        """`require_ready`, given what Redis says of the version."""
         if state == b"filling":
             raise SchemaMismatch(still_filling(self.schema.view, self.schema.fingerprint))
         self._is_ready = state == b"ready"

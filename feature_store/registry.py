@@ -48,6 +48,8 @@ class FeatureDefinition:
         Free labels, as Feast shows them.
     version
         Raise it when the function's meaning changes.
+    rule
+        How a windowed value is made: aggregation, window and so on, as short texts.
     """
 
     name: str
@@ -61,6 +63,7 @@ class FeatureDefinition:
     protected: bool = False
     tags: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+    rule: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.kind == "category") != bool(self.categories):
@@ -95,12 +98,14 @@ class FeatureDefinition:
             "categories": self.categories,
             "valid_range": self.valid_range,
             "inputs": self.inputs,
+            **self.rule,
         }
 
     @classmethod
     def from_meaning(cls, meaning: Mapping[str, Any]) -> FeatureDefinition:
         """A stored definition, without its function: enough to decode and check stored values."""
         limits = meaning["valid_range"]
+        fixed = cls("", "number", "").meaning
         return cls(
             name=meaning["name"],
             kind=meaning["kind"],
@@ -109,6 +114,7 @@ class FeatureDefinition:
             categories=tuple(meaning["categories"]),
             valid_range=None if limits is None else (limits[0], limits[1]),
             inputs=tuple(meaning["inputs"]),
+            rule={fact: value for fact, value in meaning.items() if fact not in fixed},
         )
 
     def encode(self, word: object) -> int:
@@ -175,6 +181,11 @@ class FeatureSchema:
     def from_meaning(cls, view: str, meaning: Sequence[Mapping[str, Any]]) -> FeatureSchema:
         """The schema of a stored definition; its fingerprint is that of the original."""
         return cls(view, tuple(FeatureDefinition.from_meaning(each) for each in meaning))
+
+    @property
+    def is_windowed(self) -> bool:
+        """Whether the values are made from events when they are read, and not stored."""
+        return any(feature.rule for feature in self.features)
 
     @property
     def meaning(self) -> list[dict[str, Any]]:

@@ -16,6 +16,7 @@ Everything is little-endian. A row is one value, so it is never half-visible.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ from feature_store.errors import SchemaMismatch
 from feature_store.registry import FeatureSchema
 
 HEADER_BYTES = 32
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def row_prefix(project: str, schema: FeatureSchema) -> str:
@@ -102,8 +104,8 @@ class RowCodec:
         packed, size = rows.tobytes(), self.dtype.itemsize
         return [packed[start : start + size] for start in range(0, len(packed), size)]
 
-    def decode(self, key: int, packed: bytes) -> Row:
-        """Unpack one row.
+    def decode(self, key: int, packed: bytes, now: datetime | None = None) -> Row:
+        """Unpack one row; a stored vector is the same at any time, so ``now`` does not matter.
 
         Raises
         ------
@@ -112,16 +114,53 @@ class RowCodec:
             another entity.
         """
         if packed[:8] != self.fingerprint or len(packed) != self.dtype.itemsize:
-            raise SchemaMismatch(
-                f"The online row of {self.schema.view} {key} was written for schema "
-                f"{packed[:8].hex()} ({len(packed)} bytes); this reader expects "
-                f"{self.schema.fingerprint} ({self.dtype.itemsize} bytes). Run the feature "
-                "pipeline again to write rows of the present definition."
-            )
+            raise other_schema(self.schema, key, packed, self.dtype.itemsize)
         stored, event_time, created_time = np.frombuffer(packed, "<i8", count=3, offset=8).tolist()
         if stored != key:
-            raise SchemaMismatch(
-                f"Asked for {self.schema.view} {key}, the store answered with the row of {stored}."
-            )
+            raise other_entity(self.schema, key, stored)
         vector = np.frombuffer(packed, "<f4", offset=HEADER_BYTES)
         return Row(key, event_time, created_time, vector)
+
+
+def packed_headers(
+    fingerprint: bytes,
+    keys: NDArray[np.int64],
+    times: NDArray[np.datetime64],
+    created: NDArray[np.datetime64] | np.datetime64,
+) -> list[bytes]:
+    """The headers of ``n`` rows, 32 bytes each, for layouts of several lengths."""
+    headers = np.empty((len(keys), 4), dtype="<i8")
+    headers[:, 0] = np.frombuffer(fingerprint, dtype="<i8")
+    headers[:, 1] = keys
+    headers[:, 2] = times.astype("datetime64[us]").astype(np.int64)
+    headers[:, 3] = np.asarray(created).astype("datetime64[us]").astype(np.int64)
+    packed = headers.tobytes()
+    return [packed[at : at + HEADER_BYTES] for at in range(0, len(packed), HEADER_BYTES)]
+
+
+def other_schema(schema: FeatureSchema, key: int, packed: bytes, expected: int) -> SchemaMismatch:
+    """The error for a row of another definition, or of a length that the definition rules out."""
+    return SchemaMismatch(
+        f"The online row of {schema.view} {key} was written for schema "
+        f"{packed[:8].hex()} ({len(packed)} bytes); this reader expects "
+        f"{schema.fingerprint} ({expected} bytes). Run the feature "
+        "pipeline again to write rows of the present definition."
+    )
+
+
+def other_entity(schema: FeatureSchema, key: int, stored: int) -> SchemaMismatch:
+    """The error for a row that belongs to another entity."""
+    return SchemaMismatch(
+        f"Asked for {schema.view} {key}, the store answered with the row of {stored}."
+    )
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Whole microseconds since 1970 of an aware time; a float would lose the last one.
+
+    Examples
+    --------
+    >>> microseconds_of(datetime(2026, 1, 1, microsecond=1, tzinfo=UTC))
+    1767225600000001
+    """
+    return (moment - EPOCH) // timedelta(microseconds=1)

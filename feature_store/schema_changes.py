@@ -27,7 +27,8 @@ def schema_changes(old: Sequence[Meaning], new: Sequence[Meaning]) -> list[str]:
     changes += [f"'{name}' is gone" for name in before if name not in after]
     kept = [name for name in after if name in before]
     for name in kept:
-        facts = [_change(fact, before[name][fact], after[name][fact]) for fact in after[name]]
+        was, now = before[name], after[name]
+        facts = [_change(fact, was.get(fact), now.get(fact)) for fact in {**was, **now}]
         if any(facts):
             changes.append(f"feature '{name}' changed: {'; '.join(filter(None, facts))}")
     return changes + _moved([name for name in before if name in after], kept)

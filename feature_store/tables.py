@@ -8,6 +8,7 @@ import json
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store import activity_events
 from feature_store.engine import FeatureMatrix
 from feature_store.pgcopy import CopyColumn
 from feature_store.registry import FeatureDefinition, FeatureSchema
@@ -75,12 +76,19 @@ CREATE INDEX IF NOT EXISTS profile_changes_by_user
 
 
 def table_name(schema: FeatureSchema) -> str:
-    """Name of the table that holds rows of exactly this definition of the view."""
+    """Name of the table that holds rows of exactly this definition of the view.
+
+    Values of a windowed view are made when they are read: all its versions share the events.
+    """
+    if schema.is_windowed:
+        return activity_events.TABLE
     return f"{schema.view}_{schema.fingerprint[:8]}"
 
 
 def feature_table(schema: FeatureSchema, entity: str) -> str:
-    """SQL that creates a view's append-only table and its entry in the catalogue."""
+    """SQL that creates a view's append-only table."""
+    if schema.is_windowed:
+        return activity_events.CREATE_TABLE
     columns = "".join(f"    {f.name} {SQL_TYPES[f.kind]},\n" for f in schema.features)
     return f"""
 CREATE TABLE IF NOT EXISTS {table_name(schema)} (

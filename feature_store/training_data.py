@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from feature_store.errors import FeatureStoreError
-from feature_store.offline_store import OfflineStore
+from feature_store.offline_store import Labels, OfflineStore
+from feature_store.references import Reference, by_view
 from feature_store.registry import FIRST_KNOWN, FeatureSchema
 
 if TYPE_CHECKING:
@@ -56,21 +58,48 @@ def training_rows(
     FeatureStoreError
         If the range is empty or holds no labels.
     """
-    if end <= start:
-        raise FeatureStoreError(
-            f"The range [{start:%Y-%m-%d}, {end:%Y-%m-%d}) is empty; "
-            "the end must be after the start."
-        )
-    labels = store.labels(start, end)
-    if not len(labels):
-        raise FeatureStoreError(
-            f"No labels in [{start:%Y-%m-%d}, {end:%Y-%m-%d}). Run "
-            "`python pipelines/feature_pipeline.py` first, or widen the range."
-        )
+    labels = _labels(store, start, end)
     features, found = store.historical(
         schema, entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
     )
     return TrainingRows(features.rows(found), labels.values[found])
+
+
+def training_frame(
+    store: OfflineStore,
+    references: Sequence[Reference],
+    label_column: str,
+    start: datetime,
+    end: datetime,
+    *,
+    ttl: timedelta | None = None,
+) -> tuple[pd.DataFrame, pd.Series]:
+    """`training_rows` of features of several views, decoded for people, in the order asked for.
+
+    Labels of entities that no view knows at their time are left out.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the range is empty or holds no labels.
+    """
+    import pandas as pd
+
+    labels, entity = _labels(store, start, end), references[0].view.entity
+    matrices, known = {}, np.zeros(len(labels), dtype=bool)
+    for view, schema in by_view(references):
+        matrices[view.name], found = store.historical(
+            schema, view.entity, labels.keys, labels.times, ttl=ttl
+        )
+        known |= found
+    matrices = {name: matrix.rows(known) for name, matrix in matrices.items()}
+    index = pd.Index(labels.keys[known], name=entity)
+    columns = {
+        each.name: decoded_column(matrix, matrix.schema.position(each.name))
+        for each in references
+        for matrix in [matrices[each.view.name]]
+    }
+    return pd.DataFrame(columns, index), pd.Series(labels.values[known], index, name=label_column)
 
 
 def decoded_frame(
@@ -98,3 +127,18 @@ def decoded_column(matrix: FeatureMatrix, place: int) -> Any:
     if feature.kind == "integer":
         return pd.Series(column).astype("Int64").array
     return column
+
+
+def _labels(store: OfflineStore, start: datetime, end: datetime) -> Labels:
+    if end <= start:
+        raise FeatureStoreError(
+            f"The range [{start:%Y-%m-%d}, {end:%Y-%m-%d}) is empty; "
+            "the end must be after the start."
+        )
+    labels = store.labels(start, end)
+    if not len(labels):
+        raise FeatureStoreError(
+            f"No labels in [{start:%Y-%m-%d}, {end:%Y-%m-%d}). Run "
+            "`python pipelines/feature_pipeline.py` first, or widen the range."
+        )
+    return labels

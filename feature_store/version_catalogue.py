@@ -101,7 +101,7 @@ class VersionCatalogue:
                 ),
             )
             create(connection, tables.feature_table(schema, entity))
-            if is_first:
+            if is_first and not schema.is_windowed:
                 create(connection, tables.readable_view(schema, entity))
 
     def versions(self, view: str) -> list[ViewVersion]:
@@ -160,7 +160,8 @@ class VersionCatalogue:
             return version
         with self.postgres.transaction() as connection:
             # First, because it waits for other switches: then times and views agree.
-            create(connection, tables.readable_view(version.schema, version.entity))
+            if not version.schema.is_windowed:
+                create(connection, tables.readable_view(version.schema, version.entity))
             connection.execute(
                 "UPDATE feature_views SET switched_at = clock_timestamp() "
                 "WHERE view = %s AND fingerprint = %s",
@@ -210,7 +211,8 @@ class VersionCatalogue:
             connection.execute(
                 "DELETE FROM feature_views WHERE view = %s AND fingerprint = %s", key
             )
-            connection.execute(f"DROP TABLE IF EXISTS {version.table}")
+            if not version.schema.is_windowed:  # its versions share the events
+                connection.execute(f"DROP TABLE IF EXISTS {version.table}")
 
     def readers(self, version: ViewVersion) -> list[str]:
         """Who said that it reads this version."""

@@ -34,7 +34,10 @@ def switch(offline: OfflineStore, online: OnlineStore, max_missing_share: float)
         If more than this share of the current version's entities have no row in it.
     """
     version = offline.versions.find(online.schema.view, online.schema.definition_fingerprint)
-    missing, known = offline.versions.uncovered(version)
+    if version.schema.is_windowed:
+        missing, known = _uncovered_online(offline, online, version)
+    else:
+        missing, known = offline.versions.uncovered(version)
     if missing > max_missing_share * known:
         raise VersionIncomplete(
             f"Version {version.fingerprint} of '{version.view}' lacks {missing:,} of the {known:,} "
@@ -57,3 +60,14 @@ def drop(offline: OfflineStore, online: OnlineStore) -> int:
     version = offline.versions.find(online.schema.view, online.schema.definition_fingerprint)
     offline.versions.drop(version)
     return online.delete()
+
+
+def _uncovered_online(
+    offline: OfflineStore, online: OnlineStore, version: ViewVersion
+) -> tuple[int, int]:
+    """How many users have events and no online row: all versions share the events offline."""
+    users = f"SELECT count(DISTINCT {version.entity}) FROM {version.table}"
+    with offline.postgres.transaction() as connection:
+        row = connection.execute(users).fetchone()
+    known = int(row[0]) if row else 0
+    return max(0, known - online.count()), known

@@ -11,8 +11,9 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 from tqdm import tqdm
 
+from feature_store.activity_view import ActivityView
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin import connections
+from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
 
@@ -39,8 +40,11 @@ class PackedMaterializationEngine(LocalComputeEngine):
         if view is None or not isinstance(self.online_store, PackedOnlineStore):
             return super()._materialize_one(registry, task, **options)
         name = f"{view.name}-{task.start_time}-{task.end_time}"
-        source = connections.offline_store(self.repo_config.offline_store.url)
         try:
+            if isinstance(view, ActivityView):
+                self._rebuild(task)
+                return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
+            source = connections.offline_store(self.repo_config.offline_store.url)
             rows, created = source.latest_with_created(
                 view.schema, view.entity, task.start_time, task.end_time
             )
@@ -51,6 +55,12 @@ class PackedMaterializationEngine(LocalComputeEngine):
         except FeatureStoreError as error:
             return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
+
+    def _rebuild(self, task: MaterializationTask) -> None:
+        """Make the online rows of users with events in the range anew, from all their events."""
+        writer, span = activity.writer(self.repo_config), (task.start_time, task.end_time)
+        with _progress(task, writer.count_users(*span)) as bar:
+            writer.rebuild(*span, bar.update)
 
 
 def _progress(task: MaterializationTask, rows: int) -> tqdm[Any]:

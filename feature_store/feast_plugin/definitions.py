@@ -11,7 +11,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 )
 from feast.types import FeastType, Float32, Int64, String
 
-from feature_store import feature_view as ours
+from feature_store import activity_events, activity_view as ours
 from feature_store.errors import UnknownFeature
 from feature_store.feature_definitions import VIEWS
 from feature_store.registry import FeatureDefinition
@@ -19,12 +19,12 @@ from feature_store.registry import FeatureDefinition
 FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
 
 
-def our_view(name: str) -> ours.FeatureView | None:
+def our_view(name: str) -> ours.View | None:
     """The view of `feature_definitions` that Feast knows under this name, if there is one."""
     return next((view for view in VIEWS if view.name == name), None)
 
 
-def known_view(name: str) -> ours.FeatureView:
+def known_view(name: str) -> ours.View:
     """The view of `feature_definitions` with this name.
 
     Raises
@@ -41,7 +41,7 @@ def known_view(name: str) -> ours.FeatureView:
     return view
 
 
-def feast_entity(view: ours.FeatureView) -> Entity:
+def feast_entity(view: ours.View) -> Entity:
     """The entity of a view."""
     return Entity(
         name=view.entity,
@@ -53,28 +53,34 @@ def feast_entity(view: ours.FeatureView) -> Entity:
     )
 
 
-def feast_source(view: ours.FeatureView) -> PushSource:
-    """Where the rows of a view come from: its table in PostgreSQL, or pushed by a client."""
+def feast_source(view: ours.View) -> PushSource:
+    """Where the rows of a view come from: its table in PostgreSQL, or pushed by a client.
+
+    What is pushed to a windowed view is events.
+    """
+    windowed = isinstance(view, ours.ActivityView)
     table = PostgreSQLSource(
         name=view.name,
-        table=view.name,
+        table=activity_events.TABLE if windowed else view.name,
         timestamp_field="event_timestamp",
         created_timestamp_column="created_timestamp",
-        description=f"The rows of {view.name}, readable: words in place of category codes.",
+        description=f"The events that {view.name} counts and adds up."
+        if windowed
+        else f"The rows of {view.name}, readable: words in place of category codes.",
         tags=view.tags,
         owner=_owner(view),
     )
     return PushSource(
         name=f"{view.name}_push",
         batch_source=table,
-        description=f"Rows of {view.name} pushed by clients.",
+        description=f"{'Events' if windowed else 'Rows'} of {view.name} pushed by clients.",
         tags=view.tags,
         owner=_owner(view),
     )
 
 
 def feast_view(
-    view: ours.FeatureView, entity: Entity, source: PushSource, ttl: timedelta | None = None
+    view: ours.View, entity: Entity, source: PushSource, ttl: timedelta | None = None
 ) -> FeatureView:
     """The view with all its features; without ``ttl`` its rows never expire."""
     key = Field(name=view.entity, dtype=Int64)
@@ -106,6 +112,7 @@ def _field(feature: FeatureDefinition) -> Field:
         "unit": feature.unit,
         "made_from": ", ".join(feature.inputs),
         "protected": "true" if feature.protected else "",
+        **feature.rule,
     }
     return Field(
         name=feature.name,
@@ -115,5 +122,5 @@ def _field(feature: FeatureDefinition) -> Field:
     )
 
 
-def _owner(view: ours.FeatureView) -> str:
+def _owner(view: ours.View) -> str:
     return view.tags.get("team", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,14 +23,16 @@ from feast.utils import (
 )
 
 from feature_store import offline_store as ours
+from feature_store.activity_view import ActivityView
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin import connections
+from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.conversion import matrix_of
 from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.queries import Source, batch_source, rows_of, source_columns
 from feature_store.feast_plugin.retrieval import (
+    Request,
     ViewRequest,
     every_event,
     historical,
@@ -107,10 +109,12 @@ class PointInTimeOfflineStore(OfflineStore):
     ) -> ArrowRetrievalJob:
         """Read the newest row of every entity with an event in ``[start_date, end_date)``."""
         store = connections.offline_store(config.offline_store.url)
+        times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
+        if windowed := activity.windowed_view(data_source.name):
+            asked = (windowed, store.postgres, feature_name_columns, times, start_date, end_date)
+            return ArrowRetrievalJob(lambda: activity.pulled(*asked, newest=True), store.postgres)
         source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
-        columns = _columns(
-            join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
-        )
+        columns = _columns(join_key_columns, feature_name_columns, times)
         query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
         return _job(query, store)
 
@@ -127,10 +131,12 @@ class PointInTimeOfflineStore(OfflineStore):
     ) -> ArrowRetrievalJob:
         """Read every row with an event in ``[start_date, end_date)``."""
         store = connections.offline_store(config.offline_store.url)
+        times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
+        if windowed := activity.windowed_view(data_source.name):
+            asked = (windowed, store.postgres, feature_name_columns, times, start_date, end_date)
+            return ArrowRetrievalJob(lambda: activity.pulled(*asked, newest=False), store.postgres)
         source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
-        columns = _columns(
-            join_key_columns, feature_name_columns, timestamp_field, created_timestamp_column
-        )
+        columns = _columns(join_key_columns, feature_name_columns, times)
         return _job(source.select(columns, source.between(start_date, end_date)), store)
 
     @staticmethod
@@ -140,10 +146,15 @@ class PointInTimeOfflineStore(OfflineStore):
         table: pa.Table,
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Append rows; those of our views only where they differ from the newest stored."""
+        """Append rows; those of our views only where they differ from the newest stored.
+
+        Rows of a windowed view are events: each is stored once, and online rows follow from them.
+        """
         store = connections.offline_store(config.offline_store.url)
         source, view = batch_source(feature_view), our_view(feature_view.name)
-        if view is None:
+        if isinstance(view, ActivityView):
+            activity.push_events(config, table)
+        elif view is None:
             store.postgres.ingest(source.get_table_query_string(), table, "append")
         else:
             store.append(*matrix_of(table, view, source))
@@ -173,28 +184,31 @@ class PointInTimeOfflineStore(OfflineStore):
     ) -> Iterable[tuple[str, str]]:
         """Names of a source's columns, and their types as Arrow calls them."""
         store = connections.offline_store(config.offline_store.url)
+        if activity.windowed_view(data_source.name):
+            return activity.event_columns(store.postgres)
         empty = store.postgres.query(f"SELECT * FROM {rows_of(data_source, store)} LIMIT 0")
         return [(column.name, str(column.type)) for column in empty.to_arrow().schema]
 
 
 def _request(
     view: FeatureView, names: list[str], store: ours.OfflineStore, full_names: bool
-) -> ViewRequest:
+) -> Request:
     columns, aliases = source_columns(view), view.projection.join_key_map
     keys, table = [column.name for column in view.entity_columns], batch_source(view)
     created = table.created_timestamp_column or None
-    return ViewRequest(
-        source=Source(rows_of(table, store), table.timestamp_field, created),
-        keys={aliases.get(key, key): columns.get(key, key) for key in keys},
-        features=requested_features(view, names, full_names),
-        ttl=view.ttl or None,
-    )
+    source = Source(rows_of(table, store), table.timestamp_field, created)
+    by = {aliases.get(key, key): columns.get(key, key) for key in keys}
+    features = requested_features(view, names, full_names)
+    windowed = activity.windowed_view(view.name)
+    if windowed is not None:
+        return activity.ActivityRequest(windowed, source, by, features)
+    return ViewRequest(source, by, features, view.ttl or None)
 
 
 def _entity_rows(
     entity_df: pd.DataFrame | str | None,
     views: list[FeatureView],
-    requests: list[ViewRequest],
+    requests: Sequence[Request],
     store: ours.OfflineStore,
     options: dict[str, Any],
 ) -> pd.DataFrame:
@@ -208,7 +222,7 @@ def _entity_rows(
     return every_event(store.postgres, requests, start, end)
 
 
-def _refuse_missing_keys(rows: pd.DataFrame, requests: list[ViewRequest]) -> None:
+def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
     missing = {key for request in requests for key in request.keys} - set(rows.columns)
     if missing:
         raise FeatureStoreError(
@@ -217,11 +231,8 @@ def _refuse_missing_keys(rows: pd.DataFrame, requests: list[ViewRequest]) -> Non
         )
 
 
-def _columns(
-    keys: list[str], features: list[str], event: str, created: str | None
-) -> dict[str, str]:
-    names = [*keys, *features, event, *([created] if created else [])]
-    return {name: name for name in names}
+def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str, str]:
+    return {name: name for name in [*keys, *features, *times]}
 
 
 def _job(query: str, store: ours.OfflineStore) -> ArrowRetrievalJob:

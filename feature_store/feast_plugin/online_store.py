@@ -21,6 +21,7 @@ from redis.asyncio import Redis as AsyncRedis
 from configs.settings import Settings
 from feature_store import connect, online_store as ours
 from feature_store.errors import StoreUnavailable
+from feature_store.feast_plugin.activity import refuse_values
 from feature_store.feast_plugin.connections import settings_with
 from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
 from feature_store.feast_plugin.definitions import known_view
@@ -69,7 +70,8 @@ class PackedOnlineStore(OnlineStore):
         data: list[WrittenRow],
         progress: Callable[[int], Any] | None,
     ) -> None:
-        """Write rows where they are newer than what is stored."""
+        """Write rows where they are newer than what is stored; a windowed view refuses them."""
+        refuse_values(table.name)
         if data:
             store = self.store(config, table, writes=True)
             store.write(*self._codec(table).matrix(data))

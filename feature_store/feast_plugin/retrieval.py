@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import polars as pl
@@ -76,11 +76,26 @@ class ViewRequest:
         }
 
 
+class Request(Protocol):
+    """What to read of one feature view: stored rows, or values made from events."""
+
+    @property
+    def source(self) -> Source:
+        """Where its rows come from."""
+
+    @property
+    def keys(self) -> Mapping[str, str]:
+        """Column of the entity rows to column of the source."""
+
+    def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
+        """The features ``(n,)`` of the asked rows (keys and ``time``); null where none."""
+
+
 def historical(
     postgres: Postgres,
     entity_rows: pd.DataFrame,
     time_column: str,
-    requests: Sequence[ViewRequest],
+    requests: Sequence[Request],
     *,
     known: bool = False,
 ) -> pa.Table:
@@ -103,7 +118,7 @@ def in_utc(entity_rows: pd.DataFrame, time_column: str) -> pd.DataFrame:
 
 
 def every_event(
-    postgres: Postgres, requests: Sequence[ViewRequest], start: datetime, end: datetime
+    postgres: Postgres, requests: Sequence[Request], start: datetime, end: datetime
 ) -> pd.DataFrame:
     """Entity rows for every event of the requested views in ``[start, end)``."""
     keys = list(requests[0].keys)

@@ -1,0 +1,174 @@
+"""Windowed views under Feast: values made from events where other views have stored rows.
+
+==================  ==============================================================
+historical read     as of the asked time of each row; TTL and known-by included
+no entity rows      one row for each event of the range, as of the event's time
+pulls               one row for each event (or each user), as of just after it
+materialize         the online rows of users with events in the range, made anew
+push, offline       the pushed rows are events: stored, and their users' rows made
+push, online        refused: a row is made of events, not of values
+==================  ==============================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from feast.repo_config import RepoConfig
+from feast.types import from_feast_to_pyarrow_type
+
+from feature_store import activity_events, connect
+from feature_store.activity_events import ActivityEvent
+from feature_store.activity_store import ActivityStore
+from feature_store.activity_view import ActivityView
+from feature_store.activity_writer import ActivityWriter
+from feature_store.engine import FeatureMatrix
+from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.connections import settings_with
+from feature_store.feast_plugin.definitions import FEAST_TYPES, our_view
+from feature_store.feast_plugin.queries import Source
+from feature_store.postgres import Postgres, create
+
+
+@dataclass(frozen=True)
+class ActivityRequest:
+    """What to read of a windowed view; answers as a `ViewRequest` does.
+
+    Parameters
+    ----------
+    source
+        The events.
+    keys
+        Column of the entity rows to column of the source.
+    features
+        Column of the result to (feature, type of the result).
+    """
+
+    view: ActivityView
+    source: Source
+    keys: Mapping[str, str]
+    features: Mapping[str, tuple[str, pa.DataType]]
+
+    def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
+        """The features ``(n,)`` of the asked rows (keys and ``time``); null where none."""
+        keys = _whole(asked[next(iter(self.keys))])
+        times = asked["time"].to_numpy().astype("datetime64[us]")
+        times = np.where(keys.is_null().to_numpy(), np.datetime64("NaT"), times)
+        schema = self.view.schema.select([name for name, _ in self.features.values()])
+        matrix, _ = ActivityStore(postgres).historical(
+            schema, keys.fill_null(0).to_numpy(), times, known=known
+        )
+        types = [arrow_type for _, arrow_type in self.features.values()]
+        return dict(zip(self.features, _columns(matrix, types), strict=True))
+
+
+def windowed_view(name: str) -> ActivityView | None:
+    """The windowed view with this name, if there is one."""
+    view = our_view(name)
+    return view if isinstance(view, ActivityView) else None
+
+
+def pulled(
+    view: ActivityView,
+    postgres: Postgres,
+    names: list[str],
+    times: list[str],
+    start: datetime | None,
+    end: datetime | None,
+    *,
+    newest: bool,
+) -> pa.Table:
+    """A row for each event in ``[start, end)``, or for the newest one of each user.
+
+    Parameters
+    ----------
+    names
+        The features that are wanted.
+    times
+        What to call the event time and, if it is wanted, the created time.
+    """
+    schema = view.schema.select(names)
+    matrix, created = ActivityStore(postgres).after_events(schema, start, end, newest=newest)
+    types = [from_feast_to_pyarrow_type(FEAST_TYPES[f.kind]) for f in schema.features]
+    columns = dict(zip(names, _columns(matrix, types), strict=True))
+    moments = [pa.array(each, pa.timestamp("us", "UTC")) for each in (matrix.times, created)]
+    stamped = dict(zip(times, moments, strict=False))
+    return pa.table({view.entity: matrix.keys, **columns, **stamped})
+
+
+def event_columns(postgres: Postgres) -> list[tuple[str, str]]:
+    """Names and Arrow types of what a pushed event has; when it was learned is for us to say."""
+    with postgres.transaction() as connection:
+        create(connection, activity_events.CREATE_TABLE)
+    empty = postgres.query(f"SELECT * FROM {activity_events.TABLE} LIMIT 0").to_arrow()
+    return [(c.name, str(c.type)) for c in empty.schema if c.name != "created_timestamp"]
+
+
+def writer(config: RepoConfig) -> ActivityWriter:
+    """What stores events, in the stores that ``feature_store.yaml`` names."""
+    parts = (config.offline_store, config.online_store)
+    offline, online = (getattr(part, "url", None) for part in parts)
+    return connect.activity_writer(settings_with(database_url=offline, redis_url=online))
+
+
+def push_events(config: RepoConfig, table: pa.Table) -> None:
+    """Store pushed events, each once, and make the online rows of their users."""
+    rows = pl.DataFrame(pl.from_arrow(table))
+    times = rows["event_timestamp"]
+    events = [
+        ActivityEvent(
+            event_id=str(row["event_id"]),
+            key=int(row["user_id"]),
+            time=row["event_timestamp"],
+            event_type=str(row["event_type"]),
+            amount_cents=None if row["amount_cents"] is None else int(row["amount_cents"]),
+        )
+        for row in rows.with_columns(event_timestamp=_utc(times)).iter_rows(named=True)
+    ]
+    writer(config).apply(events, datetime.now(UTC))
+
+
+def refuse_values(name: str) -> None:
+    """Refuse to write values of a windowed view: its online rows are made of events.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the view is windowed.
+    """
+    if windowed_view(name) is not None:
+        raise FeatureStoreError(
+            f"The online rows of '{name}' are made of events; values cannot be written into them. "
+            f"Push events to '{name}_push' with to=PushMode.OFFLINE (both stores are written), or "
+            "materialize with PackedMaterializationEngine."
+        )
+
+
+def _whole(keys: pl.Series) -> pl.Series:
+    """Keys as whole numbers; null where they cannot be one."""
+    cast = keys.cast(pl.Int64, strict=False)
+    if not keys.dtype.is_float():
+        return cast
+    return pl.select(pl.when(cast.cast(keys.dtype) == keys).then(cast)).to_series()
+
+
+def _utc(times: pl.Series) -> pl.Series:
+    if times.dtype == pl.String:
+        return times.str.to_datetime(time_zone="UTC")
+    if times.dtype.time_zone is None:  # type: ignore[attr-defined]
+        return times.dt.replace_time_zone("UTC")
+    return times.dt.convert_time_zone("UTC")
+
+
+def _columns(matrix: FeatureMatrix, types: Sequence[pa.DataType]) -> list[pa.Array]:
+    """Feature columns in the types of Feast's clients; NaN is null."""
+    columns = np.ascontiguousarray(matrix.values.T)
+    return [
+        pa.array(column, from_pandas=True).cast(each)
+        for column, each in zip(columns, types, strict=True)
+    ]

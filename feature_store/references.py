@@ -1,0 +1,67 @@
+"""References to features of any view: ``view:feature``, ``feature``, ``view:*``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from feature_store.activity_view import View
+from feature_store.errors import UnknownFeature
+from feature_store.feature_definitions import MODEL_VIEW, VIEWS
+from feature_store.registry import FeatureSchema
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One feature of one view."""
+
+    view: View
+    name: str
+
+
+def resolve(references: Sequence[str]) -> list[Reference]:
+    """What is meant, in order; a feature that is named twice comes once.
+
+    A name without a view is looked for in all, ``*`` alone stands for the view of the models.
+
+    Raises
+    ------
+    UnknownFeature
+        If the view or the feature is not defined; the message names the nearest.
+
+    Examples
+    --------
+    >>> [each.view.name for each in resolve(["age", "user_activity:events_count_7d"])]
+    ['user_features', 'user_activity']
+    """
+    found: dict[tuple[str, str], Reference] = {}
+    for reference in references:
+        name, _, feature = reference.rpartition(":")
+        view = _view(name, feature)
+        names = view.schema.names if feature == "*" else [feature]
+        for each in names:
+            view.schema.position(each)
+            found[view.name, each] = Reference(view, each)
+    return list(found.values())
+
+
+def by_view(references: Sequence[Reference]) -> list[tuple[View, FeatureSchema]]:
+    """Each view once, with the schema of what is wanted of it."""
+    views = {each.view.name: each.view for each in references}
+    return [
+        (view, view.schema.select([each.name for each in references if each.view is view]))
+        for view in views.values()
+    ]
+
+
+def _view(name: str, feature: str) -> View:
+    if name:
+        for view in VIEWS:
+            if view.name == name:
+                return view
+        known = [view.name for view in VIEWS]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean '{near[0]}'? " if near else ""
+        raise UnknownFeature(f"View '{name}' is not defined. {hint}Known: {', '.join(known)}.")
+    return next((view for view in VIEWS if feature in view.schema.positions), MODEL_VIEW)
