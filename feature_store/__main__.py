@@ -168,6 +168,48 @@ def drop_version(
     show(answer(view, fingerprint, _settings()), as_json=as_json)
 
 
+@app.command(epilog="Examples: … append-events events.jsonl · … append-events - < events.jsonl")
+def append_events(
+    file: Annotated[typer.FileText, typer.Argument(help="One event a line, as JSON; - for stdin.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Append events to the stream; whether they can be applied is checked by its consumers."""
+    from feature_store.command_line.output import show
+    from feature_store.command_line.streams import append_events as answer
+
+    show(answer(file, _settings()), as_json=as_json)
+
+
+@app.command(epilog="Examples: … dead-letters --json · … dead-letters --replay all")
+def dead_letters(
+    replay: Annotated[
+        str | None, typer.Option(help="Append this one, or all, to the events again.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show the events that could not be applied, with the reason; or try them again."""
+    from feature_store.command_line import streams
+    from feature_store.command_line.output import show
+
+    settings = _settings()
+    answer = streams.replay(replay, settings) if replay else streams.dead_letters(limit, settings)
+    show(answer, as_json=as_json)
+
+
+@app.command(epilog="Example: python -m feature_store stream-status")
+def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show the consumers of the stream, its backlog and its dead letters."""
+    from datetime import UTC, datetime
+
+    from feature_store.command_line.output import show
+    from feature_store.command_line.streams import stream_status as answer
+
+    show(answer(_settings(), datetime.now(UTC)), as_json=as_json)
+
+
 def _settings() -> Settings:
     from configs.settings import load_settings
 

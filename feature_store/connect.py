@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from configs.settings import Settings, load_settings
+from feature_store.activity_events import ActivityEvent
 from feature_store.activity_plan import ActivityPlan
 from feature_store.activity_writer import ActivityWriter
+from feature_store.engine import Engine
 from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline_store import OfflineStore, missing_vector
 from feature_store.online_store import OnlineStore
 from feature_store.online_views import read_views
 from feature_store.postgres import Postgres
+from feature_store.profile_changes import ProfileChange, ProfileWriter
 from feature_store.references import by_view, resolve
 from feature_store.registry import FeatureSchema
+from feature_store.stream.consumer import StreamConsumer
+from feature_store.stream.event_stream import EventStream
+from feature_store.stream.events import EventParser
+from feature_store.stream.group import ConsumerGroup
 from infrastructure.embedded import postgres_url, redis_url
 
 if TYPE_CHECKING:
@@ -89,6 +96,33 @@ def activity_writer(settings: Settings) -> ActivityWriter:
     """What stores events and writes the online rows that follow from them."""
     online = online_store(settings, schema=USER_ACTIVITY.schema)
     return ActivityWriter(offline_store(settings).postgres, online)
+
+
+def profile_writer(settings: Settings) -> ProfileWriter:
+    """What lays profile changes on the rows of the model's view."""
+    return ProfileWriter(Engine(MODEL_VIEW), offline_store(settings), online_store(settings))
+
+
+def event_stream(settings: Settings) -> EventStream:
+    """Where events are appended for the consumers."""
+    stream = settings.feature.stream
+    return EventStream(
+        redis_client(settings, settings.feature.online.write_deadline_ms),
+        settings.feature.project,
+        max_backlog=stream.max_backlog,
+        deadline_s=stream.append_deadline_ms / 1000,
+    )
+
+
+def stream_consumer(settings: Settings, name: str) -> StreamConsumer:
+    """A consumer of the events, under a name that no other ever has."""
+    stream = settings.feature.stream
+    client = redis_client(settings, settings.feature.online.write_deadline_ms)
+    group = ConsumerGroup(client, settings.feature.project, name, stream.max_dead_letters)
+    writers = {ProfileChange: profile_writer(settings), ActivityEvent: activity_writer(settings)}
+    return StreamConsumer(
+        group, EventParser(MODEL_VIEW), writers, stream, lambda: datetime.now(UTC)
+    )
 
 
 def get_training_data(

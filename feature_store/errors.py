@@ -6,6 +6,7 @@ FeatureStoreError
 ├── SourceError           a raw file is missing, altered or unreadable
 ├── ValidationFailed      more bad rows than the settings allow
 ├── InvalidEvent          an event that cannot be stored as it is
+├── StreamFull            consumers do not keep up with the events that come
 ├── SchemaMismatch        stored bytes belong to another definition of the features
 ├── UnknownVersion        a fingerprint under which nothing is stored
 ├── VersionInUse          a version that may not be dropped
@@ -40,6 +41,10 @@ class ValidationFailed(FeatureStoreError):
 
 class InvalidEvent(FeatureStoreError):
     """An event that cannot be stored as it is."""
+
+
+class StreamFull(FeatureStoreError):
+    """Consumers do not keep up with the events that come."""
 
 
 class SchemaMismatch(FeatureStoreError):

@@ -16,7 +16,7 @@ from feature_store import change_rows, tables
 from feature_store.change_fold import fold, vectors
 from feature_store.change_rows import NewestRows, Spans
 from feature_store.engine import Engine, FeatureMatrix
-from feature_store.errors import StoreUnavailable
+from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.pgcopy import copy_chunks
@@ -83,20 +83,19 @@ class ProfileWriter:
         Parameters
         ----------
         now
-            No change may lie behind it: a stored row never knows the future.
+            Every change must lie before it: a stored row never knows the future.
 
         Raises
         ------
-        ValueError
-            If a change is of the future.
+        InvalidEvent
+            If the time of one has not passed; nothing has been stored then.
         StoreUnavailable
             If a store does not answer. What PostgreSQL has committed stays; to apply the changes
             again completes the rest.
         """
-        if any(change.time > now for change in changes):
-            raise ValueError(f"A change is later than {now}; hold it back until then.")
         if not changes:
             return 0
+        _refuse_the_future(changes, now)
         with self._writing() as connection:
             added = _log(connection, changes)
             spans = _spans(connection, changes, added)
@@ -195,6 +194,15 @@ class ProfileWriter:
         with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
             for chunk in copy_chunks(columns):
                 copy.write(chunk)
+
+
+def _refuse_the_future(changes: Sequence[ProfileChange], now: datetime) -> None:
+    for change in changes:
+        if change.time >= now:
+            raise InvalidEvent(
+                f"Change {change.event_id!r} of user {change.key} is of {change.time.isoformat()}"
+                f", which has not passed at {now.isoformat()}. Hold it back until then."
+            )
 
 
 def _log(connection: psycopg.Connection, changes: Sequence[ProfileChange]) -> int:

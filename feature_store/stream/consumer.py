@@ -1,0 +1,255 @@
+"""The consumer: from the entries of the stream to the stores, each with effect exactly once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from configs.settings import StreamConfig
+from feature_store.errors import InvalidEvent, StoreUnavailable
+from feature_store.stream.events import Event, EventParser
+from feature_store.stream.group import ConsumerGroup, Entry, Refused
+from feature_store.stream.isolation import isolate
+from feature_store.stream.patience import Patience, Stopped
+from feature_store.stream.progress import Progress
+from feature_store.stream.waiting import Waiting
+
+logger = logging.getLogger(__name__)
+
+SMALLER = 20
+"""By so much smaller are the batches in which entries are tried that were delivered before."""
+ALONE_FROM = 3
+"""From this delivery on an entry is tried alone: one that kills its consumer takes no others."""
+RETRY_PAUSE_S = 0.2
+LONG_BATCH_S = 5.0
+"""A batch takes a fraction of a second; if it takes so long, a store hangs."""
+
+
+class Writer(Protocol):
+    """Where events of one kind go."""
+
+    def apply(self, events: Sequence[Any], now: datetime) -> int:
+        """Apply events, each with effect once; return how many were new."""
+
+
+@dataclass(frozen=True)
+class Taken:
+    """An entry with the event that it holds."""
+
+    entry: Entry
+    event: Event
+
+
+class StreamConsumer:
+    """Takes entries, checks them, has them applied, and is done with them.
+
+    An entry is acknowledged after both stores hold what follows from it, so whatever dies in
+    between, it is delivered again; the writers see to it that this has no effect twice.
+
+    Parameters
+    ----------
+    group
+        Its hold on the stream.
+    parser
+        Checks what arrives.
+    writers
+        Kind of event to where it goes.
+    config
+        Sizes, times and limits.
+    clock
+        Says what time it is, in UTC.
+    """
+
+    def __init__(
+        self,
+        group: ConsumerGroup,
+        parser: EventParser,
+        writers: Mapping[type, Writer],
+        config: StreamConfig,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self.group = group
+        self.parser = parser
+        self.writers = writers
+        self.config = config
+        self.clock = clock
+        self.progress = Progress()
+        self.stopping = threading.Event()
+        self.patience = Patience(self.stopping, self._keep_what_is_ours)
+        self.held_back, self.retries = Waiting(), Waiting()
+        self._in_hand: list[Entry] = []
+        self._busy_since: float | None = None
+        self._next_claim = self._next_keep = 0.0
+
+    def run(self, *, until_empty: bool = False) -> None:
+        """Consume until told to stop, or until only events are left whose time has not come.
+
+        A batch in hand is finished first, unless a store does not answer.
+        """
+        try:
+            while not self.stopping.is_set():
+                entries = self._in_hand = self._next_entries()
+                self._busy_since = time.monotonic()
+                self._handle(entries)
+                self._busy_since, self._in_hand = None, []
+                if until_empty and not entries and self._is_empty():
+                    break
+        except Stopped:
+            logger.warning("stream: stopped while it waited; what it had in hand comes again")
+        finally:
+            self._leave()
+
+    def stop(self) -> None:
+        """Let `run` end after the batch in hand."""
+        self.stopping.set()
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps it from its work; None while all is well."""
+        if self.patience.problem is not None or self._busy_since is None:
+            return self.patience.problem
+        busy_s = time.monotonic() - self._busy_since
+        return f"a batch is in hand for {busy_s:.0f} s" if busy_s > LONG_BATCH_S else None
+
+    def _next_entries(self) -> list[Entry]:
+        """Entries whose time has come, those of dead consumers, and new ones."""
+        if time.monotonic() >= self._next_keep:
+            self.patience.call(self._keep_what_is_ours)
+        rows = self.config.batch_rows
+        entries = self.retries.due(self.clock(), rows)
+        entries += self.held_back.due(self.clock(), rows - len(entries))
+        if time.monotonic() >= self._next_claim:
+            entries += self._claimed(rows)
+        if len(entries) < rows and len(self.held_back) < self.config.max_held_back:
+            block_ms = None if entries else self._block_ms()
+            entries += self.patience.call(self.group.take, rows - len(entries), block_ms)
+        elif not entries:
+            self.stopping.wait(self._block_ms() / 1000)
+        return entries
+
+    def _claimed(self, rows: int) -> list[Entry]:
+        claimed = self.patience.call(self.group.claim, self.config.claim_idle_ms, rows)
+        if not claimed:
+            self._next_claim = time.monotonic() + self.config.claim_idle_ms / 2000
+            self.patience.call(self.group.forget_dead_consumers)
+        ours = {*self.held_back.ids, *self.retries.ids}
+        return [entry for entry in claimed if entry.id not in ours]
+
+    def _block_ms(self) -> int:
+        """How long to wait for new entries: not beyond the time of one that waits."""
+        times = filter(None, (self.retries.next_time, self.held_back.next_time))
+        left = [int((due - self.clock()).total_seconds() * 1000) + 1 for due in times]
+        return max(1, min([self.config.block_ms, *left]))
+
+    def _handle(self, entries: Sequence[Entry]) -> None:
+        ready, refused = self._checked(entries)
+        self._settle([], refused)
+        fresh = [taken for taken in ready if taken.entry.deliveries == 1]
+        again = [taken for taken in ready if 1 < taken.entry.deliveries < ALONE_FROM]
+        suspects = [taken for taken in ready if taken.entry.deliveries >= ALONE_FROM]
+        size = max(1, self.config.batch_rows // SMALLER)
+        for batch in (fresh, *(again[n : n + size] for n in range(0, len(again), size))):
+            suspects += self._apply_together(batch)
+        for taken in suspects:
+            self._try_alone(taken)
+        self.progress.held_back = len(self.held_back)
+
+    def _checked(self, entries: Iterable[Entry]) -> tuple[list[Taken], list[Refused]]:
+        """Events that can be applied now, and entries that never can; others wait."""
+        ready, refused, now = list[Taken](), list[Refused](), self.clock()
+        latest = now + timedelta(minutes=self.config.max_ahead_minutes)
+        for entry in entries:
+            try:
+                event = self.parser.parse(entry.fields)
+            except InvalidEvent as error:
+                refused.append(Refused(entry, str(error)))
+                continue
+            if event.time > latest:
+                refused.append(Refused(entry, self._too_early(event, now)))
+            elif event.time >= now:
+                self.held_back.add(entry, event.time)
+            else:
+                ready.append(Taken(entry, event))
+        return ready, refused
+
+    def _too_early(self, event: Event, now: datetime) -> str:
+        return (
+            f"event_timestamp is {event.time.isoformat()}, expected at most "
+            f"{self.config.max_ahead_minutes:g} minutes after now ({now.isoformat()})"
+        )
+
+    def _apply_together(self, batch: Sequence[Taken]) -> list[Taken]:
+        """Apply events and be done with them; return those that failed."""
+        failed = []
+        for kind, writer in self.writers.items():
+            some = [taken for taken in batch if isinstance(taken.event, kind)]
+            if some:
+                failures = self._apply(writer, some)
+                failed += [some[place] for place in failures]
+                self._done([each for place, each in enumerate(some) if place not in failures])
+        return failed
+
+    def _apply(self, writer: Writer, some: Sequence[Taken]) -> dict[int, Exception]:
+        def apply(events: Sequence[Event]) -> int:
+            return self.patience.call(writer.apply, events, self.clock())
+
+        new, failures = isolate([taken.event for taken in some], apply)
+        self.progress.applied += new
+        self.progress.duplicates += len(some) - len(failures) - new
+        return failures
+
+    def _try_alone(self, taken: Taken) -> None:
+        """Try an event that failed or was delivered often, a bounded number of times in all."""
+        tries = self.patience.call(self.group.begin_try, taken.entry)
+        failures: Mapping[int, Exception]
+        if tries > self.config.max_tries:
+            failures = {0: RuntimeError("no consumer survived it")}
+        else:
+            failures = self._apply(self.writers[type(taken.event)], [taken])
+        if not failures:
+            self._done([taken])
+            self.patience.call(self.group.forget_tries, taken.entry)
+        elif tries >= self.config.max_tries:
+            reason = f"{type(failures[0]).__name__}: {failures[0]}"
+            self._settle([], [Refused(taken.entry, reason, min(tries, self.config.max_tries))])
+            self.patience.call(self.group.forget_tries, taken.entry)
+        else:
+            again = Entry(taken.entry.id, taken.entry.fields, ALONE_FROM)
+            self.retries.add(again, self.clock() + timedelta(seconds=RETRY_PAUSE_S * tries))
+
+    def _done(self, batch: Sequence[Taken]) -> None:
+        if batch:
+            self._settle([taken.entry.id for taken in batch], [])
+            newest = max(taken.event.time for taken in batch)
+            appended_ms = max(taken.entry.appended_ms for taken in batch)
+            self.progress.saw(newest, appended_ms, self.clock())
+
+    def _settle(self, done: Sequence[bytes], refused: Sequence[Refused]) -> None:
+        if done or refused:
+            self.patience.call(self.group.settle, done, refused, self.clock())
+        for each in refused:
+            logger.warning("stream: dead letter %s: %s", each.entry.id.decode(), each.reason)
+        self.progress.dead += len(refused)
+
+    def _keep_what_is_ours(self) -> None:
+        """Tell the group that this consumer lives and looks after what it has."""
+        self._next_keep = time.monotonic() + self.config.claim_idle_ms / 3000
+        self.group.keep(self._ours())
+
+    def _ours(self) -> list[bytes]:
+        in_hand = [entry.id for entry in self._in_hand]
+        return [*self.held_back.ids, *self.retries.ids, *in_hand]
+
+    def _is_empty(self) -> bool:
+        return self.patience.call(self.group.backlog) <= len(self.held_back)
+
+    def _leave(self) -> None:
+        try:
+            self.group.leave(self._ours())
+        except StoreUnavailable as error:
+            logger.warning("stream: left without a word: %s", error)
