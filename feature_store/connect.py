@@ -20,7 +20,7 @@ from feature_store.postgres import Postgres
 from feature_store.profile_changes import ProfileChange, ProfileWriter
 from feature_store.references import by_view, resolve
 from feature_store.registry import FeatureSchema
-from feature_store.stream.consumer import StreamConsumer
+from feature_store.stream.consumer import StreamConsumer, Writer
 from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import EventParser
 from feature_store.stream.group import ConsumerGroup
@@ -119,7 +119,10 @@ def stream_consumer(settings: Settings, name: str) -> StreamConsumer:
     stream = settings.feature.stream
     client = redis_client(settings, settings.feature.online.write_deadline_ms)
     group = ConsumerGroup(client, settings.feature.project, name, stream.max_dead_letters)
-    writers = {ProfileChange: profile_writer(settings), ActivityEvent: activity_writer(settings)}
+    writers: dict[type, Writer] = {
+        ProfileChange: profile_writer(settings),
+        ActivityEvent: activity_writer(settings),
+    }
     return StreamConsumer(
         group, EventParser(MODEL_VIEW), writers, stream, lambda: datetime.now(UTC)
     )

@@ -232,8 +232,9 @@ class StreamConsumer:
     def _settle(self, done: Sequence[bytes], refused: Sequence[Refused]) -> None:
         if done or refused:
             self.patience.call(self.group.settle, done, refused, self.clock())
-        for each in refused:
-            logger.warning("stream: dead letter %s: %s", each.entry.id.decode(), each.reason)
+        if refused:
+            first = f"{refused[0].entry.id.decode()}: {refused[0].reason}"
+            logger.warning("stream: %d dead letters, the first is %s", len(refused), first)
         self.progress.dead += len(refused)
 
     def _keep_what_is_ours(self) -> None:

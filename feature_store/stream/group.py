@@ -159,7 +159,7 @@ class ConsumerGroup:
             self.key, GROUP, ids[0], ids[-1], MOST_PENDING, self.consumer
         )
         deliveries = {each["message_id"]: each["times_delivered"] for each in pending}
-        return [Entry(*each, deliveries.get(each[0], 1)) for each in entries]
+        return [Entry(name, fields, deliveries.get(name, 1)) for name, fields in entries]
 
     @with_group
     def keep(self, ids: Sequence[bytes]) -> None:
