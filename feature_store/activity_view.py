@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from feature_store.activity_plan import ActivityPlan
+from feature_store.activity_plan import ActivityPlan, microseconds
 from feature_store.errors import DefinitionError
 from feature_store.feature_view import FeatureView
 from feature_store.registry import LARGEST_EXACT_INTEGER, FeatureDefinition, FeatureSchema
@@ -45,6 +45,8 @@ class ActivityView:
         ttl: str,
         tags: Mapping[str, str] | None = None,
     ) -> None:
+        for span in (*windows, *windows.values(), ttl):
+            microseconds(span)  # refuses what is no span of time
         self.name = name
         self.entity = entity
         self.windows = dict(windows)
