@@ -107,7 +107,7 @@ class ActivityWriter:
         for keys in self._users(start, end):
             with self.postgres.transaction() as connection:
                 created = stored.take_turn(connection)
-                rows = _rows(connection, keys, schema)
+                rows = online_rows(connection, keys, schema)
             self.online.write(rows, created)
             users += len(keys)
             advance(len(keys))
@@ -145,7 +145,9 @@ class ActivityWriter:
     def _made(
         self, connection: psycopg.Connection, keys: NDArray[np.int64]
     ) -> list[tuple[OnlineStore, ActivityRows]]:
-        return [(store, _rows(connection, keys, store.schema)) for store in self._all(connection)]
+        return [
+            (store, online_rows(connection, keys, store.schema)) for store in self._all(connection)
+        ]
 
     def _all(self, connection: psycopg.Connection) -> list[OnlineStore]:
         """The online rows of every stored version."""
@@ -165,7 +167,7 @@ class ActivityWriter:
             self._is_registered = True
 
 
-def _rows(
+def online_rows(
     connection: psycopg.Connection, keys: NDArray[np.int64], schema: FeatureSchema
 ) -> ActivityRows:
     """The online rows of some users: the one way in which they are made."""
