@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,14 @@ app = new_app(
 )
 
 MODEL_VIEW = "user_features"
+
+
+class Sink(StrEnum):
+    """Where simulated events go."""
+
+    postgres = "postgres"
+
+
 View = Annotated[str, typer.Option(help="The feature view.")]
 OptionalView = Annotated[str | None, typer.Argument(help="A feature view; all when not given.")]
 UserId = Annotated[int, typer.Option(help="The entity's key.")]
@@ -95,7 +104,7 @@ def history(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show every offline row of an entity, and what changed from row to row."""
+    """Show every offline row of an entity and what changed, or every event and what followed."""
     from feature_store.command_line.entities import history as answer
     from feature_store.command_line.output import show
 
@@ -208,6 +217,53 @@ def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
     from feature_store.command_line.streams import stream_status as answer
 
     show(answer(_settings(), datetime.now(UTC)), as_json=as_json)
+
+
+@app.command(
+    epilog="Examples: … rebuild user_activity · … rebuild user_activity --start 2026-01-01"
+)
+def rebuild(
+    view: Annotated[str, typer.Argument(help="A feature view.")] = MODEL_VIEW,
+    start: Annotated[str | None, typer.Option(help="Only users with an event since.")] = None,
+    end: Annotated[str | None, typer.Option(help="Only users with an event before.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write all online rows anew out of PostgreSQL: after Redis was lost, or a view was changed."""
+    from configs.settings import utc_time
+    from feature_store.command_line.output import show
+    from feature_store.command_line.versions import rebuild as answer
+
+    since, before = (utc_time(each) if each else None for each in (start, end))
+    show(answer(view, since, before, _settings()), as_json=as_json)
+
+
+@app.command(
+    epilog="Example: python -m feature_store simulate --users 1000 --days 40 --to postgres"
+)
+def simulate(
+    users: Annotated[int, typer.Option(min=1, help="How many users.")] = 1000,
+    days: Annotated[int, typer.Option(min=1, help="How many days.")] = 40,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed, the same events.")] = 7,
+    end: Annotated[
+        str | None, typer.Option(help="When the last day ends; today's midnight if absent.")
+    ] = None,
+    to: Annotated[
+        Sink | None, typer.Option(help="Store the events; otherwise they are only counted.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make synthetic events of users who do not exist: for tests, benchmarks and a first look."""
+    from datetime import UTC, datetime
+
+    from configs.settings import utc_time
+    from feature_store.command_line.output import show
+    from feature_store.command_line.simulation import simulated
+
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    last = utc_time(end) if end else midnight
+    show(simulated(users, days, seed, last, _settings() if to else None), as_json=as_json)
 
 
 def _settings() -> Settings:

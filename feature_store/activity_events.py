@@ -33,7 +33,10 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     created_timestamp timestamptz NOT NULL
 );
 CREATE INDEX IF NOT EXISTS {TABLE}_by_user ON {TABLE} (user_id, event_timestamp);
-CREATE INDEX IF NOT EXISTS {TABLE}_by_created ON {TABLE} (created_timestamp)
+CREATE TABLE IF NOT EXISTS {TABLE}_clock (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    last_time timestamptz NOT NULL
+)
 """
 
 # An event is stored once, whatever is delivered again; the first of two with one id stands.
@@ -43,11 +46,12 @@ INSERT INTO {TABLE} (event_id, user_id, event_timestamp, event_type, amount_cent
 SELECT *, %s FROM unnest(%b::text[], %b::bigint[], %b::timestamptz[], %b::text[], %b::bigint[])
 ON CONFLICT (event_id) DO NOTHING"""
 
-# Newer than every event stored, even after the clock was set back: of two rows with the same
-# newest event the online store keeps the one created later.
-NOW = f"""
-SELECT greatest(clock_timestamp(), max(created_timestamp) + interval '1 microsecond') FROM {TABLE}
-"""
+# One writer at a time, and each at a later time than all before, even after the server's clock was
+# set back: of two rows with the same newest event the online store keeps the one created later.
+TAKE_TURN = f"""
+INSERT INTO {TABLE}_clock (last_time) VALUES (clock_timestamp()) ON CONFLICT (single) DO UPDATE
+SET last_time = greatest(clock_timestamp(), {TABLE}_clock.last_time + interval '1 microsecond')
+RETURNING last_time"""
 
 _ARRAY_HEADER_BYTES = 20
 _EPOCH_US = int(POSTGRES_EPOCH.astype(np.int64))
@@ -85,7 +89,7 @@ class ActivityEvent:
     def __post_init__(self) -> None:
         texts = (self.event_id, self.event_type)
         if not all(texts) or any("\0" in text for text in texts):
-            self._refuse("its id and its type must be texts of one character or more, none of it 0")
+            self._refuse("its id and its type must be texts, not empty and without NUL")
         if not -LARGEST_KEY <= self.key <= LARGEST_KEY:
             self._refuse("its user is no 64-bit number")
         if self.time.tzinfo is None:
@@ -97,10 +101,9 @@ class ActivityEvent:
         raise InvalidEvent(f"Event {self.event_id!r} of user {self.key} cannot be stored: {why}.")
 
 
-def lock(connection: psycopg.Connection) -> datetime:
-    """Wait for other writers of events, then say what time it is: a later writer's is later."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (TABLE,))
-    row = connection.execute(NOW).fetchone()
+def take_turn(connection: psycopg.Connection) -> datetime:
+    """Wait for other writers of events, then say what time it is; the turn ends with the commit."""
+    row = connection.execute(TAKE_TURN).fetchone()
     assert row is not None
     now: datetime = row[0]
     return now

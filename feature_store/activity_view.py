@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from feature_store.activity_plan import ActivityPlan
+from feature_store.activity_plan import ActivityPlan, microseconds
 from feature_store.errors import DefinitionError
 from feature_store.feature_view import FeatureView
 from feature_store.registry import LARGEST_EXACT_INTEGER, FeatureDefinition, FeatureSchema
@@ -25,6 +25,8 @@ class ActivityView:
         Length of each window to the hop in which its tail moves: ``{"7d": "1d"}``.
     ttl
         Age of an entity's newest event beyond which it reads as absent.
+    version
+        Raise it when the code that makes the values changes what they mean.
 
     Examples
     --------
@@ -44,11 +46,15 @@ class ActivityView:
         windows: Mapping[str, str],
         ttl: str,
         tags: Mapping[str, str] | None = None,
+        version: int = 1,
     ) -> None:
+        for span in (*windows, *windows.values(), ttl):
+            microseconds(span)  # refuses what is no span of time
         self.name = name
         self.entity = entity
         self.windows = dict(windows)
         self.ttl_text = ttl
+        self.version = version
         self.tags = dict(tags or {})
         self.definitions: dict[str, FeatureDefinition] = {}
 
@@ -91,6 +97,7 @@ class ActivityView:
                 unit=unit,
                 valid_range=COUNT_RANGE if is_count else None,
                 tags=self.tags,
+                version=self.version,
                 rule={
                     "aggregation": aggregation,
                     "of": "events" if is_count else "amount_cents",

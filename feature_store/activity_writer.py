@@ -69,7 +69,7 @@ class ActivityWriter:
         self._register()
         keys = np.unique(np.array([event.key for event in events], dtype=np.int64))
         with self.postgres.transaction() as connection:
-            created = stored.lock(connection)
+            created = stored.take_turn(connection)
             added = stored.insert(connection, events, created)
             made = self._made(connection, keys)
         # After the commit, or Redis could know what PostgreSQL forgot; a slow writer cannot undo
@@ -100,15 +100,20 @@ class ActivityWriter:
         -------
         How many users there were.
         """
-        users = 0
-        self._register()
+        users, schema = 0, self.online.schema
+        self.versions.register(schema, ENTITY)
+        with translated("write"):
+            self.online.versions.register(is_filling=True)
         for keys in self._users(start, end):
             with self.postgres.transaction() as connection:
-                created = stored.lock(connection)
-                rows = _rows(connection, keys, self.online.schema)
+                created = stored.take_turn(connection)
+                rows = online_rows(connection, keys, schema)
             self.online.write(rows, created)
             users += len(keys)
             advance(len(keys))
+        if self.versions.find(schema.view, schema.fingerprint).switched_at is not None:
+            with translated("write"):
+                self.online.versions.switch()  # a Redis that was lost does not know it
         return users
 
     def count_users(self, start: datetime | None = None, end: datetime | None = None) -> int:
@@ -140,7 +145,9 @@ class ActivityWriter:
     def _made(
         self, connection: psycopg.Connection, keys: NDArray[np.int64]
     ) -> list[tuple[OnlineStore, ActivityRows]]:
-        return [(store, _rows(connection, keys, store.schema)) for store in self._all(connection)]
+        return [
+            (store, online_rows(connection, keys, store.schema)) for store in self._all(connection)
+        ]
 
     def _all(self, connection: psycopg.Connection) -> list[OnlineStore]:
         """The online rows of every stored version."""
@@ -160,7 +167,7 @@ class ActivityWriter:
             self._is_registered = True
 
 
-def _rows(
+def online_rows(
     connection: psycopg.Connection, keys: NDArray[np.int64], schema: FeatureSchema
 ) -> ActivityRows:
     """The online rows of some users: the one way in which they are made."""

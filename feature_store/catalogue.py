@@ -12,51 +12,92 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from configs.settings import ROOT
-from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.activity import contributions
+from feature_store.activity_plan import AGGREGATES, Window
+from feature_store.activity_view import ActivityView, View
+from feature_store.feature_definitions import VIEWS
 from feature_store.feature_view import FeatureView
 from feature_store.registry import FeatureDefinition
 
 CATALOGUE = ROOT / "docs" / "features.md"
+WINDOWED_CODE = (Window.starts, contributions, *AGGREGATES.values())
+"""What decides the values of windowed views."""
 RECORD = ROOT / "feature_store" / "feature_versions.json"
 
 
-def catalogue(view: FeatureView) -> str:
-    """The catalogue page of a view, in Markdown."""
+def catalogue(views: Iterable[View]) -> str:
+    """The catalogue page of some views, in Markdown."""
+    introduction = (
+        "Made from the definitions by `make docs`; edit `feature_store/feature_definitions.py`. "
+        "Missing numbers are NaN (NULL, None); missing and unseen categories have codes of their "
+        "own."
+    )
+    pages = [_windowed(v) if isinstance(v, ActivityView) else _stored(v) for v in views]
+    return "\n".join(["# Features", "", introduction, "", *chain.from_iterable(pages)])
+
+
+def _stored(view: FeatureView) -> list[str]:
     derived = [f for f in view.definitions.values() if not f.is_raw]
     introduction = (
         f"{len(view.definitions)} features of the entity `{view.entity}`: {len(view.raw_features)} "
         f"raw columns and {len(derived)} derived from them. Schema fingerprint "
-        f"`{view.schema.fingerprint}`. Made from the definitions by `make docs`; edit "
-        "`feature_store/feature_definitions.py`."
+        f"`{view.schema.fingerprint}`. **P** marks features that tell of a protected attribute."
     )
-    reading = (
-        "Missing numbers are NaN (NULL, None); missing and unseen categories have codes of their "
-        "own. **P** marks features that tell of a protected attribute."
-    )
-    lines = [
-        *(f"# Features of `{view.name}`", "", introduction, "", reading, ""),
-        "| # | feature | kind | values | P | made from | description |",
-        "|---|---|---|---|---|---|---|",
-    ]
     rows = (_row(place, f) for place, f in enumerate(view.definitions.values(), start=1))
     fills = [f"- `{name}` from {_names(fill.inputs)}" for name, fill in sorted(view.fills.items())]
-    return "\n".join([*lines, *rows, "", "Derived when absent:", "", *fills, ""])
+    return [
+        *(f"## `{view.name}`", "", introduction, ""),
+        "| # | feature | kind | values | P | made from | description |",
+        "|---|---|---|---|---|---|---|",
+        *(*rows, "", "Derived when absent:", "", *fills, ""),
+    ]
 
 
-def record(view: FeatureView) -> dict[str, dict[str, str | int]]:
-    """Version and code hash of every derived feature, and of every rule that fills a column."""
-    definitions = [*view.definitions.values(), *view.fills.values()]
-    return {
-        f.function.__name__: {"version": f.version, "code": code_hash(f)}
-        for f in definitions
-        if f.function is not None
-    }
+def _windowed(view: ActivityView) -> list[str]:
+    introduction = (
+        f"{len(view.definitions)} windowed features of the entity `{view.entity}`, made from the "
+        "events in `user_events` as of the time of reading, absent when the newest event is older "
+        f"than {view.ttl_text}. Schema fingerprint `{view.schema.fingerprint}`. The tail of a "
+        "window moves in hops; see [the feature store](feature_store.md)."
+    )
+    rows = [
+        f"| {place} | `{f.name}` | {f.kind} | {f.rule['aggregation']} of {f.rule['of']} | "
+        f"{f.rule['event_type']} | {f.rule['window']} | {f.rule['hop']} | {f.unit} | "
+        f"{f.description} |"
+        for place, f in enumerate(view.definitions.values(), start=1)
+    ]
+    return [
+        *(f"## `{view.name}`", "", introduction, ""),
+        "| # | feature | kind | aggregation | event type | window | hop | unit | description |",
+        "|---|---|---|---|---|---|---|---|---|",
+        *(*rows, ""),
+    ]
+
+
+def record(views: Iterable[View]) -> dict[str, dict[str, str | int]]:
+    """Version and code hash of whatever makes values.
+
+    Derived features, rules that fill a column, and all of a windowed view together.
+    """
+    entries: dict[str, dict[str, str | int]] = {}
+    for view in views:
+        if isinstance(view, ActivityView):
+            entries[view.name] = {"version": view.version, "code": _hash(WINDOWED_CODE)}
+            continue
+        definitions = [*view.definitions.values(), *view.fills.values()]
+        entries |= {
+            f.function.__name__: {"version": f.version, "code": code_hash(f)}
+            for f in definitions
+            if f.function is not None
+        }
+    return entries
 
 
 def changed_without_version(
@@ -76,9 +117,13 @@ def code_hash(feature: FeatureDefinition) -> str:
     """Hash of a feature's source and of the tables that it reads (16 hex characters)."""
     function = feature.function
     assert function is not None
-    body = "".join(inspect.getsource(function).split())
     tables = [function.__globals__.get(name) for name in function.__code__.co_names]
-    return hashlib.sha256(body.encode() + b"".join(_table_bytes(tables))).hexdigest()[:16]
+    return _hash([function], *_table_bytes(tables))
+
+
+def _hash(functions: Sequence[Callable[..., object]], *more: bytes) -> str:
+    body = "".join("".join(inspect.getsource(function).split()) for function in functions)
+    return hashlib.sha256(body.encode() + b"".join(more)).hexdigest()[:16]
 
 
 def _table_bytes(tables: list[object]) -> Iterator[bytes]:
@@ -109,7 +154,7 @@ def _names(names: tuple[str, ...]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the catalogue and the record, or with ``--check`` say what is out of date."""
-    page, now = catalogue(MODEL_VIEW), record(MODEL_VIEW)
+    page, now = catalogue(VIEWS), record(VIEWS)
     known = json.loads(RECORD.read_text()) if RECORD.exists() else {}
     changed = changed_without_version(known, now)
     if changed:

@@ -86,7 +86,7 @@ class OnlineVersions:
     def refuse_filling(self, state: Any) -> None:
         """`require_ready`, given what Redis says of the version."""
         if state == b"filling":
-            raise SchemaMismatch(still_filling(self.schema.view, self.schema.fingerprint))
+            raise SchemaMismatch(still_filling(self.schema))
         self._is_ready = state == b"ready"
 
     def require_stored(self) -> None:

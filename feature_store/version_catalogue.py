@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 State = Literal["filling", "current", "previous"]
 FILL = "python pipelines/feature_pipeline.py"
+REBUILD = "python -m feature_store rebuild"
 
 _COLUMNS = "view, fingerprint, entity, table_name, definition, created_timestamp, switched_at"
 
@@ -141,7 +142,7 @@ class VersionCatalogue:
         for version in versions:
             if version.fingerprint == wanted.fingerprint:
                 if version.switched_at is None:
-                    raise SchemaMismatch(still_filling(schema.view, wanted.fingerprint))
+                    raise SchemaMismatch(still_filling(wanted))
                 return version
         raise SchemaMismatch(_unknown(wanted, versions))
 
@@ -242,12 +243,17 @@ def record_readers(connection: psycopg.Connection, owner: str, readers: Mapping[
         )
 
 
-def still_filling(view: str, fingerprint: str) -> str:
+def still_filling(wanted: FeatureSchema) -> str:
     """What to say to a reader of a version that has not been switched to."""
     return (
-        f"Version {fingerprint} of '{view}' is being filled and has not been switched to. "
-        f"Complete it: {FILL}"
+        f"Version {wanted.fingerprint} of '{wanted.view}' is being filled and has not been "
+        f"switched to. Complete it: {fill_command(wanted)}"
     )
+
+
+def fill_command(schema: FeatureSchema) -> str:
+    """The command that fills a version: rows of a windowed view are made from stored events."""
+    return f"{REBUILD} {schema.view}" if schema.is_windowed else FILL
 
 
 def not_stored(wanted: FeatureSchema, where: str, stored: str, changes: Sequence[str]) -> str:
@@ -255,7 +261,7 @@ def not_stored(wanted: FeatureSchema, where: str, stored: str, changes: Sequence
     differs = f" ({summary(changes)})" if changes else ""
     return (
         f"The {where} store holds {stored} of '{wanted.view}'; this code defines "
-        f"{wanted.fingerprint}{differs}. Run the feature pipeline to fill it: {FILL}"
+        f"{wanted.fingerprint}{differs}. Fill it: {fill_command(wanted)}"
     )
 
 

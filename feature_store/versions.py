@@ -12,7 +12,7 @@ from __future__ import annotations
 from feature_store.errors import VersionIncomplete
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore, translated
-from feature_store.version_catalogue import FILL, ViewVersion
+from feature_store.version_catalogue import ViewVersion, fill_command
 
 
 def start_fill(offline: OfflineStore, online: OnlineStore, entity: str) -> None:
@@ -42,7 +42,7 @@ def switch(offline: OfflineStore, online: OnlineStore, max_missing_share: float)
         raise VersionIncomplete(
             f"Version {version.fingerprint} of '{version.view}' lacks {missing:,} of the {known:,} "
             f"entities of the current version; {max_missing_share:.1%} may be missing. "
-            f"Complete it: {FILL}"
+            f"Complete it: {fill_command(online.schema)}"
         )
     with translated("write"):
         online.versions.switch()

@@ -10,6 +10,7 @@ import numpy as np
 
 from configs.settings import Settings
 from feature_store import connect
+from feature_store.command_line import activity
 from feature_store.command_line.names import view_named
 from feature_store.command_line.output import Answer, Table
 from feature_store.engine import FeatureMatrix
@@ -51,8 +52,11 @@ def validate(view: str, sample: int | None, settings: Settings) -> tuple[Answer,
     version = offline.versions.readable(defined.schema)
     online = connect.online_store(settings, schema=defined.schema)
     findings = Findings()
-    rows = _check_offline(offline, version, defined.schema, findings)
-    compared = _check_online(offline, online, version, sample, findings)
+    if defined.schema.is_windowed:
+        rows, compared = _check_events(offline, online, version, sample, findings)
+    else:
+        rows = _check_offline(offline, version, defined.schema, findings)
+        compared = _check_online(offline, online, version, sample, findings)
     data = {
         "view": view,
         "version": version.fingerprint,
@@ -105,6 +109,23 @@ def _check_online(
     return compared
 
 
+def _check_events(
+    offline: OfflineStore,
+    online: OnlineStore,
+    version: ViewVersion,
+    sample: int | None,
+    findings: Findings,
+) -> tuple[int, int]:
+    rows, early = activity.too_early(offline)
+    compared, wrong = 0, list(early)
+    for users, differences in activity.check(offline, online, _one_in(offline, version, sample)):
+        compared += users
+        wrong += differences
+    for check, where in wrong:
+        findings.add(check, 1, where)
+    return rows, compared
+
+
 def _compare(
     online: OnlineStore, version: ViewVersion, block: StoredRows, findings: Findings
 ) -> None:
@@ -131,13 +152,17 @@ def _compare(
 
 def _sampled(offline: OfflineStore, version: ViewVersion, sample: int | None) -> Sequence[str]:
     """A condition that keeps about so many entities, always the same ones."""
+    one_in = _one_in(offline, version, sample)
+    return [f"abs(hashint8({version.entity})::bigint) % {one_in} = 0"] if one_in > 1 else []
+
+
+def _one_in(offline: OfflineStore, version: ViewVersion, sample: int | None) -> int:
     if sample is None:
-        return []
+        return 1
     count = f"SELECT count(DISTINCT {version.entity}) FROM {version.table}"
     with offline.postgres.transaction() as connection:
         row = connection.execute(count).fetchone()
-    one_in = max(1, (row[0] if row else 0) // sample)
-    return [f"abs(hashint8({version.entity})::bigint) % {one_in} = 0"] if one_in > 1 else []
+    return max(1, (row[0] if row else 0) // sample)
 
 
 def _parts(block: StoredRows) -> Iterator[StoredRows]:

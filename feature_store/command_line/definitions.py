@@ -9,6 +9,8 @@ from typing import Any
 from configs.errors import FTIError
 from configs.settings import Settings
 from feature_store import connect, tables
+from feature_store.activity_view import ActivityView, View
+from feature_store.command_line import activity
 from feature_store.command_line.names import referred, view_named
 from feature_store.command_line.output import Answer, Table
 from feature_store.command_line.versions import versions_table
@@ -52,14 +54,24 @@ def describe(reference: str, settings: Settings) -> Answer:
     stored = _stored_versions(view, settings)
     if feature is None:
         return _describe_view(view, settings, stored)
-    facts = _everything(view, feature, settings)
+    if isinstance(view, ActivityView):
+        facts = {**_facts(feature), **activity.feature_facts(view, feature)}
+    else:
+        facts = _everything(view, feature, settings)
     about = Table(f"{view.name}:{feature.name}", ("", ""), _as_rows(facts))
     return Answer(facts | {"versions": stored.data}, [about, *stored.tables])
 
 
-def _describe_view(view: FeatureView, settings: Settings, stored: Answer) -> Answer:
+def _describe_view(view: View, settings: Settings, stored: Answer) -> Answer:
+    windowed = isinstance(view, ActivityView)
+    facts = activity.view_facts(view, settings) if windowed else _view_facts(view, settings)
+    about = Table(view.name, ("", ""), _as_rows(facts))
+    return Answer(facts | {"versions": stored.data}, [about, *stored.tables])
+
+
+def _view_facts(view: FeatureView, settings: Settings) -> dict[str, Any]:
     schema, codec = view.schema, RowCodec(view.schema)
-    facts: dict[str, Any] = {
+    return {
         "view": view.name,
         "entity": view.entity,
         "tags": dict(view.tags),
@@ -72,8 +84,6 @@ def _describe_view(view: FeatureView, settings: Settings, stored: Answer) -> Ans
         "online_key": f"{row_prefix(settings.feature.project, schema)}{{{view.entity}}}",
         "online_row_bytes": codec.dtype.itemsize,
     }
-    about = Table(view.name, ("", ""), _as_rows(facts))
-    return Answer(facts | {"versions": stored.data}, [about, *stored.tables])
 
 
 def _facts(feature: FeatureDefinition) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def _all_inputs(view: FeatureView, name: str) -> list[str]:
     return [each for each in view.definitions if each in found]
 
 
-def _stored_versions(view: FeatureView, settings: Settings) -> Answer:
+def _stored_versions(view: View, settings: Settings) -> Answer:
     """The stored versions; the definitions are shown even when the store cannot be asked."""
     try:
         return versions_table(connect.offline_store(settings), view)

@@ -7,6 +7,8 @@ from typing import Any
 
 from configs.settings import Settings
 from feature_store import connect
+from feature_store.activity_view import ActivityView
+from feature_store.command_line import activity
 from feature_store.command_line.names import schema_of, unknown_entity, view_named
 from feature_store.command_line.output import Answer, Table, text
 from feature_store.errors import EntityNotFound
@@ -54,8 +56,10 @@ def get_online(
 
 
 def history(view: str, entity: int, version: str | None, settings: Settings) -> Answer:
-    """Every offline row of an entity, and what each changed."""
+    """Every offline row of an entity and what each changed, or every event of a windowed view."""
     defined, offline = view_named(view), connect.offline_store(settings)
+    if isinstance(defined, ActivityView):
+        return activity.history(defined, entity, version, offline)
     stored = offline.versions.readable(schema_of(defined, version, offline))
     where = [f"{stored.entity} = {entity}"]
     rows = [row for block in every_row(offline.postgres, stored, where) for row in _rows(block)]

@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from feature_store.activity_view import View
 from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import VIEWS
-from feature_store.feature_view import FeatureView
 from feature_store.offline_store import OfflineStore
 from feature_store.registry import FeatureDefinition, FeatureSchema
 from feature_store.version_catalogue import ViewVersion
 
 
-def view_named(name: str) -> FeatureView:
+def view_named(name: str) -> View:
     """The view with this name.
 
     Raises
@@ -30,7 +30,7 @@ def view_named(name: str) -> FeatureView:
     )
 
 
-def referred(reference: str) -> tuple[FeatureView, FeatureDefinition | None]:
+def referred(reference: str) -> tuple[View, FeatureDefinition | None]:
     """The view, and the feature if one is named, of ``VIEW``, ``VIEW:FEATURE`` or ``FEATURE``."""
     name, _, feature = reference.partition(":")
     if feature:
@@ -49,13 +49,13 @@ def referred(reference: str) -> tuple[FeatureView, FeatureDefinition | None]:
     return view_named(name), None
 
 
-def schema_of(view: FeatureView, version: str | None, offline: OfflineStore) -> FeatureSchema:
+def schema_of(view: View, version: str | None, offline: OfflineStore) -> FeatureSchema:
     """The schema of a stored version, or of the one that this code defines."""
     return view.schema if version is None else offline.versions.find(view.name, version).schema
 
 
 def unknown_entity(
-    view: FeatureView, entity: int, offline: OfflineStore, error: EntityNotFound | None = None
+    view: View, entity: int, offline: OfflineStore, error: EntityNotFound | None = None
 ) -> EntityNotFound:
     """The error for an entity that has no rows, with the nearest one that has."""
     found = str(error).split(". ")[0] if error else f"No rows of {view.name} {entity}"
@@ -78,7 +78,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Did you mean '{near[0]}'? " if near else ""
 
 
-def _nearest(view: FeatureView, entity: int, offline: OfflineStore) -> int | None:
+def _nearest(view: View, entity: int, offline: OfflineStore) -> int | None:
     table, key = offline.table(view.schema), view.entity
     query = (
         f"SELECT {key} FROM ("

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from configs.settings import Settings
 from feature_store import connect
+from feature_store.command_line.activity import current_values
 from feature_store.command_line.names import schema_of, view_named
-from feature_store.command_line.output import Answer, Table
+from feature_store.command_line.output import Answer, Table, text
 from feature_store.offline_store import OfflineStore
 from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
 
@@ -25,17 +26,21 @@ TOP_CATEGORIES = 3
 def feature_statistics(
     view: str, feature: str | None, version: str | None, settings: Settings, now: datetime
 ) -> Answer:
-    """Statistics of every stored row of a view, or of one of its features."""
+    """Statistics of every stored row of a view, or of one of its features.
+
+    Of a windowed view they are those of every user's values as of now.
+    """
     offline = connect.offline_store(settings)
     whole = schema_of(view_named(view), version, offline)
     schema = whole if feature is None else whole.select([feature])
     table = offline.table(schema)
     data: list[dict[str, Any]] = []
-    for features, rows in _columns(offline, schema, table):
+    for features, rows in _columns(offline, schema, table, now):
         data += [_statistics(each, rows, now) for each in features]
     fingerprint = schema.definition_fingerprint
     count = data[0]["rows"] if data else 0
-    title = f"{view}, version {fingerprint}: {count:,} rows"
+    what = f"users as of {text(now)}" if schema.is_windowed else "rows"
+    title = f"{view}, version {fingerprint}: {count:,} {what}"
     numbers = [each for each in data if each["kind"] != "category"]
     categories = [each for each in data if each["kind"] == "category"]
     tables = [_number_table(title, numbers)] if numbers else []
@@ -46,9 +51,12 @@ def feature_statistics(
 
 
 def _columns(
-    offline: OfflineStore, schema: FeatureSchema, table: str
+    offline: OfflineStore, schema: FeatureSchema, table: str, now: datetime
 ) -> Iterator[tuple[Sequence[FeatureDefinition], pl.DataFrame]]:
     """Features, as many as fit, with their stored columns and the times of the rows."""
+    if schema.is_windowed:
+        yield schema.features, current_values(offline, schema, now)
+        return
     with offline.postgres.transaction() as connection:
         row = connection.execute(f"SELECT count(*) FROM {table}").fetchone()
     together = max(1, CELLS_AT_ONCE // max(1, row[0] if row else 0))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
+from configs.command_line import progress
 from configs.settings import Settings
 from feature_store import connect, versions
+from feature_store.activity_view import ActivityView, View
+from feature_store.activity_writer import ActivityWriter
 from feature_store.command_line.names import view_named
 from feature_store.command_line.output import Answer, Table
-from feature_store.feature_view import FeatureView
+from feature_store.errors import FeatureStoreError
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.schema_changes import schema_changes, summary
 from feature_store.stored_rows import newest_rows
-from feature_store.version_catalogue import ViewVersion
+from feature_store.version_catalogue import FILL, ViewVersion
 
 
 def list_versions(view: str, settings: Settings) -> Answer:
@@ -21,7 +25,7 @@ def list_versions(view: str, settings: Settings) -> Answer:
     return versions_table(connect.offline_store(settings), view_named(view))
 
 
-def versions_table(offline: OfflineStore, view: FeatureView) -> Answer:
+def versions_table(offline: OfflineStore, view: View) -> Answer:
     """What is stored of a view, and how it differs from what this code defines."""
     stored = offline.versions.versions(view.name)
     data = [_version(offline, view, version) for version in stored]
@@ -45,12 +49,54 @@ def switch_version(
     """Make a stored version the current one; Redis gets its newest rows first."""
     offline, online, version = _stores(view, fingerprint, settings)
     # What a killed fill left out of Redis is in PostgreSQL, or the switch is refused.
-    for block in newest_rows(offline.postgres, version):
-        online.write(block.matrix, block.created)
+    fill_online(offline, online, version)
     now = versions.switch(offline, online, max_missing_share)
     data = {"view": now.view, "fingerprint": now.fingerprint, "switched_at": now.switched_at}
     line = f"✓ {now.fingerprint} is the current version of {now.view}"
     return Answer(data, [Table(line, (), [])])
+
+
+def rebuild(view: str, start: datetime | None, end: datetime | None, settings: Settings) -> Answer:
+    """Write the online rows of this code's version anew, out of PostgreSQL; then switch to it.
+
+    With a range only those of users with events in it, of windowed views; nothing is switched.
+    """
+    defined, offline = view_named(view), connect.offline_store(settings)
+    online = connect.online_store(settings, schema=defined.schema)
+    whole = start is None and end is None
+    if isinstance(defined, ActivityView):
+        versions.start_fill(offline, online, defined.entity)
+        written = _fill_from_events(offline, online, start, end)
+    elif whole:
+        written = fill_online(offline, online, offline.versions.readable(defined.schema))
+    else:
+        raise FeatureStoreError(
+            f"'{view}' is rebuilt as a whole; for a range: {FILL} --mode backfill."
+        )
+    if whole:
+        versions.switch(offline, online, 0)
+    data = {"view": view, "fingerprint": defined.schema.fingerprint, "online_rows": written}
+    line = f"✓ rebuilt {written:,} online rows of {view}, version {defined.schema.fingerprint}"
+    return Answer(data, [Table(line, (), [])])
+
+
+def fill_online(offline: OfflineStore, online: OnlineStore, version: ViewVersion) -> int:
+    """Write every online row of a stored version; return of how many entities."""
+    if version.schema.is_windowed:
+        return _fill_from_events(offline, online, None, None)
+    entities = 0
+    for block in newest_rows(offline.postgres, version):
+        online.write(block.matrix, block.created)
+        entities += len(block)
+    return entities
+
+
+def _fill_from_events(
+    offline: OfflineStore, online: OnlineStore, start: datetime | None, end: datetime | None
+) -> int:
+    writer = ActivityWriter(offline.postgres, online)
+    with progress("rebuild", writer.count_users(start, end), " users") as advance:
+        return writer.rebuild(start, end, advance)
 
 
 def drop_version(view: str, fingerprint: str, settings: Settings) -> Answer:
@@ -58,7 +104,8 @@ def drop_version(view: str, fingerprint: str, settings: Settings) -> Answer:
     offline, online, version = _stores(view, fingerprint, settings)
     deleted = versions.drop(offline, online)
     data = {"view": version.view, "fingerprint": version.fingerprint, "online_rows": deleted}
-    line = f"✓ dropped {version.table} and {deleted:,} online rows of {version.fingerprint}"
+    table = "" if version.schema.is_windowed else f"{version.table} and "
+    line = f"✓ dropped {table}{deleted:,} online rows of {version.fingerprint}"
     return Answer(data, [Table(line, (), [])])
 
 
@@ -70,7 +117,7 @@ def _stores(
     return offline, connect.online_store(settings, schema=version.schema), version
 
 
-def _version(offline: OfflineStore, view: FeatureView, version: ViewVersion) -> dict[str, Any]:
+def _version(offline: OfflineStore, view: View, version: ViewVersion) -> dict[str, Any]:
     return {
         "view": version.view,
         "fingerprint": version.fingerprint,

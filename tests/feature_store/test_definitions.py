@@ -10,7 +10,7 @@ import pytest
 from feature_store import catalogue
 from feature_store.columns import Bands, CodeTable, Membership, NumberTable, log1p
 from feature_store.errors import DefinitionError, UnknownFeature
-from feature_store.feature_definitions import EDUCATION, MODEL_VIEW
+from feature_store.feature_definitions import EDUCATION, MODEL_VIEW, VIEWS
 from feature_store.feature_view import FeatureView
 from feature_store.registry import FeatureDefinition
 
@@ -123,12 +123,12 @@ def test_attributes_that_follow_from_each_other_are_one_group() -> None:
 
 
 def test_the_catalogue_and_the_record_of_versions_are_up_to_date() -> None:
-    assert catalogue.CATALOGUE.read_text() == catalogue.catalogue(MODEL_VIEW)
-    assert json.loads(catalogue.RECORD.read_text()) == catalogue.record(MODEL_VIEW)
+    assert catalogue.CATALOGUE.read_text() == catalogue.catalogue(VIEWS)
+    assert json.loads(catalogue.RECORD.read_text()) == catalogue.record(VIEWS)
 
 
 def test_code_that_changes_without_its_version_is_noticed() -> None:
-    now = catalogue.record(MODEL_VIEW)
+    now = catalogue.record(VIEWS)
     edited = {**now, "is_overtime": {"version": 1, "code": "0" * 16}}
     raised = {**now, "is_overtime": {"version": 2, "code": "0" * 16}}
     assert catalogue.changed_without_version(now, edited) == ["is_overtime"]
