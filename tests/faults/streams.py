@@ -68,9 +68,7 @@ class StreamWorld:
             "REDIS_URL": str(self.settings.redis_url),
             "FTI_VAR_DIR": str(self.settings.var_dir),
             "FTI_FEATURE__PROJECT": self.project,
-            **{
-                f"FTI_FEATURE__STREAM__{name.upper()}": str(getattr(stream, name)) for name in SMALL
-            },
+            **{f"FTI_FEATURE__STREAM__{name.upper()}": str(stream[name]) for name in SMALL},
         }
         process = subprocess.Popen(
             [sys.executable, *program, *arguments],
