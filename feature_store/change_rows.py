@@ -54,7 +54,7 @@ class Spans:
     @property
     def are_open(self) -> NDArray[np.bool_]:
         """Which spans have no end."""
-        return self.until == FOREVER
+        return np.equal(self.until, FOREVER)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -291,7 +291,7 @@ def _array(texts: Iterable[str]) -> str:
 
 
 def _as_texts(times: NDArray[np.datetime64]) -> list[str]:
-    texts = np.char.add(np.datetime_as_string(times, unit="us"), "+00").tolist()
+    texts: list[str] = np.char.add(np.datetime_as_string(times, unit="us"), "+00").tolist()
     for place in np.flatnonzero(times == FOREVER).tolist():
         texts[place] = "infinity"
     for place in np.flatnonzero(times == LONG_AGO).tolist():
