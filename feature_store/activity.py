@@ -68,13 +68,13 @@ class Events:
 
 def contributions(plan: ActivityPlan, events: Events) -> Whole:
     """What each event adds to each total: int64 ``(totals, n)``."""
+    ones = np.ones(len(events), dtype=np.int64)
+    whats = {"events": ones, "amounts": events.has_amount, "cents": events.cents}
     added = np.empty((len(plan.totals), len(events)), dtype=np.int64)
     for place, total in enumerate(plan.totals):
-        what = {"events": 1, "amounts": events.has_amount, "cents": events.cents}[total.of]
-        if total.event_type == ANY:
-            added[place] = what
-        else:
-            added[place] = what * (events.types == 1 + plan.event_types.index(total.event_type))
+        added[place] = whats[total.of]
+        if total.event_type != ANY:
+            added[place] *= events.types == 1 + plan.event_types.index(total.event_type)
     return added
 
 
@@ -117,7 +117,8 @@ def sums_of_tiles(plan: ActivityPlan, tiles: Whole, newest: Whole, times: Whole)
     oldest = newest[:, np.newaxis] // plan.hops - plan.counts + 1
     gone = (starts - oldest)[:, :, np.newaxis]
     kept = plan.is_of_window & (plan.tile_places >= gone)
-    return kept.astype(np.int64) @ tiles
+    sums: Whole = kept.astype(np.int64) @ tiles
+    return sums
 
 
 def sums_of_events(

@@ -27,7 +27,11 @@ from feature_store.feature_view import FeatureView
 from feature_store.registry import FeatureDefinition
 
 CATALOGUE = ROOT / "docs" / "features.md"
-WINDOWED_CODE = (Window.starts, contributions, *AGGREGATES.values())
+WINDOWED_CODE: Sequence[Callable[..., object]] = (
+    Window.starts,
+    contributions,
+    *AGGREGATES.values(),
+)
 """What decides the values of windowed views."""
 RECORD = ROOT / "feature_store" / "feature_versions.json"
 

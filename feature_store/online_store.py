@@ -12,7 +12,7 @@ from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import EntityNotFound, StoreUnavailable
 from feature_store.online_versions import OnlineVersions
 from feature_store.registry import FeatureSchema
-from feature_store.rows import Row, RowCodec, microseconds_of, row_prefix
+from feature_store.rows import Codec, Row, RowCodec, microseconds_of, row_prefix
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -69,7 +69,8 @@ class OnlineStore:
         self.prefix = row_prefix(project, schema)
         self.versions = OnlineVersions(client, project, schema)
         self.schema = schema
-        self.codec = ActivityCodec(schema) if schema.is_windowed else RowCodec(schema)
+        windowed = schema.is_windowed
+        self.codec: Codec = ActivityCodec(schema) if windowed else RowCodec(schema)
         self.clock = clock
         self.ttl = ttl
         self.write_batch_rows = write_batch_rows

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,22 @@ class Row:
     event_time_us: int
     created_time_us: int
     vector: NDArray[np.float32]
+
+
+class Codec(Protocol):
+    """Packs what online rows of a schema hold, vectors or tiles, and unpacks one to its vector."""
+
+    def encode(
+        self,
+        values: Any,
+        keys: NDArray[np.int64],
+        times: NDArray[np.datetime64],
+        created: NDArray[np.datetime64] | np.datetime64,
+    ) -> list[bytes]:
+        """Pack ``n`` rows."""
+
+    def decode(self, key: int, packed: bytes, now: datetime | None = None) -> Row:
+        """Unpack one row, as of ``now``."""
 
 
 class RowCodec:

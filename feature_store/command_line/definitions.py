@@ -63,8 +63,10 @@ def describe(reference: str, settings: Settings) -> Answer:
 
 
 def _describe_view(view: View, settings: Settings, stored: Answer) -> Answer:
-    windowed = isinstance(view, ActivityView)
-    facts = activity.view_facts(view, settings) if windowed else _view_facts(view, settings)
+    if isinstance(view, ActivityView):
+        facts = activity.view_facts(view, settings)
+    else:
+        facts = _view_facts(view, settings)
     about = Table(view.name, ("", ""), _as_rows(facts))
     return Answer(facts | {"versions": stored.data}, [about, *stored.tables])
 

@@ -13,7 +13,7 @@ from feast import FeatureStore
 from configs.settings import Settings, load_settings
 from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.registry_store import PostgresRegistryStore
-from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.feature_definitions import MODEL_VIEW, VIEWS
 from feature_store.postgres import Postgres
 from tests.contract.conftest import REPO, World
 
@@ -44,8 +44,10 @@ def test_feast_apply_works_in_a_plain_shell(
     assert applied.stderr == ""
     monkeypatch.setenv("FTI_VAR_DIR", str(settings.var_dir))
     store = FeatureStore(repo_path=str(REPO))
-    [view] = store.list_feature_views()
-    assert [field.name for field in view.features] == list(MODEL_VIEW.schema.names)
+    views = {view.name: view for view in store.list_feature_views()}
+    assert set(views) == {view.name for view in VIEWS}
+    for view in VIEWS:
+        assert [field.name for field in views[view.name].features] == list(view.schema.names)
     [service] = store.list_feature_services()
     assert service.name == settings.model_name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
@@ -128,6 +128,42 @@ def test_events_without_an_amount_count_and_have_no_part_in_the_mean() -> None:
     values, _ = values_at([event(NOON, "a", 300), event(NOON, "b", None)], NOON + HOUR)
     assert feature(values, "events_count_1d") == [2]
     assert feature(values, "amount_mean_1d") == [3]
+
+
+def march(day: int, hour: int = 0, minute: int = 0, microsecond: int = 0) -> datetime:
+    return datetime(2026, 3, 1, hour, minute, 0, microsecond, tzinfo=UTC) + (day - 1) * DAY
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("asked", "values"),
+    [
+        (march(6, 10), None),
+        (march(6, 10, 0, 1), [1, 1, 12.5, 12.5]),
+        (march(7, 10, 59), [1, 1, 12.5, 12.5]),
+        (march(7, 11), [0, 1, 12.5, 12.5]),
+        (march(13, 15), [0, 2, 12.5, 12.5]),
+        (march(13, 15, 1), [1, 3, 16.5, 8.25]),
+        (march(14), [1, 2, 4, 4]),
+        (march(31 + 12, 15), [0, 0, 0, NAN]),
+        (march(31 + 12, 15, 0, 1), None),
+    ],
+)
+def test_the_example_of_the_documentation_holds(
+    asked: datetime, values: list[float] | None
+) -> None:
+    events = [
+        event(march(6, 10), "a", 1250),
+        ActivityEvent("b", 1, march(10, 9), "view", None),
+        event(march(13, 15), "c", 400),
+    ]
+    got, [found] = values_at(events, asked)
+    assert found == (values is not None)
+    if values is not None:
+        shown = ["events_count_1d", "events_count_7d", "amount_sum_7d", "amount_mean_7d"]
+        np.testing.assert_array_equal([feature(got, name)[0] for name in shown], values)
 
 
 @settings(max_examples=300, deadline=None)
