@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -163,6 +163,25 @@ class Engine:
             place = self._raw_place(name)
             columns[place] = replaced[place]
         return self._compute(columns, 1)[:, 0]
+
+    def overrides(
+        self, values: NDArray[np.float32], attributes: Sequence[Mapping[str, Any]]
+    ) -> NDArray[np.float32]:
+        """`override` for many: vectors ``(n, p)``, each with raw attributes of its own."""
+        columns = [column.copy() for column in self.columns_of(values)]
+        for name, following in self._following.items():
+            changed = [i for i, given in enumerate(attributes) if name in given]
+            for follower in following:
+                place = self._raw_place(follower)
+                columns[place][changed] = self._typed(self.raw[place], None, 1)
+        for row, given in enumerate(attributes):
+            for name, value in given.items():
+                place = self._raw_place(name)
+                if self.raw[place].kind == "category":
+                    columns[place][row] = self.raw[place].encode(value)
+                else:
+                    columns[place][row] = np.nan if value is None else value
+        return self.table({raw.name: column for raw, column in zip(self.raw, columns, strict=True)})
 
     def columns_of(self, values: NDArray[np.float32]) -> list[Column]:
         """Read the encoded raw columns, each ``(n,)``, back out of vectors ``(n, p)``."""

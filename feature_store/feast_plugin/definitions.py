@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, PushSource, ValueType
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    OnDemandFeatureView,
+    PushSource,
+    ValueType,
+)
+from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
@@ -13,6 +22,7 @@ from feast.types import FeastType, Float32, Int64, String
 
 from feature_store import feature_view as ours
 from feature_store.errors import UnknownFeature
+from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feature_definitions import VIEWS
 from feature_store.registry import FeatureDefinition
 
@@ -90,12 +100,15 @@ def feast_view(
     )
 
 
-def feast_service(model: str, views: Sequence[FeatureView], owner: str = "") -> FeatureService:
-    """Everything that a model reads."""
+def feast_service(
+    name: str, views: Sequence[FeatureView | OnDemandFeatureView], owner: str = ""
+) -> FeatureService:
+    """Everything that a model reads; what is logged of it goes to the table ``<name>_served``."""
     return FeatureService(
-        name=model,
+        name=name,
         features=list(views),
-        description=f"The features that {model} reads.",
+        description=f"The features of {', '.join(view.name for view in views)}.",
+        logging_config=LoggingConfig(destination=PostgresLoggingDestination(f"{name}_served")),
         owner=owner,
     )
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ from feature_store import offline_store as ours
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import connections
 from feature_store.feast_plugin.conversion import matrix_of
-from feature_store.feast_plugin.definitions import our_view
+from feature_store.feast_plugin.definitions import known_view, our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
+from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
 from feature_store.feast_plugin.queries import Source, batch_source, rows_of, source_columns
 from feature_store.feast_plugin.retrieval import (
     ViewRequest,
@@ -72,22 +74,27 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(config.offline_store.url)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         wanted, _ = features_by_view(feature_refs, feature_views, on_demand)
-        requests = [
-            _request(view, names, store, full_feature_names) for view, names in wanted.items()
-        ]
+        requests, packed = _requests(wanted, store, full_feature_names)
         rows = _entity_rows(entity_df, feature_views, requests, store, options)
         time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
-        rows = in_utc(rows, time_column)
+        rows = as_text(in_utc(rows, time_column)) if on_demand else in_utc(rows, time_column)
         _refuse_missing_keys(rows, requests)
         known = options.get("filter_by_created_timestamp", False)
+
+        def read() -> pa.Table:
+            table = historical(store.postgres, rows, time_column, requests, known=known)
+            for view in packed:
+                table = pack(table, view)
+            return table
+
         return ArrowRetrievalJob(
-            read=lambda: historical(store.postgres, rows, time_column, requests, known=known),
+            read=read,
             postgres=store.postgres,
             given=list(rows.columns),
             full_names=full_feature_names,
             on_demand=on_demand,
             about=RetrievalMetadata(
-                features=feature_refs,
+                features=[ref for ref in feature_refs if f":{PACKED}" not in ref],
                 keys=[name for name in rows.columns if name != time_column],
                 min_event_timestamp=rows[time_column].min(),
                 max_event_timestamp=rows[time_column].max(),
@@ -175,6 +182,23 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(config.offline_store.url)
         empty = store.postgres.query(f"SELECT * FROM {rows_of(data_source, store)} LIMIT 0")
         return [(column.name, str(column.type)) for column in empty.to_arrow().schema]
+
+
+def _requests(
+    wanted: Mapping[FeatureView, list[str]], store: ours.OfflineStore, full_names: bool
+) -> tuple[list[ViewRequest], list[str]]:
+    """What to read of each view, and the views whose raw attributes are to be packed."""
+    requests, packed = [], []
+    for view, names in wanted.items():
+        named = [name for name in names if not name.startswith(PACKED)]
+        request = _request(view, named, store, full_names)
+        if named:
+            requests.append(request)
+        if len(named) < len(names):
+            codes = replace(request.source, rows=store.table(known_view(view.name).schema))
+            requests.append(replace(request, source=codes, features=raw_columns(view.name)))
+            packed.append(view.name)
+    return requests, packed
 
 
 def _request(

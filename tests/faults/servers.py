@@ -1,0 +1,60 @@
+"""Servers that misbehave: silent, dribbling, full; each takes real connections."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+DRIBBLE_S = 0.02
+LONG_REPLY = b"*1\r\n$220\r\n" + b"x" * 220 + b"\r\n"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield _url(server)
+
+
+@contextmanager
+def dribbling(replies: tuple[bytes, ...] = (LONG_REPLY,) * 3) -> Iterator[str]:
+    """A server that answers each connection a byte every 20 ms: no single wait is long."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=_dribble, args=(server, b"".join(replies)), daemon=True)
+        thread.start()
+        yield _url(server)
+        server.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+@contextmanager
+def full() -> Iterator[str]:
+    """A server that accepts nobody, its queue full: the kernel drops what knocks."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(server.getsockname())
+        yield _url(server)
+        for each in waiting:
+            each.close()
+
+
+def _dribble(server: socket.socket, answer: bytes) -> None:
+    with suppress(OSError):
+        while True:
+            threading.Thread(target=_drip, args=(server.accept()[0], answer), daemon=True).start()
+
+
+def _drip(connection: socket.socket, answer: bytes) -> None:
+    with connection, suppress(OSError):
+        for byte in answer:
+            connection.sendall(bytes([byte]))
+            time.sleep(DRIBBLE_S)
+
+
+def _url(server: socket.socket) -> str:
+    return f"redis://:secret@127.0.0.1:{server.getsockname()[1]}/0"
