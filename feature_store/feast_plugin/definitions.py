@@ -29,9 +29,14 @@ from feature_store.registry import FeatureDefinition
 FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
 
 
+PACKED_VIEW = "_packed"
+"""What follows a view's name in the name of the view of its packed attributes."""
+
+
 def our_view(name: str) -> ours.FeatureView | None:
-    """The view of `feature_definitions` that Feast knows under this name, if there is one."""
-    return next((view for view in VIEWS if view.name == name), None)
+    """The view of `feature_definitions` whose rows Feast knows under this name, if there is one."""
+    own = name.removesuffix(PACKED_VIEW)
+    return next((view for view in VIEWS if view.name == own), None)
 
 
 def known_view(name: str) -> ours.FeatureView:

@@ -27,7 +27,7 @@ from feature_store import offline_store as ours
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import connections
 from feature_store.feast_plugin.conversion import matrix_of
-from feature_store.feast_plugin.definitions import known_view, our_view
+from feature_store.feast_plugin.definitions import PACKED_VIEW, known_view, our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
@@ -190,14 +190,13 @@ def _requests(
     """What to read of each view, and the views whose raw attributes are to be packed."""
     requests, packed = [], []
     for view, names in wanted.items():
-        named = [name for name in names if not name.startswith(PACKED)]
-        request = _request(view, named, store, full_names)
-        if named:
-            requests.append(request)
-        if len(named) < len(names):
-            codes = replace(request.source, rows=store.table(known_view(view.name).schema))
-            requests.append(replace(request, source=codes, features=raw_columns(view.name)))
-            packed.append(view.name)
+        if not view.name.endswith(PACKED_VIEW):
+            requests.append(_request(view, names, store, full_names))
+            continue
+        own, request = known_view(view.name), _request(view, [], store, full_names)
+        codes = replace(request.source, rows=store.table(own.schema))
+        requests.append(replace(request, source=codes, features=raw_columns(own.name)))
+        packed.append(own.name)
     return requests, packed
 
 

@@ -1,8 +1,9 @@
 """Features as a request changes them: raw attributes that it gives win over the stored ones.
 
 What follows from a given attribute follows anew, computed by the engine that computes everything.
-The stored attributes travel as one value, ``packed_<view>``: raw columns as float32, in which a
-word that was never seen differs from a missing one (as words both are null).
+The stored attributes travel as one value, the only feature of the view ``<view>_packed``: raw
+columns as float32, in which a word that was never seen differs from a missing one (as words both
+are null). It is read from the view's own rows.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from feast import FeatureView, Field, OnDemandFeatureView, RequestSource
-from feast.feature_view_projection import FeatureViewProjection
-from feast.types import Bytes, String, from_feast_to_pyarrow_type
+from feast import Entity, FeatureView, Field, OnDemandFeatureView, RequestSource
+from feast.types import Bytes, Int64, String, from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
 from feature_store import feature_view as ours
 from feature_store.engine import Engine
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.definitions import FEAST_TYPES, known_view
+from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW, known_view
 from feature_store.registry import FIRST_KNOWN, FeatureDefinition
 
 ATTRIBUTES = "attributes"
@@ -39,7 +39,25 @@ class KnownFields(OnDemandFeatureView):  # type: ignore[misc]
         """Infer nothing."""
 
 
-def on_demand_view(view: ours.FeatureView, table: FeatureView) -> OnDemandFeatureView:
+def packed_view(view: ours.FeatureView, entity: Entity, table: FeatureView) -> FeatureView:
+    """The raw attributes of a view's rows as one value; there is nothing to materialize."""
+    return FeatureView(
+        name=f"{view.name}{PACKED_VIEW}",
+        entities=[entity],
+        schema=[
+            Field(name=view.entity, dtype=Int64),
+            Field(name=f"{PACKED}{view.name}", dtype=Bytes),
+        ],
+        source=table.batch_source,
+        ttl=table.ttl,
+        online=False,
+        description=f"Raw attributes of {view.name} as one value, for {view.name}_on_request.",
+        tags=view.tags,
+        owner=table.owner,
+    )
+
+
+def on_demand_view(view: ours.FeatureView, packed: FeatureView) -> OnDemandFeatureView:
     """The features of a view as a request changes them: ``<view>_on_request``, the same names."""
     import dill
 
@@ -48,18 +66,16 @@ def on_demand_view(view: ours.FeatureView, table: FeatureView) -> OnDemandFeatur
         schema=[Field(name=ATTRIBUTES, dtype=String)],
         description=f"Raw attributes of {view.name} as JSON; they win over stored ones.",
     )
-    stored = FeatureViewProjection.from_definition(table)
-    stored.features = [Field(name=f"{PACKED}{view.name}", dtype=Bytes)]
     return KnownFields(
         name=f"{view.name}_on_request",
-        sources=[stored, request],
+        sources=[packed, request],
         schema=[Field(name=f.name, dtype=FEAST_TYPES[f.kind]) for f in view.schema.features],
         mode="python",
         udf=on_request,
         udf_string=dill.source.getsource(on_request),
         description=f"{view.name} with the raw attributes that a request gives in place of stored.",
         tags=view.tags,
-        owner=table.owner,
+        owner=packed.owner,
     )
 
 
@@ -78,8 +94,13 @@ def answer(inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     UnknownFeature
         If it gives something that is no raw attribute.
     """
-    column = next(name for name in inputs if name.startswith(PACKED))
-    return packing_of(column.removeprefix(PACKED)).answer(inputs[column], inputs[ATTRIBUTES])
+    first, *_ = [name for name in inputs if name.rpartition("__")[2].startswith(PACKED)]
+    view = first.rpartition(PACKED)[2]
+    features = packing_of(view).answer(inputs[first], inputs[ATTRIBUTES])
+    # Feast hands over both names of a column, first the one that is wanted. It takes online answers
+    # as they are; historical ones, which never come under the full name, it renames.
+    prefix = f"{view}_on_request__" if "__" in first else ""
+    return {prefix + name: column for name, column in features.items()}
 
 
 class Packing:
@@ -161,7 +182,7 @@ def packing_of(view: str) -> Packing:
 
 def raw_columns(view: str) -> dict[str, tuple[str, pa.DataType]]:
     """Columns of a table of codes that `pack` makes one of: name, name in the table, type."""
-    return {f"{PACKED}{view} {name}": (name, pa.float32()) for name in packing_of(view).raw}
+    return {f"{PACKED}{view}.{name}": (name, pa.float32()) for name in packing_of(view).raw}
 
 
 def pack(table: pa.Table, view: str) -> pa.Table:

@@ -8,7 +8,7 @@ from feature_store.feast_plugin.definitions import (
     feast_source,
     feast_view,
 )
-from feature_store.feast_plugin.on_demand import on_demand_view
+from feature_store.feast_plugin.on_demand import on_demand_view, packed_view
 from feature_store.feature_definitions import MODEL_VIEW
 
 settings = load_settings()
@@ -16,6 +16,7 @@ settings = load_settings()
 entity = feast_entity(MODEL_VIEW)
 source = feast_source(MODEL_VIEW)
 view = feast_view(MODEL_VIEW, entity, source, ttl(settings))
-on_request = on_demand_view(MODEL_VIEW, view)
+packed = packed_view(MODEL_VIEW, entity, view)
+on_request = on_demand_view(MODEL_VIEW, packed)
 service = feast_service(settings.model_name, [view], owner=view.owner)
 service_on_request = feast_service(f"{settings.model_name}_on_request", [on_request], view.owner)
