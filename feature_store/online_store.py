@@ -44,8 +44,8 @@ class OnlineStore:
     Parameters
     ----------
     client
-        A redis-py client with ``socket_timeout`` set: no read, and no batch of a write, takes
-        longer, whatever the server does (see `redis_deadline`).
+        A redis-py client with ``socket_timeout`` set: a stopped server must not hang a read. One
+        of `connect.redis_client` ends each read within it as a whole, and not each wait of it.
     project
         Prefix of the keys: ``{project}:{view}:{fingerprint, 8 characters}:{entity key}``.
     schema
@@ -95,12 +95,10 @@ class OnlineStore:
         keys = [self.key(entity) for entity in matrix.keys.tolist()]
         written = 0
         with translated("write"):
-            with deadline_of(self.client):
-                self.versions.register()
+            self.versions.register()
             for start in range(0, len(keys), self.write_batch_rows):
                 batch = slice(start, start + self.write_batch_rows)
-                with deadline_of(self.client):
-                    written += int(self._write_newest(keys[batch], packed[batch]))
+                written += int(self._write_newest(keys[batch], packed[batch]))
         return written
 
     def delete(self) -> int:

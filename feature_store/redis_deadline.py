@@ -8,14 +8,18 @@ prolong it for ever.
 from __future__ import annotations
 
 import select
+import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import socket
 
     from redis import Redis
+
+A, B = TypeVar("A"), TypeVar("B")
 
 _thread = threading.local()
 
@@ -57,19 +61,11 @@ def bounded(client: Redis) -> Redis:
 
 
 def time_left(seconds: float | None) -> float | None:
-    """Seconds that a wait may take: no longer than ``seconds`` and than the deadline.
-
-    Raises
-    ------
-    TimeoutError
-        If the deadline has passed.
-    """
+    """Seconds that a wait may take: no longer than ``seconds`` and than the deadline."""
     until: float | None = getattr(_thread, "until", None)
     if until is None or seconds == 0:
         return seconds
-    left = until - time.monotonic()
-    if left <= 0:
-        raise TimeoutError("the deadline has passed")
+    left = max(until - time.monotonic(), 0.0)
     return left if seconds is None else min(left, seconds)
 
 
@@ -77,11 +73,22 @@ class BoundedConnection:
     """Holds a connection class of redis-py to the deadline, from connecting to the last byte."""
 
     _connect_timeout: float | None = None
+    _parser: Any
+    _sock: Any
 
     @property
     def socket_connect_timeout(self) -> float | None:
-        """What is left for connecting; asked once an address."""
-        return time_left(self._connect_timeout)
+        """What is left for connecting; asked once an address.
+
+        Raises
+        ------
+        TimeoutError
+            If the deadline has passed.
+        """
+        left = time_left(self._connect_timeout)
+        if left == 0:
+            raise TimeoutError("the deadline has passed")
+        return left
 
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, seconds: float | None) -> None:
@@ -90,7 +97,10 @@ class BoundedConnection:
     def can_read(self, timeout: float = 0) -> bool:
         """Whether anything has come, or the server has gone; the pool asks before each call."""
         # redis-py tries to read, which costs more than all the rest of this module.
-        return self._sock.has_something(timeout) if self._sock else super().can_read(timeout)
+        reader = getattr(self._parser, "_reader", None)
+        if self._sock is None or reader is None:
+            return bool(super().can_read(timeout))  # type: ignore[misc]
+        return self._sock.has_something(timeout) or reader.has_data()
 
     def _connect(self) -> Any:
         return _BoundedSocket(super()._connect())  # type: ignore[misc]
@@ -115,13 +125,22 @@ class _BoundedSocket:
         self._timeout = seconds
 
     def recv_into(self, buffer: bytearray) -> int:
-        self._wrapped.settimeout(time_left(self._timeout))
-        return self._wrapped.recv_into(buffer)
+        return self._in_time(self._wrapped.recv_into, buffer)
 
     def recv(self, size: int) -> bytes:
-        self._wrapped.settimeout(time_left(self._timeout))
-        return self._wrapped.recv(size)
+        return self._in_time(self._wrapped.recv, size)
 
     def sendall(self, data: bytes) -> None:
-        self._wrapped.settimeout(time_left(self._timeout))
-        self._wrapped.sendall(data)
+        self._in_time(self._wrapped.sendall, data)
+
+    def _in_time(self, call: Callable[[A], B], argument: A) -> B:
+        left = time_left(self._timeout)
+        self._wrapped.settimeout(left)
+        try:
+            # Even when no time is left: what has come already, to a thread that was kept from
+            # running, is no reason to fail.
+            return call(argument)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            if left == self._timeout:  # a wait of no time is what was asked for
+                raise
+            raise TimeoutError("the deadline has passed") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pyarrow as pa
 from feast import (
     Entity,
     FeatureService,
@@ -18,7 +19,7 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import FeastType, Float32, Int64, String
+from feast.types import FeastType, Float32, Int64, String, from_feast_to_pyarrow_type
 
 from feature_store import feature_view as ours
 from feature_store.errors import UnknownFeature
@@ -54,6 +55,16 @@ def known_view(name: str) -> ours.FeatureView:
             f"Known: {', '.join(view.name for view in VIEWS)}. Define it there and add it to VIEWS."
         )
     return view
+
+
+def arrow_types(view: ours.FeatureView) -> dict[str, pa.DataType]:
+    """The columns of a view's rows, as Feast reads and writes them."""
+    time = pa.timestamp("us", "UTC")
+    features = {
+        feature.name: from_feast_to_pyarrow_type(FEAST_TYPES[feature.kind])
+        for feature in view.schema.features
+    }
+    return {view.entity: pa.int64(), "event_timestamp": time, "created_timestamp": time} | features
 
 
 def feast_entity(view: ours.FeatureView) -> Entity:
@@ -109,11 +120,12 @@ def feast_service(
     name: str, views: Sequence[FeatureView | OnDemandFeatureView], owner: str = ""
 ) -> FeatureService:
     """Everything that a model reads; what is logged of it goes to the table ``<name>_served``."""
+    served = f"{name}_served".replace("-", "_")
     return FeatureService(
         name=name,
         features=list(views),
         description=f"The features of {', '.join(view.name for view in views)}.",
-        logging_config=LoggingConfig(destination=PostgresLoggingDestination(f"{name}_served")),
+        logging_config=LoggingConfig(destination=PostgresLoggingDestination(served)),
         owner=owner,
     )
 

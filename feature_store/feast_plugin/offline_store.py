@@ -27,7 +27,7 @@ from feature_store import offline_store as ours
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import connections
 from feature_store.feast_plugin.conversion import matrix_of
-from feature_store.feast_plugin.definitions import PACKED_VIEW, known_view, our_view
+from feature_store.feast_plugin.definitions import PACKED_VIEW, arrow_types, known_view, our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
@@ -178,7 +178,13 @@ class PointInTimeOfflineStore(OfflineStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
-        """Names of a source's columns, and their types as Arrow calls them."""
+        """Names of a source's columns, and their types as Arrow calls them.
+
+        Those of our views follow from the definition: their table may not exist yet.
+        """
+        own = our_view(data_source.name)
+        if own is not None:
+            return [(name, str(kind)) for name, kind in arrow_types(own).items()]
         store = connections.offline_store(config.offline_store.url)
         empty = store.postgres.query(f"SELECT * FROM {rows_of(data_source, store)} LIMIT 0")
         return [(column.name, str(column.type)) for column in empty.to_arrow().schema]

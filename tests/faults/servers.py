@@ -20,10 +20,17 @@ def silent() -> Iterator[str]:
 
 
 @contextmanager
-def dribbling(replies: tuple[bytes, ...] = (LONG_REPLY,) * 3) -> Iterator[str]:
-    """A server that answers each connection a byte every 20 ms: no single wait is long."""
+def dribbling(*, greets: bool = False) -> Iterator[str]:
+    """A server that answers a byte every 20 ms: no single wait is long.
+
+    Parameters
+    ----------
+    greets
+        Whether it answers at once what is not a read of rows: the handshake, and which versions
+        there are.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_dribble, args=(server, b"".join(replies)), daemon=True)
+        thread = threading.Thread(target=_serve, args=(server, greets), daemon=True)
         thread.start()
         yield _url(server)
         server.shutdown(socket.SHUT_RDWR)
@@ -43,17 +50,24 @@ def full() -> Iterator[str]:
             each.close()
 
 
-def _dribble(server: socket.socket, answer: bytes) -> None:
+def _serve(server: socket.socket, greets: bool) -> None:
     with suppress(OSError):
         while True:
-            threading.Thread(target=_drip, args=(server.accept()[0], answer), daemon=True).start()
+            connection = server.accept()[0]
+            threading.Thread(target=_answer, args=(connection, greets), daemon=True).start()
 
 
-def _drip(connection: socket.socket, answer: bytes) -> None:
+def _answer(connection: socket.socket, greets: bool) -> None:
     with connection, suppress(OSError):
-        for byte in answer:
-            connection.sendall(bytes([byte]))
-            time.sleep(DRIBBLE_S)
+        while asked := connection.recv(65536):
+            if greets and b"MGET" not in asked:
+                commands = asked.count(b"\r\n*") + 1
+                ready = b"$5\r\nready\r\n"
+                connection.sendall(ready if b"HGET" in asked else b"+OK\r\n" * commands)
+                continue
+            for byte in LONG_REPLY:
+                connection.sendall(bytes([byte]))
+                time.sleep(DRIBBLE_S)
 
 
 def _url(server: socket.socket) -> str:
