@@ -18,6 +18,7 @@ from feature_store.online_store import OnlineStore
 from feature_store.online_views import read_views
 from feature_store.postgres import Postgres
 from feature_store.profile_changes import ProfileChange, ProfileWriter
+from feature_store.redis_deadline import bounded
 from feature_store.references import by_view, resolve
 from feature_store.registry import FeatureSchema
 from feature_store.stream.consumer import StreamConsumer, Writer
@@ -49,12 +50,13 @@ def offline_store(settings: Settings) -> OfflineStore:
 
 
 def redis_client(settings: Settings, deadline_ms: float) -> Redis:
-    """A client whose every wait ends; starts the embedded server when no URL is configured."""
+    """A client whose every call ends; starts the embedded server when no URL is configured."""
     from redis import Redis
 
     seconds = deadline_ms / 1000
-    return Redis.from_url(
-        redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
+    url = redis_url(settings)
+    return bounded(
+        Redis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
     )
 
 
@@ -78,7 +80,7 @@ def online_store(
     Parameters
     ----------
     deadline_ms
-        Longest wait for an answer; ``feature.online.write_deadline_ms`` when None.
+        Longest that a call may take; ``feature.online.write_deadline_ms`` when None.
     schema
         The version of a view that it reads and writes.
     """

@@ -197,6 +197,21 @@ class Engine:
         """The raw columns ``(r,)`` of a row of which nothing is known."""
         return np.array([0 if f.kind == "category" else np.nan for f in self.raw], np.float32)
 
+    def overrides(
+        self, values: NDArray[np.float32], attributes: Sequence[Mapping[str, Any]]
+    ) -> NDArray[np.float32]:
+        """`override` for many: vectors ``(n, p)``, each with raw attributes of its own."""
+        for name in {name for given in attributes for name in given}:
+            self._raw_place(name)
+        given, are_set = self.patches(attributes)
+        columns = {
+            raw.name: np.where(are_set[:, place], given[:, place], column).astype(column.dtype)
+            for place, (raw, column) in enumerate(
+                zip(self.raw, self.columns_of(values), strict=True)
+            )
+        }
+        return self.table(columns)
+
     def columns_of(self, values: NDArray[np.float32]) -> list[Column]:
         """Read the encoded raw columns, each ``(n,)``, back out of vectors ``(n, p)``."""
         return [

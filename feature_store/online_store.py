@@ -11,6 +11,7 @@ from feature_store.activity_rows import ActivityCodec, ActivityRows
 from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import EntityNotFound, StoreUnavailable
 from feature_store.online_versions import OnlineVersions
+from feature_store.redis_deadline import deadline_of
 from feature_store.registry import FeatureSchema
 from feature_store.rows import Codec, Row, RowCodec, microseconds_of, row_prefix
 
@@ -44,7 +45,8 @@ class OnlineStore:
     Parameters
     ----------
     client
-        A redis-py client with ``socket_timeout`` set: a stopped server must not hang a read.
+        A redis-py client with ``socket_timeout`` set: a stopped server must not hang a read. One
+        of `connect.redis_client` ends each read within it as a whole, and not each wait of it.
     project
         Prefix of the keys: ``{project}:{view}:{fingerprint, 8 characters}:{entity key}``.
     schema
@@ -134,15 +136,16 @@ class OnlineStore:
         StoreUnavailable
             If Redis does not answer within the client's timeout.
         """
-        [row] = self.read_many([entity])
-        if row is None:
+        with deadline_of(self.client):
+            [row] = self.read_many([entity])
+            if row is not None:
+                return row
             with translated("read"):
                 self.versions.require_stored()
-            raise EntityNotFound(
-                f"No online features for {self.schema.view} {entity}. Known entities are those "
-                "that the feature pipeline has written."
-            )
-        return row
+        raise EntityNotFound(
+            f"No online features for {self.schema.view} {entity}. Known entities are those "
+            "that the feature pipeline has written."
+        )
 
     def read_many(self, entities: Sequence[int]) -> list[Row | None]:
         """Read rows in one round trip, in order; None where there is none or it has expired."""
@@ -151,7 +154,7 @@ class OnlineStore:
 
     def read_even_expired(self, entities: Sequence[int]) -> list[Row | None]:
         """`read_many` without a look at the age of the rows."""
-        with translated("read"):
+        with translated("read"), deadline_of(self.client):
             self.versions.require_ready()
             replies: Any = self.client.mget([self.key(entity) for entity in entities])
         return self.decode(entities, replies)
@@ -186,11 +189,17 @@ def delete_rows(client: Redis, project: str, view: str) -> None:
 @contextmanager
 def translated(verb: str) -> Iterator[None]:
     """Turn an error of the Redis client into `StoreUnavailable`."""
-    from redis.exceptions import RedisError
+    from redis.exceptions import OutOfMemoryError, RedisError
 
     try:
         yield
+    except OutOfMemoryError as error:
+        raise StoreUnavailable(
+            f"Redis did not {verb}: it is full ({error}). Rows that are stored stay and can be "
+            "read. Raise its `maxmemory`, or delete versions that no model reads "
+            "(`python -m feature_store drop-version`), then run again."
+        ) from error
     except RedisError as error:
         raise StoreUnavailable(
-            f"Redis did not {verb}: {error}. Does it run (`make status`), and has it memory left?"
+            f"Redis did not {verb}: {error}. Does it run (`make status`)?"
         ) from error

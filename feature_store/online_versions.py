@@ -16,6 +16,7 @@ from feature_store.version_catalogue import not_stored, still_filling
 
 if TYPE_CHECKING:
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
 
 # The first version of a view may be read from its first row; later ones wait for the switch.
 REGISTER = """
@@ -79,9 +80,14 @@ class OnlineVersions:
         SchemaMismatch
             With the command that completes it.
         """
-        if self._is_ready:
-            return
-        self.refuse_filling(self.client.hget(self.states_key, self.schema.fingerprint))
+        if not self._is_ready:
+            self.refuse_filling(self.client.hget(self.states_key, self.schema.fingerprint))
+
+    async def require_ready_async(self, client: AsyncRedis) -> None:
+        """`require_ready` without blocking the event loop."""
+        if not self._is_ready:
+            state: Any = client.hget(self.states_key, self.schema.fingerprint)
+            self.refuse_filling(await state)
 
     def refuse_filling(self, state: Any) -> None:
         """`require_ready`, given what Redis says of the version."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.on_demand import PACKED, packing_of
 from feature_store.feature_view import FeatureView
 from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
 
@@ -39,16 +40,25 @@ class ValueCodec:
 
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
+        self._packed = f"{PACKED}{schema.view}"
         self._to_value = [_to_value(feature) for feature in schema.features]
         self._missing = missing = np.empty(len(schema), dtype=np.float32)
         for place, feature in enumerate(schema.features):
             missing[place] = MISSING if feature.kind == "category" else np.nan
 
     def values(self, vector: NDArray[np.float32], names: Sequence[str]) -> list[Value]:
-        """Some features of a vector ``(p,)`` as Feast's values; missing ones are null."""
+        """Some features of a vector ``(p,)`` as Feast's values; missing ones are null.
+
+        ``packed_<view>`` is all raw attributes as one value, for the on-demand view.
+        """
         numbers = vector.tolist()
-        places = [self.schema.position(name) for name in names]
-        return [self._to_value[place](numbers[place]) for place in places]
+        return [self._value(name, vector, numbers) for name in names]
+
+    def _value(self, name: str, vector: NDArray[np.float32], numbers: list[float]) -> Value:
+        if name == self._packed:
+            return Value(bytes_val=packing_of(self.schema.view).packed(vector))
+        place = self.schema.position(name)
+        return self._to_value[place](numbers[place])
 
     def vector(self, values: Mapping[str, Value]) -> NDArray[np.float32]:
         """A vector ``(p,)`` out of Feast's values; absent and null ones are missing."""

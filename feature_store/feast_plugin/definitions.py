@@ -5,23 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from feast import Entity, FeatureService, FeatureView, Field, PushSource, ValueType
+import pyarrow as pa
+from feast import (
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    OnDemandFeatureView,
+    PushSource,
+    ValueType,
+)
+from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import FeastType, Float32, Int64, String
+from feast.types import FeastType, Float32, Int64, String, from_feast_to_pyarrow_type
 
 from feature_store import activity_events, activity_view as ours
 from feature_store.errors import UnknownFeature
+from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feature_definitions import VIEWS
 from feature_store.registry import FeatureDefinition
 
 FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
 
 
+PACKED_VIEW = "_packed"
+"""What follows a view's name in the name of the view of its packed attributes."""
+
+
 def our_view(name: str) -> ours.View | None:
-    """The view of `feature_definitions` that Feast knows under this name, if there is one."""
-    return next((view for view in VIEWS if view.name == name), None)
+    """The view of `feature_definitions` whose rows Feast knows under this name, if there is one."""
+    own = name.removesuffix(PACKED_VIEW)
+    return next((view for view in VIEWS if view.name == own), None)
 
 
 def known_view(name: str) -> ours.View:
@@ -39,6 +55,16 @@ def known_view(name: str) -> ours.View:
             f"Known: {', '.join(view.name for view in VIEWS)}. Define it there and add it to VIEWS."
         )
     return view
+
+
+def arrow_types(view: ours.View) -> dict[str, pa.DataType]:
+    """The columns of a view's rows, as Feast reads and writes them."""
+    time = pa.timestamp("us", "UTC")
+    features = {
+        feature.name: from_feast_to_pyarrow_type(FEAST_TYPES[feature.kind])
+        for feature in view.schema.features
+    }
+    return {view.entity: pa.int64(), "event_timestamp": time, "created_timestamp": time} | features
 
 
 def feast_entity(view: ours.View) -> Entity:
@@ -96,12 +122,16 @@ def feast_view(
     )
 
 
-def feast_service(model: str, views: Sequence[FeatureView], owner: str = "") -> FeatureService:
-    """Everything that a model reads."""
+def feast_service(
+    name: str, views: Sequence[FeatureView | OnDemandFeatureView], owner: str = ""
+) -> FeatureService:
+    """Everything that a model reads; what is logged of it goes to the table ``<name>_served``."""
+    served = f"{name}_served".replace("-", "_")
     return FeatureService(
-        name=model,
+        name=name,
         features=list(views),
-        description=f"The features that {model} reads.",
+        description=f"The features of {', '.join(view.name for view in views)}.",
+        logging_config=LoggingConfig(destination=PostgresLoggingDestination(served)),
         owner=owner,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import pandas as pd
 import pyarrow as pa
@@ -15,6 +16,7 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.on_demand import tidy
 from feature_store.postgres import IngestMode, Postgres
 
 NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
@@ -52,6 +54,20 @@ class ArrowRetrievalJob(RetrievalJob):
         numbers = table.select(whole).to_pandas(types_mapper=NULLABLE.get)
         both: pd.DataFrame = pd.concat([frame, numbers], axis=1)[table.column_names]
         return both
+
+    def to_arrow(
+        self, validation_reference: ValidationReference | None = None, timeout: int | None = None
+    ) -> pa.Table:
+        """Give the result as Arrow, on-demand features with it."""
+        table = super().to_arrow(validation_reference, timeout)
+        return tidy(table, self.on_demand, self.full_names) if self.on_demand else table
+
+    def to_sql(self) -> NoReturn:
+        """Refuse: the join is not made in SQL."""
+        raise FeatureStoreError(
+            "This result has no SQL: rows are joined as they arrive, not in PostgreSQL. Use "
+            "`to_arrow`, `to_df` or `persist`."
+        )
 
     def _to_df_internal(self, timeout: int | None = None) -> pd.DataFrame:
         frame: pd.DataFrame = self._to_arrow_internal(timeout).to_pandas()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ from feature_store.activity_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.conversion import matrix_of
-from feature_store.feast_plugin.definitions import our_view
+from feature_store.feast_plugin.definitions import PACKED_VIEW, arrow_types, known_view, our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
+from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
 from feature_store.feast_plugin.queries import Source, batch_source, rows_of, source_columns
 from feature_store.feast_plugin.retrieval import (
     Request,
@@ -74,22 +76,27 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(config.offline_store.url)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         wanted, _ = features_by_view(feature_refs, feature_views, on_demand)
-        requests = [
-            _request(view, names, store, full_feature_names) for view, names in wanted.items()
-        ]
+        requests, packed = _requests(wanted, store, full_feature_names)
         rows = _entity_rows(entity_df, feature_views, requests, store, options)
         time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
-        rows = in_utc(rows, time_column)
+        rows = as_text(in_utc(rows, time_column)) if on_demand else in_utc(rows, time_column)
         _refuse_missing_keys(rows, requests)
         known = options.get("filter_by_created_timestamp", False)
+
+        def read() -> pa.Table:
+            table = historical(store.postgres, rows, time_column, requests, known=known)
+            for view in packed:
+                table = pack(table, view)
+            return table
+
         return ArrowRetrievalJob(
-            read=lambda: historical(store.postgres, rows, time_column, requests, known=known),
+            read=read,
             postgres=store.postgres,
             given=list(rows.columns),
             full_names=full_feature_names,
             on_demand=on_demand,
             about=RetrievalMetadata(
-                features=feature_refs,
+                features=[ref for ref in feature_refs if f":{PACKED}" not in ref],
                 keys=[name for name in rows.columns if name != time_column],
                 min_event_timestamp=rows[time_column].min(),
                 max_event_timestamp=rows[time_column].max(),
@@ -182,12 +189,34 @@ class PointInTimeOfflineStore(OfflineStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
-        """Names of a source's columns, and their types as Arrow calls them."""
+        """Names of a source's columns, and their types as Arrow calls them.
+
+        Those of our views follow from the definition: their table may not exist yet.
+        """
         store = connections.offline_store(config.offline_store.url)
         if activity.windowed_view(data_source.name):
             return activity.event_columns(store.postgres)
+        if own := our_view(data_source.name):
+            return [(name, str(kind)) for name, kind in arrow_types(own).items()]
         empty = store.postgres.query(f"SELECT * FROM {rows_of(data_source, store)} LIMIT 0")
         return [(column.name, str(column.type)) for column in empty.to_arrow().schema]
+
+
+def _requests(
+    wanted: Mapping[FeatureView, list[str]], store: ours.OfflineStore, full_names: bool
+) -> tuple[list[Request], list[str]]:
+    """What to read of each view, and the views whose raw attributes are to be packed."""
+    requests: list[Request] = []
+    packed = []
+    for view, names in wanted.items():
+        request = _request(view, names, store, full_names)
+        if view.name.endswith(PACKED_VIEW) and isinstance(request, ViewRequest):
+            own = known_view(view.name)
+            codes = replace(request.source, rows=store.table(own.schema))
+            request = replace(request, source=codes, features=raw_columns(own.name))
+            packed.append(own.name)
+        requests.append(request)
+    return requests, packed
 
 
 def _request(

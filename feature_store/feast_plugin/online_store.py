@@ -4,34 +4,34 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NoReturn
 
 from feast import Entity, FeatureView
 from feast.infra.online_stores.online_store import OnlineStore
+from feast.infra.registry.base_registry import BaseRegistry
 from feast.infra.supported_async_methods import SupportedAsyncMethods
+from feast.online_response import OnlineResponse
 from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesResponse
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
-from redis import Redis
-from redis.asyncio import Redis as AsyncRedis
 
-from configs.settings import Settings
-from feature_store import connect, online_store as ours
-from feature_store.errors import StoreUnavailable
+from feature_store import online_store as ours
+from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
-from feature_store.feast_plugin.connections import settings_with
 from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
 from feature_store.feast_plugin.definitions import known_view
 from feature_store.feast_plugin.reading import (
     ReadRow,
     Replies,
     ViewRead,
+    mark_nulls,
     requested_view_read,
     whole_view_read,
 )
+from feature_store.feast_plugin.redis_clients import RedisClients
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):
@@ -51,17 +51,48 @@ class PackedOnlineStore(OnlineStore):
 
     def __init__(self) -> None:
         self._stores: dict[tuple[str, str, timedelta | None, bool], ours.OnlineStore] = {}
-        self._clients: dict[bool, Redis] = {}
-        self._async_clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncRedis] = (
-            WeakKeyDictionary()
-        )
+        self._clients: RedisClients | None = None
         self._codecs: dict[str, ValueCodec] = {}
-        self._loaded: Settings | None = None
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
-        """Reads are asynchronous; writes are for pipelines."""
-        return SupportedAsyncMethods(read=True, write=False)
+        """Both; writes run in a thread."""
+        return SupportedAsyncMethods(read=True, write=True)
+
+    async def initialize(self, config: RepoConfig) -> None:
+        """Connect, so that the first asynchronous read need not; no matter if it fails."""
+        with suppress(StoreUnavailable):
+            async with self.clients(config).read_in_time_async() as client:
+                await client.ping()
+
+    async def close(self) -> None:
+        """Close the connections; the next call opens others."""
+        if self._clients is not None:
+            await self._clients.close()
+
+    def get_online_features(
+        self, config: RepoConfig, features: Any, entity_rows: Any, registry: BaseRegistry,
+        *args: Any, **options: Any,
+    ) -> OnlineResponse:  # fmt: skip
+        """Read features; each value has its status, and a missing one in a row is NULL_VALUE."""
+        _serve_while_materializing(registry)
+        response = super().get_online_features(
+            config, features, entity_rows, registry, *args, **options
+        )
+        mark_nulls(response.proto)
+        return response
+
+    async def get_online_features_async(
+        self, config: RepoConfig, features: Any, entity_rows: Any, registry: BaseRegistry,
+        *args: Any, **options: Any,
+    ) -> OnlineResponse:  # fmt: skip
+        """`get_online_features` without blocking the event loop."""
+        _serve_while_materializing(registry)
+        response = await super().get_online_features_async(
+            config, features, entity_rows, registry, *args, **options
+        )
+        mark_nulls(response.proto)
+        return response
 
     def online_write_batch(
         self,
@@ -77,6 +108,16 @@ class PackedOnlineStore(OnlineStore):
             store.write(*self._codec(table).matrix(data))
         if progress:
             progress(len(data))
+
+    async def online_write_batch_async(
+        self,
+        config: RepoConfig,
+        table: FeatureView,
+        data: list[WrittenRow],
+        progress: Callable[[int], Any] | None,
+    ) -> None:
+        """`online_write_batch` in a thread."""
+        await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
 
     def online_read(
         self,
@@ -107,26 +148,26 @@ class PackedOnlineStore(OnlineStore):
     def store(
         self, config: RepoConfig, table: FeatureView, *, writes: bool = False
     ) -> ours.OnlineStore:
-        """Our own store of a view's rows, with the deadline of reads or of writes.
-
-        Raises
-        ------
-        SchemaMismatch
-            If it is for reads, and this version of the view is still being filled.
-        """
+        """Our own store of a view's rows, with the deadline of reads or of writes."""
         name = (config.project, table.name, table.ttl or None, writes)
         if name not in self._stores:
+            clients = self.clients(config)
             self._stores[name] = ours.OnlineStore(
-                self._client(config, writes=writes),
+                clients.writes if writes else clients.reads,
                 config.project,
                 known_view(table.name).schema,
                 ttl=table.ttl or None,
-                write_batch_rows=self._settings(config).feature.online.write_batch_rows,
+                write_batch_rows=clients.settings.feature.online.write_batch_rows,
             )
-        if not writes:
-            with ours.translated("read"):
-                self._stores[name].versions.require_ready()
         return self._stores[name]
+
+    def clients(self, config: RepoConfig) -> RedisClients:
+        """The clients of the Redis that ``feature_store.yaml`` names."""
+        if self._clients is None:
+            given = config.online_store
+            deadlines = given.read_deadline_ms, given.write_deadline_ms
+            self._clients = RedisClients(given.url, *deadlines)
+        return self._clients
 
     def update(
         self,
@@ -148,13 +189,16 @@ class PackedOnlineStore(OnlineStore):
     ) -> None:
         """Delete the rows of views."""
         for table in tables:
-            ours.delete_rows(self._client(config, writes=True), config.project, table.name)
+            ours.delete_rows(self.clients(config).writes, config.project, table.name)
 
-    async def close(self) -> None:
-        """Close the connections of the asynchronous reads."""
-        for client in self._async_clients.values():
-            await client.aclose()
-        self._async_clients.clear()
+    def write_precomputed_vector(self, *args: Any, **options: Any) -> NoReturn:
+        """Refuse: a row is one value already."""
+        raise FeatureStoreError(
+            "This store keeps no precomputed vectors: a row is one value, read in one round trip. "
+            "Take `precompute_online` from the feature service."
+        )
+
+    read_precomputed_vectors = write_precomputed_vector
 
     def _read_features_per_fv(
         self,
@@ -205,20 +249,18 @@ class PackedOnlineStore(OnlineStore):
 
     def _replies(self, config: RepoConfig, reads: Sequence[ViewRead]) -> Replies:
         keys = list(dict.fromkeys(key for read in reads for key in read.keys))
-        with ours.translated("read"):
-            replies: Any = self._client(config, writes=False).mget(keys) if keys else []
+        with self.clients(config).read_in_time() as client:
+            for read in reads:
+                read.store.versions.require_ready()
+            replies: Any = client.mget(keys) if keys else []
         return dict(zip(keys, replies, strict=True))
 
     async def _replies_async(self, config: RepoConfig, reads: Sequence[ViewRead]) -> Replies:
         keys = list(dict.fromkeys(key for read in reads for key in read.keys))
-        deadline_ms = self._deadline_ms(config, writes=False)
-        try:
-            with ours.translated("read"):
-                async with asyncio.timeout(deadline_ms / 1000):
-                    client = self._async_client(config)
-                    replies: Any = await client.mget(keys) if keys else []
-        except TimeoutError as error:
-            raise StoreUnavailable(f"Redis did not answer within {deadline_ms:g} ms.") from error
+        async with self.clients(config).read_in_time_async() as client:
+            for read in reads:
+                await read.store.versions.require_ready_async(client)
+            replies: Any = await client.mget(keys) if keys else []
         return dict(zip(keys, replies, strict=True))
 
     def _codec(self, table: FeatureView) -> ValueCodec:
@@ -226,30 +268,10 @@ class PackedOnlineStore(OnlineStore):
             self._codecs[table.name] = ValueCodec(known_view(table.name).schema)
         return self._codecs[table.name]
 
-    def _client(self, config: RepoConfig, *, writes: bool) -> Redis:
-        if writes not in self._clients:
-            deadline_ms = self._deadline_ms(config, writes=writes)
-            self._clients[writes] = connect.redis_client(self._settings(config), deadline_ms)
-        return self._clients[writes]
 
-    def _async_client(self, config: RepoConfig) -> AsyncRedis:
-        loop = asyncio.get_running_loop()
-        if loop not in self._async_clients:
-            deadline_ms = self._deadline_ms(config, writes=False)
-            client = connect.async_redis_client(self._settings(config), deadline_ms)
-            self._async_clients[loop] = client
-        return self._async_clients[loop]
-
-    def _deadline_ms(self, config: RepoConfig, *, writes: bool) -> float:
-        given, settings = config.online_store, self._settings(config).feature.online
-        if writes:
-            return float(given.write_deadline_ms or settings.write_deadline_ms)
-        return float(given.read_deadline_ms or settings.read_deadline_ms)
-
-    def _settings(self, config: RepoConfig) -> Settings:
-        if self._loaded is None:
-            self._loaded = settings_with(redis_url=config.online_store.url)
-        return self._loaded
+def _serve_while_materializing(registry: BaseRegistry) -> None:
+    # Rows are replaced whole. Feast's setting of this name warns of registries that are not SQL.
+    registry.serve_features_while_materializing = True
 
 
 def _without_expired(rows: Sequence[ReadRow]) -> list[ReadRow]:

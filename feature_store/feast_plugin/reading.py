@@ -90,6 +90,17 @@ class ViewRead:
                         vector.statuses[place] = FieldStatus.OUTSIDE_MAX_AGE
 
 
+def mark_nulls(response: GetOnlineFeaturesResponse) -> None:
+    """Say NULL_VALUE of each value that is missing in a row that is there.
+
+    Feast's protocol has a status for it; Feast itself says PRESENT.
+    """
+    for vector in response.results:
+        for place, value in enumerate(vector.values):
+            if value.WhichOneof("val") is None and vector.statuses[place] == FieldStatus.PRESENT:
+                vector.statuses[place] = FieldStatus.NULL_VALUE
+
+
 def whole_view_read(
     table: FeatureView,
     store: OnlineStore,

@@ -15,6 +15,7 @@ from feast.infra.registry.registry_store import RegistryStore
 from feast.protos.feast.core.Registry_pb2 import Registry
 from feast.repo_config import RegistryConfig
 
+import feature_store.feast_plugin.logging  # noqa: F401 - Feast finds the class by its name
 from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.connections import postgres
 from feature_store.postgres import create, exists

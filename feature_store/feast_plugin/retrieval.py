@@ -139,7 +139,7 @@ def requested_features(
 ) -> dict[str, tuple[str, pa.DataType]]:
     """Column of the result to (column of the source, Arrow type) for some features of a view."""
     columns = source_columns(view)
-    types = {field.name: from_feast_to_pyarrow_type(field.dtype) for field in view.features}
+    types = {f.name: from_feast_to_pyarrow_type(f.dtype) for f in view.features if f.name in names}
     prefix = f"{view.projection.name_to_use()}__" if full_names else ""  # type: ignore[no-untyped-call]
     return {prefix + name: (columns.get(name, name), types[name]) for name in names}
 

@@ -8,6 +8,7 @@ from feature_store.feast_plugin.definitions import (
     feast_source,
     feast_view,
 )
+from feature_store.feast_plugin.on_demand import on_demand_view, packed_view
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 
 settings = load_settings()
@@ -21,4 +22,7 @@ activity = feast_view(
     USER_ACTIVITY, entity, activity_source, view_ttl(settings, USER_ACTIVITY.schema)
 )
 
+packed = packed_view(MODEL_VIEW, entity, view)
+on_request = on_demand_view(MODEL_VIEW, packed)
 service = feast_service(settings.model_name, [view], owner=view.owner)
+service_on_request = feast_service(f"{settings.model_name}_on_request", [on_request], view.owner)

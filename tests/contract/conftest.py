@@ -27,6 +27,7 @@ from feature_store.sources.files import read_rows
 from infrastructure.embedded import postgres_url, redis_url
 
 REPO = ROOT / "feature_store" / "feast_repo"
+OBJECTS = ("entity", "source", "view", "packed", "on_request", "service", "service_on_request")
 USERS = 600
 UNKNOWN = 999_999
 CREATED = datetime(2024, 6, 1, 12, 30, 15, 123_456, tzinfo=UTC)
@@ -84,7 +85,7 @@ def world(settings: Settings) -> Iterator[World]:
         made = _filled()
         made.redis.flushdb()
         made.online.write(made.matrix, CREATED)
-        made.feast.apply([made.objects[name] for name in ("entity", "source", "view", "service")])
+        made.feast.apply([made.objects[name] for name in OBJECTS])
         yield made
         made.redis.flushdb()
         admin.execute(f"DROP SCHEMA {schema} CASCADE")

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from feast import Entity, FeatureView, Field, ValueType
-from feast.data_source import PushMode
-from feast.feature_logging import FeatureServiceLoggingSource, LoggingConfig
+from feast import Entity, FeatureStore, FeatureView, Field, ValueType
+from feast.feature_logging import FeatureServiceLoggingSource
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
     SavedDatasetPostgreSQLStorage,
@@ -19,9 +18,8 @@ from feast.types import Float64, Int64, String
 
 from feature_store.connect import get_training_data
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.contract.conftest import CREATED, UNKNOWN, USERS, World
+from tests.contract.conftest import CREATED, REPO, UNKNOWN, USERS, World
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = list(MODEL_VIEW.schema.names)
@@ -182,35 +180,26 @@ def test_rows_of_a_table_of_ones_own_are_joined_too(world: World) -> None:
     assert answer["takings"].fillna(-1).tolist() == [3.5, 2.5, -1, -1]
 
 
-def test_pushed_rows_reach_both_stores(world: World) -> None:
-    pushed = world.feast.get_historical_features(labelled(world)[:3], world.service).to_df()
-    pushed["user_id"] += 2_000_000
-    pushed["created_timestamp"] = pd.Timestamp(CREATED)
-    pushed["event_timestamp"] = pd.Timestamp(END)
-    world.feast.push("user_features_push", pushed, to=PushMode.ONLINE_AND_OFFLINE)
-    keys = pushed["user_id"].tolist()
-    assert [row.vector.tobytes() for row in world.online.read_many(keys)] == [
-        vector.tobytes() for vector in world.matrix.values[:3]
-    ]
-    times = np.full(3, np.datetime64("2026-01-01", "us"))
-    stored, found = world.offline.historical(MODEL_VIEW.schema, "user_id", np.array(keys), times)
-    assert found.all()
-    assert stored.values.tobytes() == world.matrix.values[:3].tobytes()
-
-
 def test_a_result_can_be_saved_and_read_back(world: World) -> None:
     job = world.feast.get_historical_features(labelled(world)[:5], ["user_features:age"])
     storage = SavedDatasetPostgreSQLStorage("saved_ages")
     with pytest.warns(RuntimeWarning, match="experimental"):
         dataset = world.feast.create_saved_dataset(job, "ages", storage)
     assert dataset.to_df()["age"].sort_values().tolist() == sorted(world.matrix.values[:5, 0])
+    with pytest.warns(RuntimeWarning, match="experimental"):
+        again = world.feast.get_saved_dataset("ages")
+    pd.testing.assert_frame_equal(again.to_df(), dataset.to_df())
+
+
+def test_a_result_says_that_it_has_no_sql(world: World) -> None:
+    job = world.feast.get_historical_features(labelled(world)[:5], ["user_features:age"])
+    with pytest.raises(FeatureStoreError, match="Use `to_arrow`, `to_df` or `persist`"):
+        job.to_sql()
 
 
 def test_logs_of_served_features_are_kept(world: World) -> None:
-    service = world.service
-    service.logging_config = LoggingConfig(destination=PostgresLoggingDestination("served"))
-    world.feast.apply([service])
-
+    service = FeatureStore(repo_path=str(REPO)).get_feature_service(world.service.name)
+    assert service.logging_config.destination.table == "income_predictor_served"
     schema = FeatureServiceLoggingSource(service, world.feast.project).get_schema(
         world.feast.registry
     )

@@ -1,0 +1,156 @@
+"""What a Feast client writes reaches the stores that it names, as the pipeline would write it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pytest
+from feast import FeatureStore
+from feast.data_source import PushMode
+from feast.feature_service import FeatureService
+
+from configs.settings import Settings, load_settings
+from feature_store.connect import offline_store
+from feature_store.errors import FeatureStoreError
+from feature_store.feature_definitions import MODEL_VIEW
+from infrastructure.embedded import postgres_url
+from tests.contract.conftest import CREATED, OBJECTS, REPO, World
+
+END = datetime(2026, 1, 1, tzinfo=UTC)
+VIEW = MODEL_VIEW.name
+new_users = itertools.count(2_000_000, 10)
+
+
+@pytest.fixture
+def rows(world: World) -> pd.DataFrame:
+    """Three rows as a client has them, of users whom nobody knows yet."""
+    asked = pd.DataFrame({"user_id": [1, 2, 3], "event_timestamp": [CREATED] * 3})
+    frame = world.feast.get_historical_features(asked, world.service).to_df()
+    first = next(new_users)
+    return frame.assign(
+        user_id=[first, first + 1, first + 2],
+        event_timestamp=pd.Timestamp(END),
+        created_timestamp=pd.Timestamp(CREATED),
+    )
+
+
+def online(world: World, rows: pd.DataFrame) -> list[bytes | None]:
+    found = world.online.read_many(rows["user_id"].tolist())
+    return [None if row is None else row.vector.tobytes() for row in found]
+
+
+def offline(world: World, rows: pd.DataFrame) -> list[bytes | None]:
+    keys = np.array([*rows["user_id"], 1])
+    times = np.full(len(keys), np.datetime64("2026-01-01", "us"))
+    matrix, found = world.offline.historical(MODEL_VIEW.schema, "user_id", keys, times)
+    return [
+        row.tobytes() if is_found else None
+        for row, is_found in zip(matrix.values[:-1], found[:-1], strict=True)
+    ]
+
+
+def expected(world: World) -> list[bytes]:
+    found = world.online.read_many([1, 2, 3])
+    return [row.vector.tobytes() for row in found if row is not None]
+
+
+NOWHERE = [None, None, None]
+
+
+def test_a_push_goes_online(world: World, rows: pd.DataFrame) -> None:
+    world.feast.push(f"{VIEW}_push", rows)
+    assert online(world, rows) == expected(world)
+    assert offline(world, rows) == NOWHERE
+
+
+def test_a_push_goes_offline(world: World, rows: pd.DataFrame) -> None:
+    world.feast.push(f"{VIEW}_push", rows, to=PushMode.OFFLINE)
+    assert online(world, rows) == NOWHERE
+    assert offline(world, rows) == expected(world)
+
+
+def test_a_push_goes_to_both_and_again_changes_nothing(world: World, rows: pd.DataFrame) -> None:
+    for _ in range(2):
+        world.feast.push(f"{VIEW}_push", rows, to=PushMode.ONLINE_AND_OFFLINE)
+    assert online(world, rows) == offline(world, rows) == expected(world)
+    first = rows["user_id"].tolist()[0]
+    [stored] = world.offline.postgres.query(
+        f"SELECT count(*) FROM {VIEW} WHERE user_id = {first}"
+    ).row(0)
+    assert stored == 1
+
+
+def test_a_push_from_an_event_loop_goes_to_both(world: World, rows: pd.DataFrame) -> None:
+    asyncio.run(world.feast.push_async(f"{VIEW}_push", rows, to=PushMode.ONLINE_AND_OFFLINE))
+    assert online(world, rows) == offline(world, rows) == expected(world)
+
+
+def test_rows_are_written_to_each_store_by_its_name(world: World, rows: pd.DataFrame) -> None:
+    world.feast.write_to_online_store(VIEW, rows)
+    assert online(world, rows) == expected(world)
+    assert offline(world, rows) == NOWHERE
+    world.feast.write_to_offline_store(VIEW, rows)
+    assert offline(world, rows) == expected(world)
+    asyncio.run(world.feast.write_to_online_store_async(VIEW, rows.assign(age=77)))
+    assert [row.vector[0] for row in world.online.read_many(rows["user_id"].tolist()) if row] == [
+        rows["age"][0], rows["age"][1], rows["age"][2],
+    ]  # of one event, what was learned no later does not win  # fmt: skip
+
+
+def test_an_older_push_does_not_win(world: World, rows: pd.DataFrame) -> None:
+    world.feast.push(f"{VIEW}_push", rows)
+    older = rows.assign(event_timestamp=pd.Timestamp(END - timedelta(days=1)), age=77)
+    world.feast.push(f"{VIEW}_push", older)
+    assert online(world, rows) == expected(world)
+
+
+def test_columns_that_are_lacking_are_named(world: World, rows: pd.DataFrame) -> None:
+    with pytest.raises(ValueError, match=r"missing_expected_columns: \['sex'\]"):
+        world.feast.write_to_offline_store(VIEW, rows.drop(columns="sex"))
+
+
+def test_rows_can_be_pushed_into_an_empty_offline_store(
+    settings: Settings, world: World, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch,
+    empty_database: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DATABASE_URL", empty_database)
+    feast = FeatureStore(repo_path=str(REPO))
+    feast.apply([world.objects[name] for name in OBJECTS])
+    feast.push(f"{VIEW}_push", rows, to=PushMode.OFFLINE)
+    times = np.full(3, np.datetime64("2026-01-01", "us"))
+    stored, found = offline_store(load_settings()).historical(
+        MODEL_VIEW.schema, "user_id", rows["user_id"].to_numpy(), times
+    )
+    assert found.all()
+    assert [row.tobytes() for row in stored.values] == expected(world)
+
+
+@pytest.fixture
+def empty_database(settings: Settings) -> Iterator[str]:
+    """A schema of its own, with nothing in it."""
+    url, schema = postgres_url(settings), f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"CREATE SCHEMA {schema}")
+        yield f"{url}?options=-csearch_path%3D{schema}"
+        admin.execute(f"DROP SCHEMA {schema} CASCADE")
+
+
+def test_precomputed_vectors_are_refused_with_a_reason(world: World) -> None:
+    service = FeatureService(name="precomputed", features=[world.view], precompute_online=True)
+    with pytest.raises(FeatureStoreError, match="a row is one value, read in one round trip"):
+        world.feast.get_online_features(service, [{"user_id": 1}])
+
+
+def test_search_by_vectors_is_refused(world: World) -> None:
+    store, config = world.feast.provider.online_store, world.feast.config
+    with pytest.raises(NotImplementedError, match="PackedOnlineStore does not support"):
+        store.retrieve_online_documents(config, world.view, ["age"], [0.5], 3)
+    with pytest.raises(NotImplementedError, match="PackedOnlineStore does not support"):
+        store.retrieve_online_documents_v2(config, world.view, ["age"], [0.5], 3)
