@@ -153,6 +153,7 @@ def _frame(records: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return json.dumps(value)
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.encode(errors="replace").decode()  # JSON may hold half characters

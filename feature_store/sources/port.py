@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -60,6 +60,18 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.row_numbers)
+
+    def rows(self, which: NDArray[np.bool_]) -> Batch:
+        """Return the chosen rows, a mask ``(n,)``."""
+        places = np.flatnonzero(which).tolist()
+        broken = {new: self.broken[old] for new, old in enumerate(places) if old in self.broken}
+        return replace(
+            self,
+            row_numbers=self.row_numbers[which],
+            ordinals=self.ordinals[which],
+            columns=self.columns[places],
+            broken=broken,
+        )
 
 
 Batches = Generator[Batch, None, Position]
