@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.copied_rows import copied_newest
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.stored_rows import newest_rows
 
 KEYS_AT_ONCE = 50_000
 """Entities named in one query."""
@@ -27,8 +27,7 @@ def publish(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int64])
     version = offline.versions.find(online.schema.view, online.schema.definition_fingerprint)
     written = 0
     for start in range(0, len(keys), KEYS_AT_ONCE):
-        named = ",".join(map(str, keys[start : start + KEYS_AT_ONCE].tolist()))
-        where = [f"{version.entity} = ANY('{{{named}}}'::bigint[])"]
-        for rows in newest_rows(offline.postgres, version, where):
-            written += online.write(rows.matrix, rows.created)
+        named = keys[start : start + KEYS_AT_ONCE]
+        for matrix, created in copied_newest(offline.postgres, version, named):
+            written += online.write(matrix, created)
     return written

@@ -98,6 +98,8 @@ class Staging:
         # the order of writing agree.
         for locked in (table, "labels"):
             self.connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (locked,))
+        # While a table is small a scan of it looks cheap; but it grows meanwhile.
+        self.connection.execute("SET LOCAL enable_seqscan = off")
         created = self._now()
         key = (self.entity, "event_timestamp")
         added = self._append(ROWS, table, key, "row_digest", created)
