@@ -157,6 +157,8 @@ class FileSource:
                 skip = 0
                 if block.first_line == 1:
                     skip, columns = self._heading(file, block)
+                    if skip > block.lines:
+                        return state  # not even its heading is complete: next time from the start
                 found = split_rows(
                     block, columns or self.config.columns, self.config.delimiter, skip
                 )
