@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.harness import Report, each, interleaved, is_quick, seconds
-from benchmarks.stage import raw_table
+from benchmarks.stage import raw_columns
 from configs.settings import load_settings
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
@@ -41,7 +41,7 @@ def main() -> int:
     """Measure one row (µs) and a million rows (s); and µs a row when rows come one by one."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     report = Report("feature_engine", packages=["numpy", "pandas"])
-    engine, encoded = Engine(MODEL_VIEW), raw_table(load_settings()).columns
+    engine, encoded = Engine(MODEL_VIEW), raw_columns(load_settings())
     many = {name: np.resize(column, ROWS) for name, column in encoded.items()}
     raw = {f.name: f.decode(encoded[f.name][0]) for f in engine.raw}
     frame = pd.DataFrame([raw] * ROWS_ONE_BY_ONE)

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.harness import Report, interleaved, is_quick, seconds
-from configs.settings import ROOT, Settings, load_settings
-from feature_store import ingest, validation
-from feature_store.connect import offline_store, online_store
-from feature_store.engine import Engine
+from configs.command_line import Stopwatch
+from configs.settings import Settings, load_settings
+from feature_store import versions
+from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.sources.files import read_rows
+from feature_store.publishing import publish
+from feature_store.staging import Staging
+from feature_store.watermarks import Watermark
 from infrastructure import embedded
+from pipelines.feature_pipeline import compute
 
 
 def run_pipeline(settings: Settings) -> None:
     """What `pipelines/feature_pipeline.py` does, without its printing."""
-    source = settings.feature.source
-    rows = list(read_rows(source, ROOT))
-    raw = ingest.parse(rows, MODEL_VIEW, source, settings.feature.event_time)
-    matrix = ingest.engineer(raw, Engine(MODEL_VIEW))
-    refused, _ = validation.check_features(matrix.schema, matrix.values)
-    features, labels = ingest.good_rows(raw, matrix, refused | raw.reasons)
-    created = datetime.now(UTC)
-    offline = offline_store(settings)
-    offline.append(features, MODEL_VIEW.entity, created)
-    offline.append_labels(labels, created)
-    online_store(settings).write(features, created)
+    offline, online = offline_store(settings), online_store(settings)
+    source = raw_source(settings)
+    watermark = Watermark(offline.postgres, MODEL_VIEW.schema, source.name)
+    before, reading = watermark.position(), source.read()
+    with offline.postgres.transaction() as connection:
+        staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
+        compute(reading, staging, settings.feature, None, Stopwatch())
+        versions.start_fill(offline, online, MODEL_VIEW.entity)
+        publish(offline, online, staging.store().keys)
+        versions.switch(offline, online, settings.feature.max_bad_share)
+    watermark.advance(before, reading.position)
 
 
 def empty_stores(settings: Settings) -> None:

@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from configs.settings import ROOT, Settings, load_settings
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import Settings, load_settings
 from feature_store import ingest
-from feature_store.connect import offline_store, online_store
+from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels
-from feature_store.sources.files import read_rows
 from infrastructure import embedded
 
 
@@ -30,17 +33,31 @@ def servers() -> Iterator[Settings]:
             embedded.delete(settings)
 
 
-def raw_table(settings: Settings) -> ingest.RawTable:
-    """The raw rows, encoded."""
-    source = settings.feature.source
-    rows = list(read_rows(source, ROOT))
-    return ingest.parse(rows, MODEL_VIEW, source, settings.feature.event_time)
+def raw_columns(settings: Settings) -> dict[str, NDArray[Any]]:
+    """The encoded raw columns of every real row."""
+    config = settings.feature
+    tables = [
+        ingest.parse(batch, MODEL_VIEW, config.source, config.event_time).columns
+        for batch in raw_source(settings).read()
+    ]
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
 
 
-def real_rows(settings: Settings) -> tuple[FeatureMatrix, Labels]:
-    """Features and labels of every real row."""
-    table = raw_table(settings)
-    return ingest.good_rows(table, ingest.engineer(table, Engine(MODEL_VIEW)), table.reasons)
+def real_rows(settings: Settings, limit: int | None = None) -> tuple[FeatureMatrix, Labels]:
+    """Features and labels of the real rows, all or the first ones."""
+    config, engine = settings.feature, Engine(MODEL_VIEW)
+    matrices, labels = [], []
+    for batch in raw_source(settings).read():
+        table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
+        good = ingest.good_rows(table, ingest.engineer(table, engine), table.reasons)
+        matrices.append(good[0])
+        labels.append(good[1])
+    values, keys, times = (
+        np.concatenate([getattr(matrix, name) for matrix in matrices])[:limit]
+        for name in ("values", "keys", "times")
+    )
+    label_values = np.concatenate([each.values for each in labels])[:limit]
+    return FeatureMatrix(values, keys, times, engine.schema), Labels(keys, label_values, times)
 
 
 def filled_stores(settings: Settings) -> FeatureMatrix:

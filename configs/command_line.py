@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -58,10 +59,11 @@ def note(line: str) -> None:
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
     """Show progress while the body calls what it is given with how much more is done.
 
-    A bar on a terminal; elsewhere a plain line every ten seconds.
+    A bar on a terminal; elsewhere a plain line every ten seconds. ``total`` is None where the end
+    is not known.
     """
     if sys.stderr.isatty():
         with tqdm(total=total, desc=f"  {what}", unit=unit, unit_scale=True, leave=False) as bar:
@@ -74,16 +76,22 @@ def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], objec
         finished += more
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
-            note(f"{what}: {finished:,} of {total:,} {unit.strip()}")
+            of_all = "" if total is None else f" of {total:,}"
+            note(f"{what}: {finished:,}{of_all} {unit.strip()}")
 
     yield advance
 
 
 class Stopwatch:
-    """Measures how long the steps of a pipeline take."""
+    """Measures how long the steps of a pipeline take; ``spent`` has those that come in turns."""
 
     def __init__(self) -> None:
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self._last = time.perf_counter()
+
+    def spend(self, step: str) -> None:
+        """Add the seconds since the last lap to those spent on a step."""
+        self.spent[step] += self.lap()
 
     def lap(self) -> float:
         """Seconds since the last lap, or since the start."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,9 +11,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -27,6 +24,9 @@ from pydantic_settings import (
 )
 
 from configs.errors import SettingsError
+from configs.problems import explain
+from configs.section import Section
+from configs.sources import SourceConfig
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTIONS = ("feature", "training", "deployment", "monitoring")
@@ -65,30 +65,6 @@ def _utc_or_invalid(value: datetime | date | str) -> datetime:
 UtcTime = Annotated[datetime, BeforeValidator(_utc_or_invalid)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-class Section(BaseModel):
-    """Part of the settings: frozen, and strict about names."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class SourceFile(Section):
-    """One raw file: its path (relative to the checkout) and what it must contain."""
-
-    path: Path
-    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the decompressed bytes")
-    skip_lines: int = Field(0, ge=0)
-
-
-class SourceConfig(Section):
-    """How to read the historical raw table."""
-
-    files: tuple[SourceFile, ...] = Field(min_length=1)
-    columns: tuple[str, ...] = Field(min_length=2, description="names, in file order")
-    missing: str = "?"
-    label_column: str
-    label_values: dict[str, int] = Field(description="text in the file -> 0 or 1")
 
 
 class EventTimeConfig(Section):
@@ -135,6 +111,9 @@ class FeatureConfig(Section):
     project: str = Field("fti", pattern="^[a-z][a-z0-9_]*$")
     ttl_days: float | None = Field(None, gt=0)
     max_bad_share: Share = 0.01
+    tolerated_bad_rows: int = Field(
+        10, ge=0, description="an increment with no more than these goes on, whatever their share"
+    )
     source: SourceConfig
     event_time: EventTimeConfig
     online: OnlineConfig = OnlineConfig()
@@ -321,7 +300,7 @@ def load_settings(config_files: Mapping[str, Path] | None = None, **flags: Any) 
     try:
         return Loaded(**flags)
     except ValidationError as error:
-        raise SettingsError("\n".join(_explain(error))) from error
+        raise SettingsError("\n".join(explain(error, Settings, ENVIRONMENT_PREFIX))) from error
     except PydanticSettingsError as error:
         raise SettingsError(f"{error}. Write a nested value as FTI_SECTION__KEY=value.") from error
 
@@ -350,33 +329,3 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
                 f"Environment variable {name} is not a known setting (value: {value!r}). "
                 f"Known: {', '.join(sorted(known))}; nested as FTI_TRAINING__SEED."
             )
-
-
-def _explain(error: ValidationError) -> Iterator[str]:
-    """Give one line a problem: the key, the value, what was expected."""
-    for problem in error.errors():
-        path = [str(part) for part in problem["loc"]]
-        key = ".".join(path)
-        if problem["type"] == "extra_forbidden":
-            known = _known_keys(path[:-1])
-            near = difflib.get_close_matches(path[-1], known, n=1)
-            parent = "".join(f"{part}." for part in path[:-1])
-            hint = f"Did you mean '{parent}{near[0]}'?" if near else f"Known: {', '.join(known)}."
-            yield f"Setting '{key}' is not known (value: {problem['input']!r}). {hint}"
-        elif problem["type"] == "missing":
-            variable = ENVIRONMENT_PREFIX + "__".join(path).upper()
-            yield f"Setting '{key}' is missing; give it in YAML or as {variable}."
-        else:
-            yield f"Setting '{key}' has the value {problem['input']!r}: {problem['msg']}."
-
-
-def _known_keys(path: list[str]) -> list[str]:
-    model: type[BaseModel] = Settings
-    for part in path:
-        field = model.model_fields.get(part)
-        if field is None or not isinstance(field.annotation, type):
-            return []
-        if not issubclass(field.annotation, BaseModel):
-            return []
-        model = field.annotation
-    return list(model.model_fields)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from configs.settings import Settings, load_settings
+from configs.settings import ROOT, Settings, load_settings
+from configs.sources import FileReading, HttpReading, SqlReading
 from feature_store.activity_events import ActivityEvent
 from feature_store.activity_plan import ActivityPlan
 from feature_store.activity_writer import ActivityWriter
 from feature_store.engine import Engine
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, SourceError
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline_store import OfflineStore, missing_vector
 from feature_store.online_store import OnlineStore
@@ -21,6 +23,12 @@ from feature_store.profile_changes import ProfileChange, ProfileWriter
 from feature_store.redis_deadline import bounded
 from feature_store.references import by_view, resolve
 from feature_store.registry import FeatureSchema
+from feature_store.sources.files import FileSource
+from feature_store.sources.http import HttpSource
+from feature_store.sources.http_client import ApiClient
+from feature_store.sources.port import Source
+from feature_store.sources.reference import ReferenceSource
+from feature_store.sources.sql import SqlSource
 from feature_store.stream.consumer import StreamConsumer, Writer
 from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import EventParser
@@ -47,6 +55,45 @@ def view_ttl(settings: Settings, schema: FeatureSchema) -> timedelta | None:
 def offline_store(settings: Settings) -> OfflineStore:
     """The PostgreSQL store; starts the embedded server when no URL is configured."""
     return OfflineStore(Postgres(postgres_url(settings)))
+
+
+def raw_source(settings: Settings, environment: Mapping[str, str] = os.environ) -> Source:
+    """Where raw rows come from, as ``feature.source`` says.
+
+    Raises
+    ------
+    SourceError
+        If a variable that the settings name is not set.
+    """
+    config = settings.feature.source
+    name = config.name or config.type
+    source = _source(config, name, settings, environment, is_counted=config.key_column is None)
+    if config.reference is None:
+        return source
+    table = config.reference.table
+    catalogue = _source(table, "catalogue", settings, environment, is_counted=False)
+    return ReferenceSource(source, catalogue, config.reference.on)
+
+
+def _source(
+    config: FileReading | SqlReading | HttpReading,
+    name: str,
+    settings: Settings,
+    environment: Mapping[str, str],
+    *,
+    is_counted: bool,
+) -> Source:
+    if isinstance(config, FileReading):
+        return FileSource(config, ROOT, environment, name=name, is_counted=is_counted)
+    if isinstance(config, HttpReading):
+        return HttpSource(config, lambda: ApiClient(config, environment), name=name)
+    url = postgres_url(settings) if config.url_env is None else environment.get(config.url_env)
+    if not url:
+        raise SourceError(
+            f"The variable {config.url_env} is not set; 'url_env' says that it holds the URL of "
+            f"the source '{name}' (postgresql://…)."
+        )
+    return SqlSource(Postgres(url), config, name=name)
 
 
 def redis_client(settings: Settings, deadline_ms: float) -> Redis:
@@ -166,7 +213,7 @@ def get_training_data(
     settings = load_settings()
     known = settings.feature.source.label_column
     if label_column != known:
-        raise FeatureStoreError(f"Label '{label_column}' is not known. Known: {known}.")
+        raise FeatureStoreError(f"Label '{label_column}' is not known. Known: {known or 'none'}.")
     return training_frame(
         offline_store(settings),
         resolve(feature_refs),

@@ -1,22 +1,35 @@
-"""From texts in files to encoded columns: the raw table with keys, event times and labels."""
+"""From a batch of a source to features: the raw table with keys, event times and labels."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import EventTimeConfig, SourceConfig
+from configs.settings import EventTimeConfig, FeatureConfig
+from configs.sources import Meaning
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.errors import SourceError
 from feature_store.feature_view import FeatureView
 from feature_store.offline_store import Labels, QuarantinedRow
-from feature_store.sources.files import RawRow
-from feature_store.validation import Reasons, parse_categories, parse_numbers
+from feature_store.parsing import (
+    cleaned,
+    parse_categories,
+    parse_keys,
+    parse_labels,
+    parse_numbers,
+    parse_times,
+)
+from feature_store.sources.port import Batch
+from feature_store.validation import Reasons
+
+if TYPE_CHECKING:
+    import polars as pl
 
 HASH_MULTIPLIER = 2_654_435_761
 """Knuth's multiplicative hash, 2**32 over the golden ratio: spreads consecutive keys evenly."""
@@ -24,56 +37,57 @@ HASH_MULTIPLIER = 2_654_435_761
 
 @dataclass(frozen=True)
 class RawTable:
-    """The raw table, encoded.
+    """A batch of raw rows, encoded.
 
     Parameters
     ----------
-    rows
+    batch
         The rows as they were read.
     keys, times
         int64 and datetime64[us] ``(n,)``.
     columns
         Raw column name to float32 numbers or int64 codes ``(n,)``.
     labels
-        int8 ``(n,)``.
+        int8 ``(n,)``, None when the source has none.
     reasons
         Why rows are refused, by place.
     unseen
         Words outside their vocabulary, as ``column=word``, with how often they came.
     """
 
-    rows: Sequence[RawRow]
+    batch: Batch
     keys: NDArray[np.int64]
     times: NDArray[np.datetime64]
     columns: Mapping[str, NDArray[Any]]
-    labels: NDArray[np.int8]
+    labels: NDArray[np.int8] | None
     reasons: Reasons
     unseen: Counter[str]
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.batch)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Event times from ``start`` on and before ``end``."""
+
+    start: datetime
+    end: datetime
 
 
 def parse(
-    rows: Sequence[RawRow], view: FeatureView, source: SourceConfig, event_time: EventTimeConfig
+    batch: Batch, view: FeatureView, source: Meaning, event_time: EventTimeConfig
 ) -> RawTable:
-    """Split texts into columns, parse and check them; keys count rows from 1 in file order.
+    """Parse and check a batch; without a column of keys, rows are counted in file order.
 
     Raises
     ------
     SourceError
-        If there are no rows, or the settings name no column for a raw feature or the label.
+        If it has no rows, or no column for a raw feature, the key, the time or the label.
     """
-    wanted = [*(f.name for f in view.raw_features), source.label_column]
-    absent = [name for name in wanted if name not in source.columns]
-    if absent or not rows:
-        problem = f"no column '{absent[0]}'" if absent else "no rows"
-        raise SourceError(
-            f"The source has {problem}; expected the columns {', '.join(wanted)}. See "
-            "'source' in the feature settings."
-        )
-    reasons: Reasons = {}
-    texts = _columns(rows, source, reasons)
+    texts = _wanted_columns(batch, view, source)
+    reasons: Reasons = {place: broken.reason for place, broken in batch.broken.items()}
+    keys, times = _keys_and_times(batch, texts, source, event_time, reasons)
     columns: dict[str, NDArray[Any]] = {}
     unseen: Counter[str] = Counter()
     for feature in view.raw_features:
@@ -82,9 +96,24 @@ def parse(
             unseen.update({f"{feature.name}={word}": count for word, count in words.items()})
         else:
             columns[feature.name] = parse_numbers(feature, texts[feature.name], reasons)
-    labels = _labels(texts[source.label_column], source, reasons)
-    keys = np.arange(1, len(rows) + 1, dtype=np.int64)
-    return RawTable(rows, keys, event_times(keys, event_time), columns, labels, reasons, unseen)
+    labels, name = None, source.label_column
+    if name is not None:
+        labels = parse_labels(name, texts[name], source.label_values, reasons)
+    return RawTable(batch, keys, times, columns, labels, reasons, unseen)
+
+
+def inside(
+    batch: Batch, view: FeatureView, config: FeatureConfig, interval: Interval | None
+) -> Batch:
+    """The rows whose events are in an interval, all when it is None; unreadable times are not."""
+    if interval is None:
+        return batch
+    texts = _wanted_columns(batch, view, config.source)
+    reasons: Reasons = {}
+    _, times = _keys_and_times(batch, texts, config.source, config.event_time, reasons)
+    which = (times >= _moment(interval.start)) & (times < _moment(interval.end))
+    which[list(reasons)] = False
+    return batch.rows(which)
 
 
 def engineer(table: RawTable, engine: Engine) -> FeatureMatrix:
@@ -99,33 +128,23 @@ def good_rows(
     """Features and labels of the rows that are not refused."""
     good = np.ones(len(table), dtype=bool)
     good[list(reasons)] = False
-    return matrix.rows(good), Labels(table.keys[good], table.labels[good], table.times[good])
+    labels = table.labels
+    if labels is None:
+        nothing = np.zeros(len(table), dtype=bool)
+        no_values = np.empty(0, dtype=np.int8)
+        return matrix.rows(good), Labels(table.keys[nothing], no_values, table.times[nothing])
+    return matrix.rows(good), Labels(table.keys[good], labels[good], table.times[good])
 
 
-def quarantined_rows(
-    table: RawTable, source: SourceConfig, reasons: Reasons
-) -> list[QuarantinedRow]:
+def quarantined_rows(table: RawTable, reasons: Reasons) -> list[QuarantinedRow]:
     """The refused rows as they were read, with their reasons."""
     refused = []
     for place, reason in sorted(reasons.items()):
-        row = table.rows[place]
-        raw = dict(zip(source.columns, row.texts, strict=False))
-        refused.append(QuarantinedRow(row.source, row.line_number, reason, raw))
+        broken = table.batch.broken.get(place)
+        raw = broken.raw if broken else table.batch.columns.row(place, named=True)
+        number = int(table.batch.row_numbers[place])
+        refused.append(QuarantinedRow(table.batch.source, number, reason, _as_json(raw)))
     return refused
-
-
-def findings(table: RawTable, reasons: Reasons) -> list[str]:
-    """What a person should know about the rows: one line each, none when all is well."""
-    lines = []
-    if reasons:
-        first = min(reasons)
-        lines.append(
-            f"{len(reasons):,} rows are quarantined; the first is {table.rows[first].source} "
-            f"line {table.rows[first].line_number}: {reasons[first]}"
-        )
-    for word, count in table.unseen.most_common(5):
-        lines.append(f"{count:,} rows hold the unseen category {word}; it gets the code of unseen")
-    return lines
 
 
 def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.datetime64]:
@@ -141,30 +160,51 @@ def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.
     return (start + offset.astype("timedelta64[s]")).astype("datetime64[us]")
 
 
-def _columns(
-    rows: Sequence[RawRow], source: SourceConfig, reasons: Reasons
-) -> dict[str, list[str | None]]:
-    width = len(source.columns)
-    whole: list[Sequence[str]] = []
-    for place, row in enumerate(rows):
-        if len(row.texts) == width:
-            whole.append(row.texts)
-        else:
-            reasons[place] = f"the row has {len(row.texts)} fields, expected {width}"
-            whole.append([source.missing] * width)
-    absent = {source.missing, ""}
-    return {
-        name: [None if text in absent else text for text in column]
-        for name, column in zip(source.columns, zip(*whole, strict=True), strict=True)
-    }
+def _wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
+    """Our columns out of the source's, cleaned."""
+    optional = (source.key_column, source.event_time_column, source.label_column)
+    wanted = [*(f.name for f in view.raw_features), *(name for name in optional if name)]
+    ours = {source.rename.get(name, name): name for name in batch.columns.columns}
+    absent = [name for name in wanted if name not in ours]
+    if absent or not len(batch):
+        problem = f"no column '{absent[0]}'" if absent else "no rows"
+        raise SourceError(
+            f"The source has {problem}; expected the columns {', '.join(wanted)}. See "
+            "'source' in the feature settings."
+        )
+    return {name: cleaned(batch.columns[ours[name]], source.missing) for name in wanted}
 
 
-def _labels(
-    texts: Sequence[str | None], source: SourceConfig, reasons: Reasons
-) -> NDArray[np.int8]:
-    labels = np.array([source.label_values.get(text or "", -1) for text in texts], dtype=np.int8)
-    expected = ", ".join(source.label_values)
-    for place in np.flatnonzero(labels < 0).tolist():
-        found = "missing" if texts[place] is None else f"'{texts[place]}'"
-        reasons.setdefault(place, f"{source.label_column} is {found}, expected one of {expected}")
-    return labels
+def _keys_and_times(
+    batch: Batch,
+    texts: Mapping[str, pl.Series],
+    source: Meaning,
+    event_time: EventTimeConfig,
+    reasons: Reasons,
+) -> tuple[NDArray[np.int64], NDArray[np.datetime64]]:
+    key, time = source.key_column, source.event_time_column
+    keys = parse_keys(key, texts[key], reasons) if key else batch.ordinals
+    if time is None:
+        return keys, event_times(keys, event_time)
+    return keys, parse_times(time, texts[time], reasons)
+
+
+def _moment(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What PostgreSQL takes as JSON: no NaN, no times, no texts with a zero byte."""
+    return {_text(name): _plain(value) for name, value in raw.items()}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float) and np.isfinite(value):
+        return value
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    return value.replace("\0", "\ufffd").encode(errors="replace").decode()

@@ -47,7 +47,7 @@ class Postgres:
             with adbc.connect(self.url) as connection, connection.cursor() as cursor:
                 cursor.execute(sql)
                 return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
-        except Error as error:
+        except (Error, OSError) as error:
             raise StoreUnavailable(_explanation(error)) from error
 
     def stream(self, sql: str) -> Iterator[pl.DataFrame]:
@@ -68,7 +68,7 @@ class Postgres:
                 cursor.execute(sql)
                 for batch in cursor.fetch_record_batch():
                     yield pl.DataFrame(pl.from_arrow(batch))
-        except (Error, ArrowException) as error:
+        except (Error, ArrowException, OSError) as error:  # Arrow's word for a lost connection
             raise StoreUnavailable(_explanation(error)) from error
 
     def ingest(self, table: str, rows: pa.Table, mode: IngestMode) -> None:

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.errors import ValidationFailed
-from feature_store.registry import FIRST_KNOWN, UNSEEN, FeatureDefinition, FeatureSchema
+from feature_store.registry import FIRST_KNOWN, FeatureDefinition, FeatureSchema
 
 Reasons = dict[int, str]
 """Row number (0-based) to why it is refused: the first reason found, in column order."""
-
-
-def parse_numbers(
-    feature: FeatureDefinition, texts: Sequence[str | None], reasons: Reasons
-) -> NDArray[np.float32]:
-    """Parse a column of texts into float32 ``(n,)``; None is missing, NaN what is refused."""
-    parsed = np.full(len(texts), np.nan)
-    try:
-        parsed[:] = [np.nan if text is None else float(text) for text in texts]
-    except ValueError:
-        for row, text in enumerate(texts):
-            parsed[row] = _number_or_refuse(feature, row, text, reasons)
-    for row, why in check_column(feature, parsed).items():
-        reasons.setdefault(row, f"{feature.name} is {texts[row]}, {why}")
-    given_as_nan = np.isnan(parsed) & np.array([text is not None for text in texts], dtype=bool)
-    for row in np.flatnonzero(given_as_nan).tolist():
-        reasons.setdefault(row, f"{feature.name} is '{texts[row]}', expected a number")
-    return parsed.astype(np.float32)
-
-
-def parse_categories(
-    feature: FeatureDefinition, texts: Sequence[str | None]
-) -> tuple[NDArray[np.int64], Counter[str]]:
-    """Encode a column of texts into codes ``(n,)`` and count the words that are unseen."""
-    encoded = np.array([feature.encode(text) for text in texts], dtype=np.int64)
-    unseen = Counter(str(texts[row]) for row in np.flatnonzero(encoded == UNSEEN).tolist())
-    return encoded, unseen
 
 
 def check_column(feature: FeatureDefinition, column: NDArray[np.floating]) -> Reasons:
@@ -80,36 +51,3 @@ def check_features(
         for row, why in found.items():
             reasons.setdefault(row, f"{feature.name} is {column[row]:g}, {why}")
     return reasons, failures
-
-
-def refuse_too_many(reasons: Mapping[int, str], rows: int, max_bad_share: float) -> None:
-    """Raise when more than the allowed share of rows is bad.
-
-    Raises
-    ------
-    ValidationFailed
-        With the share and the commonest reasons.
-    """
-    if len(reasons) <= max_bad_share * rows:
-        return
-    # "age is -3, expected …" and "age is -4, expected …" are one reason.
-    kinds = Counter(
-        f"{why.split(' is ')[0]}: {why.rsplit(', ', 1)[-1]}" for why in reasons.values()
-    )
-    common = "; ".join(f"{why} ({count:,} rows)" for why, count in kinds.most_common(3))
-    first = min(reasons)
-    raise ValidationFailed(
-        f"{len(reasons):,} of {rows:,} rows are bad ({len(reasons) / rows:.1%}), at most "
-        f"{max_bad_share:.1%} are allowed; nothing was written. Reasons: {common}. "
-        f"First: row {first + 1}, {reasons[first]}. Mend the source, or raise 'max_bad_share'."
-    )
-
-
-def _number_or_refuse(
-    feature: FeatureDefinition, row: int, text: str | None, reasons: Reasons
-) -> float:
-    try:
-        return np.nan if text is None else float(text)
-    except ValueError:
-        reasons.setdefault(row, f"{feature.name} is '{text}', expected a number")
-        return np.nan

@@ -1,80 +1,133 @@
 """The feature pipeline: raw rows in, validated features out to both stores.
 
 python pipelines/feature_pipeline.py --config configs/feature_config.yaml --mode batch
+python pipelines/feature_pipeline.py --mode incremental
+python pipelines/feature_pipeline.py --mode backfill --start 2023-01-01 --end 2023-02-01
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from configs.command_line import Debug, Stopwatch, done, new_app, note, run
-from configs.settings import ROOT, load_settings
+from configs.command_line import Debug, Stopwatch, done, new_app, note, progress, run
+from configs.settings import ROOT, FeatureConfig, Settings, load_settings, utc_time
 from feature_store import ingest, validation, versions
-from feature_store.connect import offline_store, online_store
+from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.sources.files import read_rows
+from feature_store.ingest import Interval
+from feature_store.publishing import publish
+from feature_store.sources.port import Reading
+from feature_store.staging import Staging
+from feature_store.tally import Tally
+from feature_store.watermarks import Watermark
+from pipelines.feature_modes import (
+    Mode,
+    interval,
+    known_mode,
+    report_checks,
+    report_nothing,
+    report_progress,
+)
 
 DEFAULT_CONFIG = ROOT / "configs" / "feature_config.yaml"
+BACKFILLS: Sequence[Callable[[Settings, Interval], None]] = ()
+"""Of views that are made of stored events and not of raw rows: each computes a range anew."""
+MODES = f"[{'|'.join(Mode)}]"
 app = new_app()
-
-
-class Mode(StrEnum):
-    """Ways to run the pipeline."""
-
-    batch = "batch"
 
 
 @app.command()
 def feature_pipeline(
     config: Annotated[Path, typer.Option(help="The feature settings (YAML).")] = DEFAULT_CONFIG,
-    mode: Annotated[Mode, typer.Option(help="batch: read and write every row.")] = Mode.batch,
+    mode: Annotated[
+        Mode,
+        typer.Option(parser=known_mode, metavar=MODES, help="All rows; new ones; or a range."),
+    ] = Mode.batch,
+    start: Annotated[
+        datetime | None, typer.Option(parser=utc_time, help="First event time of a backfill.")
+    ] = None,
+    end: Annotated[
+        datetime | None, typer.Option(parser=utc_time, help="Event time before which it ends.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Compute, validate and store the features of every raw row.
+    """Compute, validate and store the features of raw rows.
+
+    batch: all rows. incremental: those that are new since the watermark, which moves after both
+    stores are written. backfill: rows whose events are from --start to before --end, anew.
 
     Rows that are already stored unchanged are not stored again, so a second run adds nothing.
     Bad rows go to the table `quarantine` with their reason; more than `max_bad_share` of them
-    stop the run before anything is written.
+    stop the run before anything is written. A run that ends early can be run again.
     """
-    settings, watch = load_settings({"feature": config}), Stopwatch()
-    source = settings.feature.source
+    during, settings = interval(mode, start, end), load_settings({"feature": config})
+    source, watch = raw_source(settings), Stopwatch()
     offline, online = offline_store(settings), online_store(settings)
-    watch.lap()
+    watermark = Watermark(offline.postgres, MODEL_VIEW.schema, source.name)
+    before = watermark.position()
+    reading = source.read(before if mode is Mode.incremental else None)
 
-    raw = ingest.parse(
-        list(read_rows(source, ROOT)), MODEL_VIEW, source, settings.feature.event_time
-    )
-    done(f"Loaded {len(raw):,} rows", watch.lap())
+    with offline.postgres.transaction() as connection:
+        staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
+        tally = compute(reading, staging, settings.feature, during, watch)
+        if not tally.rows:
+            report_nothing(mode, during, before)
+        else:
+            tolerated = settings.feature.tolerated_bad_rows if mode is Mode.incremental else 0
+            tally.refuse_too_many(settings.feature.max_bad_share, tolerated)
+            report_checks(tally, len(MODEL_VIEW.schema), watch)
 
-    matrix = ingest.engineer(raw, Engine(MODEL_VIEW))
-    done(f"Engineered {len(matrix.schema)} features", watch.lap())
+            versions.start_fill(offline, online, MODEL_VIEW.entity)
+            stored = staging.store()
+            watch.spend("store")
+            done("Written to offline store (PostgreSQL)", watch.spent["store"])
+            note(f"{stored.added:,} rows are new or changed, {stored.known:,} were stored already")
 
-    refused, failing = validation.check_features(matrix.schema, matrix.values)
-    refused |= raw.reasons
-    validation.refuse_too_many(refused, len(raw), settings.feature.max_bad_share)
-    features, labels = ingest.good_rows(raw, matrix, refused)
-    valid = len(matrix.schema) - len(failing)
-    done(f"Validated {valid}/{len(matrix.schema)} features", watch.lap())
-    for line in ingest.findings(raw, refused):
-        note(line)
+            publish(offline, online, stored.keys)
+            versions.switch(offline, online, settings.feature.max_bad_share)
+            done("Synced to online store (Redis)", watch.lap())
 
-    created = datetime.now(UTC)
-    versions.start_fill(offline, online, MODEL_VIEW.entity)
-    offline.quarantine(MODEL_VIEW.name, ingest.quarantined_rows(raw, source, refused))
-    added = offline.append(features, MODEL_VIEW.entity, created)
-    offline.append_labels(labels, created)
-    done("Written to offline store (PostgreSQL)", watch.lap())
-    note(f"{added:,} rows are new or changed, {len(features) - added:,} were stored already")
+    for backfill in BACKFILLS if during is not None else ():
+        backfill(settings, during)
+    if during is None:
+        watermark.advance(before, reading.position)
+        report_progress(before, reading.position, tally, datetime.now(UTC))
 
-    online.write(features, created)
-    versions.switch(offline, online, settings.feature.max_bad_share)
-    done("Synced to online store (Redis)", watch.lap())
+
+def compute(
+    reading: Reading,
+    staging: Staging,
+    config: FeatureConfig,
+    during: Interval | None,
+    watch: Stopwatch,
+) -> Tally:
+    """Read, parse, compute and check batch by batch, and keep the good rows aside."""
+    engine, tally = Engine(MODEL_VIEW), Tally()
+    with progress("Loading", None, " rows") as advance:
+        watch.lap()
+        for read in reading:
+            batch = ingest.inside(read, MODEL_VIEW, config, during)
+            if len(batch):
+                table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
+                watch.spend("load")
+                matrix = ingest.engineer(table, engine)
+                watch.spend("engineer")
+                refused, failing = validation.check_features(matrix.schema, matrix.values)
+                refused |= table.reasons
+                tally.add(table, refused, failing)
+                watch.spend("validate")
+                features, labels = ingest.good_rows(table, matrix, refused)
+                staging.add(features, labels, ingest.quarantined_rows(table, refused))
+                watch.spend("store")
+            advance(len(read))
+        watch.spend("load")
+    return tally
 
 
 if __name__ == "__main__":

@@ -15,12 +15,10 @@ import psycopg
 import pytest
 import yaml
 
+from benchmarks.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store, online_store
-from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest import parse
-from feature_store.sources.files import read_rows
 from infrastructure.embedded import postgres_url, redis_url
 from tests.feature_store.strategies import bits
 
@@ -87,23 +85,18 @@ def test_one_command_fills_both_stores_and_a_second_run_adds_nothing(stores: Set
     again = pipeline(stores)
     assert "0 rows are new or changed, 48,842 were stored already" in again.stdout
 
-    settings = load_settings()
-    raw = parse(
-        list(read_rows(settings.feature.source, ROOT)),
-        MODEL_VIEW,
-        settings.feature.source,
-        settings.feature.event_time,
-    )
-    expected = Engine(MODEL_VIEW).table(raw.columns)
+    expected, _ = real_rows(load_settings())
     offline, found = offline_store(stores).historical(
-        MODEL_VIEW.schema, MODEL_VIEW.entity, raw.keys, raw.times
+        MODEL_VIEW.schema, MODEL_VIEW.entity, expected.keys, expected.times
     )
     assert found.all()
-    assert np.array_equal(bits(offline.values), bits(expected))
+    assert np.array_equal(bits(offline.values), bits(expected.values))
     online = online_store(stores)
     assert online.count() == 48_842
-    rows = online.read_many(raw.keys.tolist())
-    assert np.array_equal(bits(np.array([row.vector for row in rows if row])), bits(expected))
+    rows = online.read_many(expected.keys.tolist())
+    assert np.array_equal(
+        bits(np.array([row.vector for row in rows if row])), bits(expected.values)
+    )
 
 
 def test_the_first_row_reads_as_in_the_file(stores: Settings) -> None:

@@ -1,1 +1,1 @@
-"""Where raw rows come from."""
+"""Where raw rows come from: files, databases, APIs, each behind the port `Source`."""

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -17,13 +16,13 @@ from feast import FeatureService, FeatureStore, FeatureView
 from feast.repo_config import load_repo_config
 from redis import Redis
 
+from benchmarks.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
-from feature_store import connect, ingest
+from feature_store import connect
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.sources.files import read_rows
 from infrastructure.embedded import postgres_url, redis_url
 
 REPO = ROOT / "feature_store" / "feast_repo"
@@ -104,11 +103,8 @@ def _filled() -> World:
 
 def _users(settings: Settings) -> tuple[FeatureMatrix, Labels]:
     """Real users with their missing values; every third has moved on a year later."""
-    source = settings.feature.source
-    rows = list(islice(read_rows(source, ROOT), USERS))
-    table = ingest.parse(rows, MODEL_VIEW, source, settings.feature.event_time)
     engine = Engine(MODEL_VIEW)
-    first, labels = ingest.good_rows(table, ingest.engineer(table, engine), table.reasons)
+    first, labels = real_rows(settings, USERS)
     first.values[-1] = engine.row({})
     first.values[-2] = engine.row({"age": 40, "workclass": "never seen before"})
     later = first.rows(np.arange(0, len(first), 3))

@@ -10,12 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.settings import ROOT, EventTimeConfig, SourceConfig, SourceFile, load_settings
+from configs.settings import ROOT, EventTimeConfig, load_settings
+from configs.sources import FileSourceConfig, SourceFile
 from feature_store import ingest, validation
 from feature_store.engine import Engine
 from feature_store.errors import SourceError, ValidationFailed
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.sources.files import read_rows
+from feature_store.sources.files import FileSource
+from feature_store.sources.port import Batch
+from feature_store.tally import Tally
 
 GOOD = (
     "39, State-gov, 77516, Bachelors, 13, Never-married, Adm-clerical, Not-in-family, White, "
@@ -26,35 +29,47 @@ EVENT_TIME = EventTimeConfig(
 )
 
 
-def source_of(folder: Path, *lines: str) -> SourceConfig:
+def source_of(folder: Path, *lines: str) -> FileSourceConfig:
     content = "".join(line + "\n" for line in lines).encode()
     (folder / "raw.csv.gz").write_bytes(gzip.compress(content))
     known = load_settings().feature.source
-    file = SourceFile(path=Path("raw.csv.gz"), sha256=hashlib.sha256(content).hexdigest())
+    assert isinstance(known, FileSourceConfig)
+    file = SourceFile(path="raw.csv.gz", sha256=hashlib.sha256(content).hexdigest())
     return known.model_copy(update={"files": (file,)})
+
+
+def batches(source: FileSourceConfig, folder: Path) -> list[Batch]:
+    return list(FileSource(source, folder, {}).read())
 
 
 def parsed(folder: Path, *lines: str) -> ingest.RawTable:
     source = source_of(folder, *lines)
-    return ingest.parse(list(read_rows(source, folder)), MODEL_VIEW, source, EVENT_TIME)
+    [batch] = batches(source, folder)
+    return ingest.parse(batch, MODEL_VIEW, source, EVENT_TIME)
 
 
 def test_the_original_files_hold_48842_good_rows() -> None:
-    source = load_settings().feature.source
-    table = ingest.parse(list(read_rows(source, ROOT)), MODEL_VIEW, source, EVENT_TIME)
-    assert len(table) == 32_561 + 16_281 == 48_842
-    assert (table.reasons, table.unseen) == ({}, {})
-    assert table.keys[[0, -1]].tolist() == [1, 48_842]
-    assert int(table.labels.sum()) == 11_687
-    matrix = ingest.engineer(table, Engine(MODEL_VIEW))
-    assert validation.check_features(matrix.schema, matrix.values) == ({}, {})
+    config, engine, tally = load_settings().feature, Engine(MODEL_VIEW), Tally()
+    keys, positive = [], 0
+    for batch in FileSource(config.source, ROOT, {}).read():
+        table = ingest.parse(batch, MODEL_VIEW, config.source, EVENT_TIME)
+        matrix = ingest.engineer(table, engine)
+        assert validation.check_features(matrix.schema, matrix.values) == ({}, {})
+        tally.add(table, table.reasons, {})
+        keys += table.keys.tolist()
+        assert table.labels is not None
+        positive += int(table.labels.sum())
+    assert tally.rows == 32_561 + 16_281 == 48_842
+    assert (tally.bad, tally.unseen) == (0, {})
+    assert keys == list(range(1, 48_843))
+    assert positive == 11_687
 
 
 def test_an_altered_file_is_refused_with_both_hashes(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD)
     (tmp_path / "raw.csv.gz").write_bytes(gzip.compress(GOOD.replace("39", "38").encode()))
     with pytest.raises(SourceError, match=r"has SHA-256 [0-9a-f]{64}, expected [0-9a-f]{64}"):
-        list(read_rows(source, tmp_path))
+        batches(source, tmp_path)
 
 
 def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -62,7 +77,7 @@ def test_a_truncated_file_is_refused_in_one_line(tmp_path: Path) -> None:
     whole = (tmp_path / "raw.csv.gz").read_bytes()
     (tmp_path / "raw.csv.gz").write_bytes(whole[:-20])
     with pytest.raises(SourceError, match="truncated or damaged") as caught:
-        list(read_rows(source, tmp_path))
+        batches(source, tmp_path)
     assert "\n" not in str(caught.value)
 
 
@@ -70,7 +85,7 @@ def test_a_missing_file_says_how_to_get_it_back(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD)
     (tmp_path / "raw.csv.gz").unlink()
     with pytest.raises(SourceError, match=r"is missing\. Restore it with `git checkout"):
-        list(read_rows(source, tmp_path))
+        batches(source, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -97,11 +112,11 @@ def test_a_bad_row_is_refused_with_its_reason(
 
 def test_refused_rows_keep_their_text_and_others_their_keys(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD, GOOD.replace("39", "-3"), GOOD)
-    table = ingest.parse(list(read_rows(source, tmp_path)), MODEL_VIEW, source, EVENT_TIME)
+    table = ingest.parse(batches(source, tmp_path)[0], MODEL_VIEW, source, EVENT_TIME)
     matrix = ingest.engineer(table, Engine(MODEL_VIEW))
     features, labels = ingest.good_rows(table, matrix, table.reasons)
     assert features.keys.tolist() == labels.keys.tolist() == [1, 3]
-    [refused] = ingest.quarantined_rows(table, source, table.reasons)
+    [refused] = ingest.quarantined_rows(table, table.reasons)
     assert (refused.source, refused.row_number, refused.raw["age"]) == ("raw.csv.gz", 2, "-3")
 
 
@@ -115,12 +130,27 @@ def test_missing_and_unseen_values_are_not_bad(tmp_path: Path) -> None:
     assert np.isnan(table.columns["age"]).all()
 
 
-def test_too_many_bad_rows_stop_the_run_and_name_the_commonest_reason() -> None:
-    reasons = {3: "age is -3, expected 0 to 120 years", 9: "age is -4, expected 0 to 120 years"}
-    validation.refuse_too_many(reasons, rows=200, max_bad_share=0.01)
+def test_too_many_bad_rows_stop_the_run_and_name_the_commonest_reason(tmp_path: Path) -> None:
+    lines = [GOOD] * 199
+    lines[3], lines[9] = GOOD.replace("39", "-3"), GOOD.replace("39", "-4")
+    table = parsed(tmp_path, *lines)
+    enough = Tally()
+    enough.add(table, table.reasons, {})
     with pytest.raises(ValidationFailed, match=r"2 of 199 rows are bad \(1.0%\)") as caught:
-        validation.refuse_too_many(reasons, rows=199, max_bad_share=0.01)
+        enough.refuse_too_many(max_bad_share=0.01)
     assert "age: expected 0 to 120 years (2 rows)" in str(caught.value)
+    assert "First: row 4, age is -3, expected 0 to 120 years." in str(caught.value)
+    enough.add(parsed(tmp_path, GOOD), {}, {})
+    enough.refuse_too_many(max_bad_share=0.01)
+
+
+def test_so_few_bad_rows_as_are_tolerated_do_not_stop_an_increment(tmp_path: Path) -> None:
+    table = parsed(tmp_path, GOOD, GOOD.replace("39", "-3"))
+    tally = Tally()
+    tally.add(table, table.reasons, {})
+    tally.refuse_too_many(max_bad_share=0.01, tolerated=1)
+    with pytest.raises(ValidationFailed, match="1 of 2 rows are bad"):
+        tally.refuse_too_many(max_bad_share=0.01)
 
 
 def test_a_feature_out_of_its_range_is_refused() -> None:
@@ -148,4 +178,4 @@ def test_a_source_without_a_raw_column_is_refused(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD)
     renamed = source.model_copy(update={"columns": ("years", *source.columns[1:])})
     with pytest.raises(SourceError, match="no column 'age'; expected the columns age, workclass"):
-        ingest.parse(list(read_rows(source, tmp_path)), MODEL_VIEW, renamed, EVENT_TIME)
+        ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from configs.settings import ROOT, Settings, TrainingConfig, load_settings
-from feature_store import ingest
-from feature_store.engine import Engine
+from benchmarks.stage import real_rows
+from configs.settings import Settings, TrainingConfig, load_settings
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.sources.files import read_rows
 from feature_store.training_data import TrainingRows
 from infrastructure.embedded import mlflow_url
 from models.families import new_model
@@ -29,14 +26,8 @@ N_ROWS = 4_000
 @pytest.fixture(scope="session")
 def rows() -> TrainingRows:
     """The first rows of the raw file, as the offline store would give them."""
-    config = load_settings().feature
-    raw = ingest.parse(
-        list(islice(read_rows(config.source, ROOT), N_ROWS)),
-        MODEL_VIEW,
-        config.source,
-        config.event_time,
-    )
-    return TrainingRows(ingest.engineer(raw, Engine(MODEL_VIEW)), raw.labels)
+    matrix, labels = real_rows(load_settings(), N_ROWS)
+    return TrainingRows(matrix, labels.values)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,98 @@
+"""Ways to run the feature pipeline, and what it says about a run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+import numpy as np
+
+from configs.command_line import Stopwatch, done, note
+from configs.errors import SettingsError
+from feature_store.errors import SourceError
+from feature_store.ingest import Interval
+from feature_store.sources.port import Position, position_text
+from feature_store.tally import Tally
+
+
+class Mode(StrEnum):
+    """Ways to run the pipeline."""
+
+    batch = "batch"
+    incremental = "incremental"
+    backfill = "backfill"
+
+
+def known_mode(text: str) -> Mode:
+    """Read a mode.
+
+    Raises
+    ------
+    SettingsError
+        If there is no such mode; the message names those that there are.
+    """
+    if text not in list(Mode):
+        raise SettingsError(f"Mode '{text}' is not known. Known: {', '.join(Mode)}.")
+    return Mode(text)
+
+
+def interval(mode: Mode, start: datetime | None, end: datetime | None) -> Interval | None:
+    """The event times to compute anew; None for all.
+
+    Raises
+    ------
+    SettingsError
+        If the times do not fit the mode or each other.
+    """
+    if mode is not Mode.backfill:
+        if start is not None or end is not None:
+            raise SettingsError(f"--start and --end are for --mode backfill, not {mode}.")
+        return None
+    if start is None or end is None:
+        raise SettingsError("--mode backfill needs --start and --end, such as --start 2023-01-31.")
+    if start >= end:
+        raise SettingsError(f"--start {start:%F %T} must be before --end {end:%F %T}.")
+    return Interval(start, end)
+
+
+def report_checks(tally: Tally, features: int, watch: Stopwatch) -> None:
+    """Say what was read and computed, and what is remarkable about it."""
+    done(f"Loaded {tally.rows:,} rows", watch.spent["load"])
+    done(f"Engineered {features} features", watch.spent["engineer"])
+    valid = features - len(tally.failing)
+    done(f"Validated {valid}/{features} features", watch.spent["validate"])
+    for line in tally.findings():
+        note(line)
+
+
+def report_nothing(mode: Mode, during: Interval | None, before: Position | None) -> None:
+    """Say that there are no rows to write.
+
+    Raises
+    ------
+    SourceError
+        If all rows were asked for: then there should be some.
+    """
+    if during is not None:
+        done(f"No row has its event from {during.start:%F %T} to {during.end:%F %T}")
+    elif mode is Mode.incremental and before is not None:
+        done(f"Nothing is new since the watermark: {position_text(before)}")
+    else:
+        raise SourceError("The source has no rows. See 'source' in the feature settings.")
+
+
+def report_progress(before: Position | None, after: Position, tally: Tally, now: datetime) -> None:
+    """Say how far the watermark has moved, and how late the newest row is."""
+    note(f"watermark: {position_text(before)} → {position_text(after)}")
+    if tally.newest_event is not None:
+        note(f"newest event {_shown(tally.newest_event)}, {_age(tally.newest_event, now)} ago")
+
+
+def _shown(moment: np.datetime64) -> str:
+    return f"{np.datetime_as_string(moment, 's').replace('T', ' ')} UTC"
+
+
+def _age(moment: np.datetime64, now: datetime) -> timedelta:
+    """Whole seconds since a moment."""
+    seconds = (np.datetime64(now.astimezone(UTC).replace(tzinfo=None)) - moment).astype("m8[s]")
+    return timedelta(seconds=int(seconds.astype(int)))
