@@ -4,7 +4,7 @@ Half of the events change a profile, half are activity; the consumer is a proces
 in production, and all 48,842 users have full rows in both stores. The delay counts from the time
 at which an event was due to be appended (open loop), to the first look at the online row of its
 user that shows it. At the highest rate events are appended as fast as a backlog of at most 10,000
-allows; only what both stores hold counts.
+allows; they were made before, and only what both stores hold counts.
 
 The published reference is the two minutes that the pipeline of the field's textbook example needs.
 """
@@ -39,6 +39,7 @@ from feature_store.stream.events import Event
 RATES = (100, 1_000)
 PUBLISHED_S = 120.0
 PATIENCE_S = 60.0
+MOST_PER_S = 20_000
 LOOK_S = 0.005
 EVENT_TIME = slice(16, 24)  # of an online row, in both views
 OCCUPATIONS = MODEL_VIEW.definitions["occupation"].categories
@@ -146,11 +147,12 @@ class Freshness:
     def sustained_per_s(self, seconds: float) -> float:
         """Events done with a second, while they are appended as fast as the backlog allows."""
         narrow = EventStream(self.client, self.stream.key.removesuffix(":events"), 10_000)
+        now = datetime.now(UTC)
+        made = [self.load.event(now) for _ in range(int(seconds * MOST_PER_S))]
         start, appended = time.monotonic(), 0
         begun_s, done_before = 0.0, 0
-        while (passed := time.monotonic() - start) < seconds:
-            now = datetime.now(UTC)
-            appended += narrow.append([self.load.event(now) for _ in range(1_000)])
+        while (passed := time.monotonic() - start) < seconds and appended < len(made):
+            appended += narrow.append(made[appended : appended + 1_000])
             if not begun_s and passed > seconds / 4:  # by then the backlog is at its limit
                 begun_s, done_before = time.monotonic(), appended - narrow.backlog()
         done, took_s = appended - narrow.backlog(), time.monotonic() - begun_s

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -85,6 +86,8 @@ class StreamConsumer:
         self._in_hand: list[Entry] = []
         self._busy_since: float | None = None
         self._next_claim = self._next_keep = 0.0
+        self._threads = ThreadPoolExecutor(len(writers), thread_name_prefix="writer")
+        self._counting = threading.Lock()
 
     def run(self, *, until_empty: bool = False) -> None:
         """Consume until told to stop, or until only events are left whose time has not come.
@@ -102,6 +105,7 @@ class StreamConsumer:
         except Stopped:
             logger.warning("stream: stopped while it waited; what it had in hand comes again")
         finally:
+            self._threads.shutdown()
             self._leave()
 
     def stop(self) -> None:
@@ -184,23 +188,31 @@ class StreamConsumer:
         )
 
     def _apply_together(self, batch: Sequence[Taken]) -> list[Taken]:
-        """Apply events and be done with them; return those that failed."""
-        failed = []
-        for kind, writer in self.writers.items():
-            some = [taken for taken in batch if isinstance(taken.event, kind)]
-            if some:
-                failures = self._apply(writer, some)
-                failed += [some[place] for place in failures]
-                self._done([each for place, each in enumerate(some) if place not in failures])
+        """Apply events, both kinds at once, and be done with them; return those that failed."""
+        kinds = [
+            [taken for taken in batch if isinstance(taken.event, kind)] for kind in self.writers
+        ]
+        kinds = [some for some in kinds if some]
+        # Each waits for PostgreSQL and Redis most of the time; alone a kind needs no thread.
+        outcomes = (self._threads.map if len(kinds) > 1 else map)(self._apply, kinds)
+        failed, done = list[Taken](), list[Taken]()
+        for some, failures in zip(kinds, outcomes, strict=True):
+            failed += [some[place] for place in failures]
+            done += [each for place, each in enumerate(some) if place not in failures]
+        self._done(done)
         return failed
 
-    def _apply(self, writer: Writer, some: Sequence[Taken]) -> dict[int, Exception]:
+    def _apply(self, some: Sequence[Taken]) -> dict[int, Exception]:
+        """Apply events of one kind; what was raised, by place."""
+        writer = self.writers[type(some[0].event)]
+
         def apply(events: Sequence[Event]) -> int:
             return self.patience.call(writer.apply, events, self.clock())
 
         new, failures = isolate([taken.event for taken in some], apply)
-        self.progress.applied += new
-        self.progress.duplicates += len(some) - len(failures) - new
+        with self._counting:
+            self.progress.applied += new
+            self.progress.duplicates += len(some) - len(failures) - new
         return failures
 
     def _try_alone(self, taken: Taken) -> None:
@@ -210,14 +222,12 @@ class StreamConsumer:
         if tries > self.config.max_tries:
             failures = {0: RuntimeError("no consumer survived it")}
         else:
-            failures = self._apply(self.writers[type(taken.event)], [taken])
+            failures = self._apply([taken])
         if not failures:
             self._done([taken])
-            self.patience.call(self.group.forget_tries, taken.entry)
         elif tries >= self.config.max_tries:
             reason = f"{type(failures[0]).__name__}: {failures[0]}"
             self._settle([], [Refused(taken.entry, reason, min(tries, self.config.max_tries))])
-            self.patience.call(self.group.forget_tries, taken.entry)
         else:
             again = Entry(taken.entry.id, taken.entry.fields, ALONE_FROM)
             self.retries.add(again, self.clock() + timedelta(seconds=RETRY_PAUSE_S * tries))

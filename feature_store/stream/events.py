@@ -40,6 +40,9 @@ FIELDS = {
     "activity": (*COMMON, "event_type", "amount_cents"),
 }
 
+NAMES = {name.encode(): name for names in FIELDS.values() for name in names}
+"""Names are the same in every entry: looked up, not decoded."""
+
 
 def fields_of(event: Event) -> dict[str, str]:
     """An event as the stream holds it."""
@@ -113,7 +116,9 @@ class EventParser:
             Saying what arrived and what was expected.
         """
         try:
-            texts = {name.decode(): value.decode() for name, value in fields.items()}
+            texts = {
+                NAMES.get(name) or name.decode(): each.decode() for name, each in fields.items()
+            }
         except UnicodeDecodeError as error:
             raise InvalidEvent(f"a field is not UTF-8: {error}") from None
         kind = texts.get("kind")

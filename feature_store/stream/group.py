@@ -200,17 +200,13 @@ class ConsumerGroup:
             part = ids[start : start + AT_ONCE]
             pipeline.xack(self.key, GROUP, *part)
             pipeline.xdel(self.key, *part)
+            pipeline.hdel(self.tries_key, *part)
         pipeline.execute()
 
     @with_group
     def begin_try(self, entry: Entry) -> int:
         """Note that an entry is tried alone, before it is, and say for which time."""
         return int(self.client.hincrby(self.tries_key, entry.id, 1))
-
-    @with_group
-    def forget_tries(self, entry: Entry) -> None:
-        """Forget how often an entry was tried: it is done."""
-        self.client.hdel(self.tries_key, entry.id)
 
     @with_group
     def backlog(self) -> int:

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
 from feature_store.errors import StoreUnavailable
@@ -37,9 +38,12 @@ class Patience:
         self.stopping = stopping
         self.meanwhile = meanwhile
         self.problem: str | None = None
+        self._since = 0.0
+        self._waiting = 0
+        self._lock = threading.Lock()
 
     def call(self, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call an action until no store keeps it from its work.
+        """Call an action until no store keeps it from its work; several threads may do so.
 
         Raises
         ------
@@ -48,31 +52,46 @@ class Patience:
         StoreUnavailable
             If the store refuses what it is given, and would refuse it again.
         """
-        since, pause_s = time.monotonic(), FIRST_PAUSE_S
+        try:
+            return action(*args, **kwargs)
+        except StoreUnavailable as error:
+            if refuses_values(error):
+                raise
+            self._begin_waiting(error)
+        try:
+            return self._again(lambda: action(*args, **kwargs))
+        finally:
+            self._end_waiting()
+
+    def _again(self, action: Callable[[], T]) -> T:
+        pause_s = FIRST_PAUSE_S
         while True:
+            if self.stopping.wait(pause_s):
+                raise Stopped
+            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            with suppress(StoreUnavailable):  # it may be the very store that it waits for
+                self.meanwhile()
             try:
-                answer = action(*args, **kwargs)
+                return action()
             except StoreUnavailable as error:
                 if refuses_values(error):
                     raise
-                self._wait(error, pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-                continue
-            if self.problem is not None:
-                logger.info("stream: goes on after %.1f s", time.monotonic() - since)
-                self.problem = None
-            return answer
+                self.problem = str(error)
 
-    def _wait(self, error: StoreUnavailable, pause_s: float) -> None:
-        if self.problem is None:
-            logger.warning("stream: waits, nothing is lost: %s", error)
-        self.problem = str(error)
-        if self.stopping.wait(pause_s):
-            raise Stopped
-        try:
-            self.meanwhile()
-        except StoreUnavailable:
-            return  # the very store that it waits for
+    def _begin_waiting(self, error: StoreUnavailable) -> None:
+        with self._lock:
+            if not self._waiting:
+                self._since = time.monotonic()
+                logger.warning("stream: waits, nothing is lost: %s", error)
+            self._waiting += 1
+            self.problem = str(error)
+
+    def _end_waiting(self) -> None:
+        with self._lock:
+            self._waiting -= 1
+            if not self._waiting:
+                self.problem = None
+                logger.info("stream: waits no more, after %.1f s", time.monotonic() - self._since)
 
 
 def refuses_values(error: Exception) -> bool:

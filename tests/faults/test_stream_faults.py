@@ -156,7 +156,7 @@ def test_a_postgresql_that_was_killed_and_started_again_is_waited_for(
     world.await_backlog(0)
     said = stopped(consumer)
     assert said.count("stream: waits, nothing is lost: PostgreSQL") == 1
-    assert "stream: goes on after" in said
+    assert "stream: waits no more" in said
     world.assert_every_event_counts_once()
 
 

@@ -312,7 +312,7 @@ def test_a_store_that_is_away_is_waited_for_and_nothing_is_lost(
     assert world.drain(profile).applied == 1
     lines = [record.getMessage() for record in caplog.records]
     assert lines[0] == "stream: waits, nothing is lost: PostgreSQL is away"
-    assert lines[1].startswith("stream: goes on after ")
+    assert lines[1].startswith("stream: waits no more, after ")
     assert len(lines) == 2
 
 
@@ -371,7 +371,7 @@ def test_dead_letters_are_replayed_with_their_original_fields(world: World) -> N
 def test_dead_letters_do_not_grow_without_end(world: World) -> None:
     group = ConsumerGroup(world.client, world.project, "c", max_dead_letters=10)
     world.stream.append_fields([{"kind": "?"}] * 100)
-    writers: dict[type, Writer] = {}
+    writers: dict[type, Writer] = {ProfileChange: Recorder()}
     StreamConsumer(group, PARSER, writers, CONFIG, lambda: world.now).run(until_empty=True)
     assert 10 <= world.dead.count() <= 100
 
