@@ -51,8 +51,8 @@ class FeatureMatrix:
     def __len__(self) -> int:
         return len(self.values)
 
-    def rows(self, which: NDArray[Any]) -> FeatureMatrix:
-        """Return the chosen rows (an index array or a mask)."""
+    def rows(self, which: NDArray[Any] | slice) -> FeatureMatrix:
+        """Return the chosen rows (an index array, a mask or a slice)."""
         return FeatureMatrix(self.values[which], self.keys[which], self.times[which], self.schema)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,14 @@ from numpy.typing import NDArray
 from feature_store import tables
 from feature_store.activity_store import ActivityStore
 from feature_store.engine import Created, FeatureMatrix, created_times
-from feature_store.pgcopy import CopyColumn
-from feature_store.point_in_time import as_of
+from feature_store.lookup import Lookup
+from feature_store.pgcopy import ROWS_PER_CHUNK, CopyColumn
 from feature_store.postgres import Postgres, append_changed, create
 from feature_store.registry import FeatureSchema
 from feature_store.version_catalogue import VersionCatalogue
 
 if TYPE_CHECKING:
     import polars as pl
-
-KEYS_IN_QUERY = 2_000
-"""Up to so many entities are named in the query; for more, reading the range is faster."""
 
 
 @dataclass(frozen=True)
@@ -88,18 +85,43 @@ class OfflineStore:
         """
         last = _last_of_each(matrix.keys, matrix.times)
         times = created_times(created, len(matrix))[last]
-        matrix = matrix.rows(last)
+        return self._append(matrix.schema, entity, [(matrix.rows(last), times)], may_repeat=False)
+
+    def append_blocks(
+        self, schema: FeatureSchema, entity: str, blocks: Iterable[tuple[FeatureMatrix, Created]]
+    ) -> int:
+        """`append` of blocks as they are made: memory is that of one, however many there are.
+
+        All rows of all blocks become visible together or not at all. Of rows with the same entity
+        and event the last counts.
+
+        Parameters
+        ----------
+        blocks
+            Features, and when the store learned them.
+        """
+        return self._append(schema, entity, blocks, may_repeat=True)
+
+    def _append(
+        self,
+        schema: FeatureSchema,
+        entity: str,
+        blocks: Iterable[tuple[FeatureMatrix, Created]],
+        *,
+        may_repeat: bool,
+    ) -> int:
         # Apart from the rows: whoever creates tables waits for others that do, not for a write.
-        self.versions.register(matrix.schema, entity)
+        self.versions.register(schema, entity)
         with self.postgres.transaction() as connection:
             return append_changed(
                 connection,
-                tables.table_name(matrix.schema),
-                tables.copy_columns(matrix, entity, times),
+                tables.table_name(schema),
+                _copy_blocks(blocks, entity),
                 key=(entity, "event_timestamp"),
                 value="row_digest",
                 # A row that follows from changes says nothing about what the source holds.
                 among="NOT from_changes",
+                may_repeat=may_repeat,
             )
 
     def append_labels(self, labels: Labels, created: datetime) -> int:
@@ -115,7 +137,7 @@ class OfflineStore:
             create(connection, tables.LABELS)
         with self.postgres.transaction() as connection:
             return append_changed(
-                connection, "labels", columns, key=("user_id", "label_time"), value="label"
+                connection, "labels", [columns], key=("user_id", "label_time"), value="label"
             )
 
     def quarantine(self, view: str, rows: Sequence[QuarantinedRow]) -> int:
@@ -160,6 +182,8 @@ class OfflineStore:
     ) -> tuple[FeatureMatrix, NDArray[np.bool_]]:
         """Features of entities as of given times: rows out are rows in, in order.
 
+        Memory is that of the result and of one block of rows, however long the history.
+
         Parameters
         ----------
         keys, times
@@ -178,21 +202,23 @@ class OfflineStore:
         """
         if schema.is_windowed:
             return ActivityStore(self.postgres).historical(schema, keys, times, known_by=known_by)
-        if len(keys) == 0:
-            empty = np.empty((0, len(schema)), dtype=np.float32)
-            return FeatureMatrix(empty, keys, times, schema), np.zeros(0, dtype=bool)
-        where = [f"event_timestamp <= '{times.max()}+00'"]
-        if ttl is not None:
-            where.append(f"event_timestamp >= '{times.min() - np.timedelta64(ttl)}+00'")
-        if known_by is not None:
-            where.append(f"created_timestamp <= '{known_by.isoformat()}'")
-        if len(keys) <= KEYS_IN_QUERY:
-            where.append(f"{entity} IN ({', '.join(map(str, set(keys.tolist())))})")
-        stored = self._rows(schema, entity, where)
-        found = as_of(keys, times, stored, entity, ttl)
-        values = matrix_values(stored, schema)[found]
-        values[found < 0] = missing_vector(schema)
-        return FeatureMatrix(values, keys, times, schema), found >= 0
+        values = np.empty((len(keys), len(schema)), dtype=np.float32)
+        values[:] = missing_vector(schema)
+        found = np.zeros(len(keys), dtype=bool)
+        lookup = Lookup(
+            rows=self.table(schema),
+            entity=entity,
+            event_time="event_timestamp",
+            created_time="created_timestamp",
+            columns=schema.names,
+            ttl=ttl,
+            known_by=known_by,
+        )
+        for block in lookup.answers(self.postgres, keys, times):
+            places = block["place"].to_numpy()
+            values[places] = matrix_values(block, schema)
+            found[places] = True
+        return FeatureMatrix(values, keys, times, schema), found
 
     def latest(
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime
@@ -248,6 +274,16 @@ def _last_of_each(keys: NDArray[np.int64], times: NDArray[np.datetime64]) -> NDA
     last = np.ones(len(keys), dtype=bool)
     last[:-1] = (keys[order][1:] != keys[order][:-1]) | (times[order][1:] != times[order][:-1])
     return np.sort(order[last])
+
+
+def _copy_blocks(
+    blocks: Iterable[tuple[FeatureMatrix, Created]], entity: str
+) -> Iterator[list[CopyColumn]]:
+    for matrix, created in blocks:
+        times = created_times(created, len(matrix))
+        for start in range(0, len(matrix), ROWS_PER_CHUNK):
+            part = slice(start, start + ROWS_PER_CHUNK)
+            yield tables.copy_columns(matrix.rows(part), entity, times[part])
 
 
 def matrix_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:

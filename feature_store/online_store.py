@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from feature_store.activity_rows import ActivityCodec, ActivityRows
 from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.errors import EntityNotFound, StoreUnavailable
+from feature_store.newest_wins import MOST_ROWS, Batch, write_newest
 from feature_store.online_versions import OnlineVersions
 from feature_store.redis_deadline import deadline_of
 from feature_store.registry import FeatureSchema
@@ -17,26 +18,6 @@ from feature_store.rows import Codec, Row, RowCodec, microseconds_of, row_prefix
 
 if TYPE_CHECKING:
     from redis import Redis
-
-# Compares (event time, created time) on the server, so that writers in any order agree. Rows of
-# another schema are replaced: they are of no use to a reader of this one.
-WRITE_NEWEST = """
-local written = 0
-for i = 1, #KEYS do
-  local new, old = ARGV[i], redis.call('GET', KEYS[i])
-  local wins = true
-  if old and #old >= 32 and string.sub(old, 1, 8) == string.sub(new, 1, 8) then
-    local old_event, old_created = struct.unpack('<i8i8', old, 17)
-    local new_event, new_created = struct.unpack('<i8i8', new, 17)
-    wins = new_event > old_event or (new_event == old_event and new_created > old_created)
-  end
-  if wins then
-    redis.call('SET', KEYS[i], new)
-    written = written + 1
-  end
-end
-return written
-"""
 
 
 class OnlineStore:
@@ -76,7 +57,6 @@ class OnlineStore:
         self.clock = clock
         self.ttl = ttl
         self.write_batch_rows = write_batch_rows
-        self._write_newest = client.register_script(WRITE_NEWEST)
 
     def key(self, entity: int) -> str:
         """The Redis key of an entity."""
@@ -91,7 +71,8 @@ class OnlineStore:
     def write(self, matrix: FeatureMatrix | ActivityRows, created: Created) -> int:
         """Write rows where they are newer than what is stored; return how many were.
 
-        Each row becomes visible at once and whole. Rows may come in any order and more than once.
+        Each row becomes visible at once and whole. Rows may come in any order and more than once;
+        many are best written block by block, as they are made.
 
         Parameters
         ----------
@@ -103,16 +84,21 @@ class OnlineStore:
         StoreUnavailable
             If Redis does not answer in time, is full, or refuses the write.
         """
-        times = created_times(created, len(matrix))
-        packed = self.codec.encode(matrix.values, matrix.keys, matrix.times, times)
-        keys = [self.key(entity) for entity in matrix.keys.tolist()]
-        written = 0
         with translated("write"):
             self.versions.register()
-            for start in range(0, len(keys), self.write_batch_rows):
-                batch = slice(start, start + self.write_batch_rows)
-                written += int(self._write_newest(keys[batch], packed[batch]))
-        return written
+            return write_newest(self.client, self._batches(matrix, created))
+
+    def _batches(self, matrix: FeatureMatrix, created: Created) -> Iterator[Batch]:
+        times, size = created_times(created, len(matrix)), min(self.write_batch_rows, MOST_ROWS)
+        prefix = self.prefix.encode()
+        for start in range(0, len(matrix), size):
+            part = slice(start, start + size)
+            entities = matrix.keys[part]
+            keys = [b"%b%d" % (prefix, entity) for entity in entities.tolist()]
+            yield (
+                keys,
+                self.codec.encode(matrix.values[part], entities, matrix.times[part], times[part]),
+            )
 
     def delete(self) -> int:
         """Delete every row of this version; walks the keys. Returns how many there were."""

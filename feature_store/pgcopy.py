@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,15 +42,22 @@ class CopyColumn:
     nulls: NDArray[np.bool_] | None = None
 
 
-def copy_chunks(columns: Sequence[CopyColumn]) -> Iterator[bytes]:
-    """Yield the bytes of a binary COPY of equally long columns, some 20,000 rows at a time.
+def copy_chunks(*blocks: Sequence[CopyColumn]) -> Iterator[bytes]:
+    """`copy_blocks` of blocks that are at hand."""
+    return copy_blocks(blocks)
 
-    The format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
+
+def copy_blocks(blocks: Iterable[Sequence[CopyColumn]]) -> Iterator[bytes]:
+    """Yield the bytes of a binary COPY of blocks of equally long columns.
+
+    Some 20,000 rows at a time; a block is asked for when those before it have been taken. The
+    format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
     """
     yield SIGNATURE
-    dtype = np.dtype([("fields", ">i2"), *_fields(columns)])
-    for start in range(0, len(columns[0].values), ROWS_PER_CHUNK):
-        yield _rows(columns, dtype, slice(start, start + ROWS_PER_CHUNK))
+    for columns in blocks:
+        dtype = np.dtype([("fields", ">i2"), *_fields(columns)])
+        for start in range(0, len(columns[0].values), ROWS_PER_CHUNK):
+            yield _rows(columns, dtype, slice(start, start + ROWS_PER_CHUNK))
     yield TRAILER
 
 

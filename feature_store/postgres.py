@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from feature_store.errors import StoreUnavailable
-from feature_store.pgcopy import CopyColumn, copy_chunks
+from feature_store.pgcopy import CopyColumn, copy_blocks
 
 if TYPE_CHECKING:
     import polars as pl
     import psycopg
     import pyarrow as pa
+
+BLOCK_BYTES = 2**22
+"""Some 20,000 rows of 47 features: large enough that the work on a block outweighs its overhead."""
 
 IngestMode = Literal["append", "create", "create_append", "replace"]
 
@@ -26,10 +30,13 @@ class Postgres:
     ----------
     url
         ``postgresql://…``
+    block_bytes
+        About how much `stream` holds at a time.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, block_bytes: int = BLOCK_BYTES) -> None:
         self.url = url
+        self.block_bytes = block_bytes
 
     def query(self, sql: str) -> pl.DataFrame:
         """Read a query's result through Arrow; times come back in UTC.
@@ -50,8 +57,13 @@ class Postgres:
         except (Error, OSError) as error:
             raise StoreUnavailable(_explanation(error)) from error
 
-    def stream(self, sql: str) -> Iterator[pl.DataFrame]:
+    def stream(self, sql: str, asked: pa.Table | None = None) -> Iterator[pl.DataFrame]:
         """`query` in blocks as they arrive: memory does not grow with the result.
+
+        Parameters
+        ----------
+        asked
+            Rows that the query finds in the temporary table ``asked``.
 
         Raises
         ------
@@ -65,6 +77,11 @@ class Postgres:
 
         try:
             with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                if asked is not None:
+                    cursor.adbc_ingest("asked", asked, mode="create", temporary=True)
+                cursor.adbc_statement.set_options(
+                    **{"adbc.postgresql.batch_size_hint_bytes": str(self.block_bytes)}
+                )
                 cursor.execute(sql)
                 for batch in cursor.fetch_record_batch():
                     yield pl.DataFrame(pl.from_arrow(batch))
@@ -110,34 +127,57 @@ class Postgres:
 def append_changed(
     connection: psycopg.Connection,
     table: str,
-    columns: Sequence[CopyColumn],
+    blocks: Iterable[Sequence[CopyColumn]],
     key: Sequence[str],
     value: str,
     among: str = "true",
+    *,
+    may_repeat: bool = False,
 ) -> int:
-    """Copy into a temporary table, then insert what differs from the newest row of its key.
+    """Copy blocks of rows into a temporary table, then insert what differs from the newest stored.
 
-    Only the stored rows for which the condition ``among`` holds are compared with.
+    Memory is that of a block; the work grows with the rows and not with the table, since an index
+    on ``key`` leads to the stored ones.
+
+    Parameters
+    ----------
+    value
+        The column by which rows differ.
+    among
+        Condition on the stored rows that are compared with.
+    may_repeat
+        Whether a key may come more than once: then the last row counts.
     """
-    names = ", ".join(column.name for column in columns)
-    keys = ", ".join(key)
-    same = " AND ".join(f"newest.{name} = staged.{name}" for name in (*key, value))
-    lock_table(connection, table)
+    blocks = iter(blocks)
+    first = next(blocks, None)
+    if first is None:
+        return 0
+    names = ", ".join(column.name for column in first)
     connection.execute(f"CREATE TEMP TABLE staged (LIKE {table}) ON COMMIT DROP")
     with connection.cursor() as cursor:
         with cursor.copy(f"COPY staged ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            for chunk in copy_chunks(columns):
+            for chunk in copy_blocks(itertools.chain([first], blocks)):
                 copy.write(chunk)
+        lock_table(connection, table)
+        keys = ", ".join(key)
         cursor.execute(
             f"""
             INSERT INTO {table} ({names}) SELECT {names} FROM staged WHERE NOT EXISTS (
                 SELECT FROM (
-                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table} WHERE {among}
+                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table}
+                    WHERE ({keys}) IN (SELECT {keys} FROM staged) AND {among}
                     ORDER BY {keys}, created_timestamp DESC
-                ) AS newest WHERE {same}
-            )"""
+                ) AS newest WHERE {_equal("newest", [*key, value])}
+            ) {_AND_LAST.format(_equal("later", key)) * may_repeat}"""
         )
         return cursor.rowcount
+
+
+_AND_LAST = "AND NOT EXISTS (SELECT FROM staged AS later WHERE {} AND later.ctid > staged.ctid)"
+
+
+def _equal(rows: str, names: Sequence[str]) -> str:
+    return " AND ".join(f"{rows}.{name} = staged.{name}" for name in names)
 
 
 def lock_table(connection: psycopg.Connection, table: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.offline_store import OfflineStore
-from feature_store.postgres import Postgres
+from feature_store.postgres import BLOCK_BYTES, Postgres
 
 
 def settings_with(database_url: str | None = None, redis_url: str | None = None) -> Settings:
@@ -14,9 +14,10 @@ def settings_with(database_url: str | None = None, redis_url: str | None = None)
     return load_settings(None, **{name: url for name, url in urls.items() if url})
 
 
-def offline_store(url: str | None) -> OfflineStore:
+def offline_store(url: str | None, block_bytes: int = BLOCK_BYTES) -> OfflineStore:
     """Our offline store; starts the embedded server when no URL is configured."""
-    return connect.offline_store(settings_with(database_url=url))
+    store = connect.offline_store(settings_with(database_url=url))
+    return OfflineStore(Postgres(store.postgres.url, block_bytes))
 
 
 def postgres(url: str | None) -> Postgres:

@@ -41,6 +41,7 @@ from feature_store.feast_plugin.retrieval import (
     in_utc,
     requested_features,
 )
+from feature_store.postgres import BLOCK_BYTES
 
 
 class PointInTimeOfflineStoreConfig(FeastConfigBaseModel):
@@ -49,6 +50,8 @@ class PointInTimeOfflineStoreConfig(FeastConfigBaseModel):
     type: str = "feature_store.feast_plugin.offline_store.PointInTimeOfflineStore"
     url: str | None = None
     """A PostgreSQL URL; without it that of the settings, or the embedded server."""
+    block_bytes: int = BLOCK_BYTES
+    """About how much of the stored rows a historical read holds at a time."""
 
 
 class PointInTimeOfflineStore(OfflineStore):
@@ -73,7 +76,8 @@ class PointInTimeOfflineStore(OfflineStore):
         ``start_date`` and ``end_date``; ``filter_by_created_timestamp`` leaves out what the store
         had not learned by the asked time.
         """
-        store = connections.offline_store(config.offline_store.url)
+        given = config.offline_store
+        store = connections.offline_store(given.url, given.block_bytes)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         wanted, _ = features_by_view(feature_refs, feature_views, on_demand)
         requests, packed = _requests(wanted, store, full_feature_names)
@@ -225,13 +229,17 @@ def _request(
     columns, aliases = source_columns(view), view.projection.join_key_map
     keys, table = [column.name for column in view.entity_columns], batch_source(view)
     created = table.created_timestamp_column or None
-    source = Source(rows_of(table, store), table.timestamp_field, created)
+    source = Source(rows_of(table, store), table.timestamp_field, created, _is_ours(table))
     by = {aliases.get(key, key): columns.get(key, key) for key in keys}
     features = requested_features(view, names, full_names)
     windowed = activity.windowed_view(view.name)
     if windowed is not None:
         return activity.ActivityRequest(windowed, source, by, features)
     return ViewRequest(source, by, features, view.ttl or None)
+
+
+def _is_ours(table: DataSource) -> bool:
+    return our_view(table.get_table_query_string()) is not None
 
 
 def _entity_rows(

@@ -28,19 +28,26 @@ class Source:
         What follows FROM.
     event_time, created_time
         Names of the time columns; a source may not know when it learned its rows.
+    by_entity
+        Whether an index leads from the (whole) key and the times to a row, as in our own tables.
     """
 
     rows: str
     event_time: str
     created_time: str | None
+    by_entity: bool = False
 
     def select(
         self, columns: Mapping[str, str], where: Sequence[str] = (), distinct: bool = False
     ) -> str:
         """Query the columns (name in the result to name in the source) of the rows."""
-        chosen = ", ".join(f"{quoted(name)} AS {quoted(alias)}" for alias, name in columns.items())
         kept = f" WHERE {' AND '.join(where)}" if where else ""
+        chosen = ", ".join(self.named(columns))
         return f"SELECT {'DISTINCT ' * distinct}{chosen} FROM {self.rows}{kept}"
+
+    def named(self, columns: Mapping[str, str]) -> list[str]:
+        """SQL of the columns under the names that they have in the result."""
+        return [f"{quoted(name)} AS {quoted(alias)}" for alias, name in columns.items()]
 
     def newest(self, columns: Mapping[str, str], keys: Sequence[str], where: Sequence[str]) -> str:
         """Query the newest row of each key, ties decided by the created time."""

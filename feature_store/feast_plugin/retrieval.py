@@ -7,17 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 from feast import FeatureView
 from feast.types import from_feast_to_pyarrow_type
+from numpy.typing import NDArray
 
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.queries import Source, moment, quoted, source_columns
-from feature_store.offline_store import KEYS_IN_QUERY
-from feature_store.point_in_time import join_as_of
+from feature_store.feast_plugin.sieve import Sieve, like
+from feature_store.lookup import Lookup
 from feature_store.postgres import Postgres
+
+KEYS_IN_QUERY = 2_000
+"""Up to so many entities are named in the query; for more, reading the range is faster."""
 
 
 @dataclass(frozen=True)
@@ -41,39 +46,89 @@ class ViewRequest:
     features: Mapping[str, tuple[str, pa.DataType]]
     ttl: timedelta | None
 
-    def stored(self, postgres: Postgres, asked: pl.DataFrame) -> pl.DataFrame:
-        """The rows that may answer some asked row: keys, times, ``feature_0`` and so on."""
-        aliases = {f"feature_{n}": column for n, (column, _) in enumerate(self.features.values())}
+    def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
+        """The features ``(n,)`` of the asked rows; null where none.
+
+        Parameters
+        ----------
+        asked
+            The keys as ``key_0`` and so on, in the order of ``keys``, and ``time``.
+        """
+        answer = self._looked_up if self.source.by_entity else self._sifted
+        rows, places = answer(postgres, asked, known)
+        index = pl.Series(places, dtype=pl.Int64).replace(-1, None)
+        columns = {}
+        for n, (name, (_, arrow_type)) in enumerate(self.features.items()):
+            if rows is None:
+                columns[name] = pa.nulls(len(asked), arrow_type)
+            else:  # one column after the other, so that none is held twice for long
+                column = rows.drop_in_place(f"feature_{n}").gather(index)
+                columns[name] = column.to_arrow().cast(arrow_type)
+        return columns
+
+    def _looked_up(
+        self, postgres: Postgres, asked: pl.DataFrame, known: bool
+    ) -> tuple[pl.DataFrame | None, NDArray[np.int64]]:
+        """Rows that answer, and their places among them ``(n,)``: by the table's index."""
+        [entity] = self.keys.values()
+        source = self.source
+        lookup = Lookup(
+            rows=source.rows,
+            entity=quoted(entity),
+            event_time=quoted(source.event_time),
+            created_time=quoted(source.created_time or source.event_time),
+            columns=source.named(self._aliases()),
+            ttl=self.ttl,
+            known=known,
+        )
+        keys = like(asked["key_0"], pl.Int64())
+        usable = asked.select("time", key=keys).with_row_index("n").drop_nulls()
+        answers = lookup.answers(postgres, usable["key"].to_numpy(), usable["time"].to_numpy())
+        blocks = list(answers)
+        places = np.full(len(asked), -1, dtype=np.int64)
+        if not blocks:
+            return None, places
+        rows = pl.concat(blocks, rechunk=False)
+        answered = usable["n"].to_numpy()[rows.drop_in_place("place").to_numpy()]
+        places[answered] = np.arange(len(rows))
+        return rows, places
+
+    def _sifted(
+        self, postgres: Postgres, asked: pl.DataFrame, known: bool
+    ) -> tuple[pl.DataFrame | None, NDArray[np.int64]]:
+        """Rows that answer, and their places among them ``(n,)``: out of all rows, block by block.
+
+        A table of somebody else's may lack an index, and its rows may lie in any order.
+        """
         event, created = self.source.event_time, self.source.created_time
+        names = [f"key_{n}" for n in range(len(self.keys))]
         columns = {
-            **dict(zip(self.keys, self.keys.values(), strict=True)),
+            **dict(zip(names, self.keys.values(), strict=True)),
             "event_timestamp": event,
             "created_timestamp": created or event,
-            **aliases,
+            **self._aliases(),
         }
-        times = asked["time"]
-        where = []
+        sieve = Sieve(asked, names, self.ttl, known=known)
+        query = self.source.select(columns, self._candidates(asked))
+        for block in postgres.stream(query):
+            sieve.add(block)
+        return sieve.answers()
+
+    def _candidates(self, asked: pl.DataFrame) -> list[str]:
+        """Conditions that every row meets which may answer some asked row."""
+        event, times, where = quoted(self.source.event_time), asked["time"], []
         if times.max() is not None:
-            where.append(f"{quoted(event)} <= {moment(_time(times.max()))}")
+            where.append(f"{event} <= {moment(_time(times.max()))}")
             if self.ttl is not None:
-                where.append(f"{quoted(event)} >= {moment(_time(times.min()) - self.ttl)}")
-        for name, column in self.keys.items():
-            keys = asked[name].unique().drop_nulls()
+                where.append(f"{event} >= {moment(_time(times.min()) - self.ttl)}")
+        for n, column in enumerate(self.keys.values()):
+            keys = asked[f"key_{n}"].unique().drop_nulls()
             if len(keys) <= KEYS_IN_QUERY and keys.dtype.is_integer() and len(keys):
                 where.append(f"{quoted(column)} IN ({', '.join(map(str, keys.to_list()))})")
-        return postgres.query(self.source.select(columns, where))
+        return where
 
-    def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
-        """The features ``(n,)`` of the asked rows (keys and ``time``); null where none."""
-        stored = self.stored(postgres, asked)
-        keys = [_like(asked[name], stored[name].dtype) for name in self.keys]
-        asked = pl.DataFrame([*keys, asked["time"]])
-        places = join_as_of(asked, stored, list(self.keys), self.ttl, known=known)
-        index = pl.Series(places).replace(-1, None)
-        return {
-            name: stored[f"feature_{n}"].gather(index).to_arrow().cast(arrow_type)
-            for n, (name, (_, arrow_type)) in enumerate(self.features.items())
-        }
+    def _aliases(self) -> dict[str, str]:
+        return {f"feature_{n}": column for n, (column, _) in enumerate(self.features.values())}
 
 
 class Request(Protocol):
@@ -104,7 +159,10 @@ def historical(
     times = entity_rows[time_column].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     asked_time = pl.Series("time", times)
     for request in requests:
-        keys = [pl.from_pandas(entity_rows[name]).alias(name) for name in request.keys]
+        keys = [
+            pl.from_pandas(entity_rows[name]).alias(f"key_{n}")
+            for n, name in enumerate(request.keys)
+        ]
         asked = pl.DataFrame([*keys, asked_time])
         for name, column in request.join(postgres, asked, known=known).items():
             table = table.append_column(name, column)
@@ -147,11 +205,3 @@ def requested_features(
 def _time(value: Any) -> datetime:
     assert isinstance(value, datetime)
     return value
-
-
-def _like(keys: pl.Series, dtype: pl.DataType) -> pl.Series:
-    """Keys in the type of the stored ones; null where they cannot be one of them."""
-    cast = keys.cast(dtype, strict=False)
-    if not keys.dtype.is_float():
-        return cast
-    return pl.select(pl.when(cast.cast(keys.dtype) == keys).then(cast)).to_series().alias(keys.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -78,6 +79,31 @@ def test_of_duplicates_in_one_batch_the_last_counts(
     assert offline.append(twice, "user_id", MONDAY) == 300
     found, _ = offline.historical(SCHEMA, "user_id", matrix.keys, matrix.times)
     assert np.array_equal(bits(found.values), bits(matrix.values))
+
+
+def test_blocks_are_appended_as_one_and_of_duplicates_in_them_the_last_counts(
+    offline: OfflineStore, matrix: FeatureMatrix
+) -> None:
+    changed = replace(matrix, values=matrix.values + np.float32(1))
+    blocks = [changed.rows(slice(0, 200)), changed.rows(slice(200, 300)), matrix]
+    assert offline.append_blocks(SCHEMA, "user_id", [(block, MONDAY) for block in blocks]) == 300
+    assert offline.append_blocks(SCHEMA, "user_id", [(block, MONDAY) for block in blocks]) == 0
+    assert offline.append_blocks(SCHEMA, "user_id", []) == 0
+    found, _ = offline.historical(SCHEMA, "user_id", matrix.keys, matrix.times)
+    assert np.array_equal(bits(found.values), bits(matrix.values))
+
+
+def test_blocks_that_end_with_an_error_leave_nothing(
+    offline: OfflineStore, matrix: FeatureMatrix
+) -> None:
+    def broken() -> Iterator[tuple[FeatureMatrix, datetime]]:
+        yield matrix, MONDAY
+        raise OSError("the source died")
+
+    with pytest.raises(OSError, match="the source died"):
+        offline.append_blocks(SCHEMA, "user_id", broken())
+    _, found = offline.historical(SCHEMA, "user_id", matrix.keys, matrix.times)
+    assert not found.any()
 
 
 def test_two_writers_at_once_add_each_row_once(

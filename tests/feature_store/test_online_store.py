@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -14,6 +16,7 @@ from redis import Redis
 from feature_store.engine import FeatureMatrix
 from feature_store.errors import EntityNotFound, SchemaMismatch, StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.newest_wins import Batch, write_newest
 from feature_store.online_store import OnlineStore
 from feature_store.rows import HEADER_BYTES, RowCodec
 from tests.feature_store.conftest import MONDAY
@@ -58,6 +61,46 @@ def test_of_one_event_the_row_created_last_wins(online: OnlineStore, matrix: Fea
     assert online.write(matrix, MONDAY) == 0
     assert online.write(matrix, MONDAY + timedelta(seconds=2)) == 300
     assert np.array_equal(bits(online.read(7).vector), bits(matrix.values[6]))
+
+
+def test_of_rows_of_one_entity_in_one_write_the_newest_wins(
+    online: OnlineStore, matrix: FeatureMatrix
+) -> None:
+    newest, older = later(matrix, days=2), later(matrix, days=1)
+    orders = [[matrix, newest, older], [newest, older, matrix], [older, matrix, newest]]
+    for order, batch_rows in itertools.product(orders, [7, 900]):
+        online.delete()
+        online.write_batch_rows = batch_rows
+        online.write(interleaved(order), MONDAY)
+        rows = online.read_many(matrix.keys.tolist())
+        assert [row.event_time_us for row in rows if row] == newest.times.astype(int).tolist()
+        assert online.write(interleaved(order), MONDAY) == 0
+
+
+def interleaved(matrices: list[FeatureMatrix]) -> FeatureMatrix:
+    """The rows of all: one of each, then the next."""
+    order = np.arange(3 * len(matrices[0])).reshape(3, -1).T.ravel()
+    return FeatureMatrix(
+        np.concatenate([m.values for m in matrices])[order],
+        np.concatenate([m.keys for m in matrices])[order],
+        np.concatenate([m.times for m in matrices])[order],
+        matrices[0].schema,
+    )
+
+
+def test_a_write_that_fails_half_way_leaves_no_reply_for_the_next_caller(
+    online: OnlineStore, matrix: FeatureMatrix
+) -> None:
+    packed = online.codec.encode(matrix.values, matrix.keys, matrix.times, matrix.times)
+
+    def broken() -> Iterator[Batch]:
+        yield [online.key(1).encode()], packed[:1]
+        raise OSError("the source died")
+
+    with pytest.raises(OSError, match="the source died"):
+        write_newest(online.client, broken())
+    assert online.client.echo("mine") == b"mine"
+    assert online.read(1).key == 1
 
 
 def test_writers_in_parallel_leave_the_newest_rows(
