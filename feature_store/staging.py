@@ -102,7 +102,8 @@ class Staging:
         self.connection.execute("SET LOCAL enable_seqscan = off")
         created = self._now()
         key = (self.entity, "event_timestamp")
-        added = self._append(ROWS, table, key, "row_digest", created)
+        # A row that follows from changes says nothing about what the source holds.
+        added = self._append(ROWS, table, key, "row_digest", created, among="NOT from_changes")
         self._append(LABELS, "labels", ("user_id", "label_time"), "label", created)
         self.connection.execute(
             "INSERT INTO quarantine (view, source, row_number, reason, raw) "
@@ -163,9 +164,15 @@ class Staging:
         return moment
 
     def _append(
-        self, staged: str, table: str, key: Sequence[str], value: str, created: datetime
+        self,
+        staged: str,
+        table: str,
+        key: Sequence[str],
+        value: str,
+        created: datetime,
+        among: str = "true",
     ) -> int:
-        """Insert what differs from the newest row of its key."""
+        """Insert what differs from the newest row of its key for which ``among`` holds."""
         found = self.connection.execute(f"SELECT * FROM {staged} LIMIT 0").description or ()
         names = ", ".join(column.name for column in found if column.name != "place")
         same = " AND ".join(f"{table}.{name} = {staged}.{name}" for name in key)
@@ -174,7 +181,7 @@ class Staging:
             INSERT INTO {table} ({names}, created_timestamp) SELECT {names}, %s FROM {staged}
             WHERE NOT EXISTS (
                 SELECT FROM (
-                    SELECT {value} FROM {table} WHERE {same}
+                    SELECT {value} FROM {table} WHERE {same} AND {among}
                     ORDER BY created_timestamp DESC LIMIT 1
                 ) AS newest WHERE newest.{value} = {staged}.{value}
             )""",

@@ -7,10 +7,14 @@ from enum import StrEnum
 
 import numpy as np
 
-from configs.command_line import Stopwatch, done, note
+from configs.command_line import Stopwatch, done, note, progress
 from configs.errors import SettingsError
+from feature_store import versions
+from feature_store.activity_writer import ActivityWriter
 from feature_store.errors import SourceError
+from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import Interval
+from feature_store.offline_store import OfflineStore
 from feature_store.sources.port import Position, position_text
 from feature_store.tally import Tally
 
@@ -21,6 +25,7 @@ class Mode(StrEnum):
     batch = "batch"
     incremental = "incremental"
     backfill = "backfill"
+    stream = "stream"
 
 
 def known_mode(text: str) -> Mode:
@@ -53,6 +58,34 @@ def interval(mode: Mode, start: datetime | None, end: datetime | None) -> Interv
     if start >= end:
         raise SettingsError(f"--start {start:%F %T} must be before --end {end:%F %T}.")
     return Interval(start, end)
+
+
+def refuse_until_empty(mode: Mode, until_empty: bool) -> None:
+    """Refuse ``--until-empty`` where it has no meaning.
+
+    Raises
+    ------
+    SettingsError
+        If the mode is another one than ``stream``.
+    """
+    if until_empty and mode is not Mode.stream:
+        raise SettingsError(f"--until-empty is for --mode stream, not {mode}.")
+
+
+def rebuild_activity(
+    offline: OfflineStore, writer: ActivityWriter, during: Interval | None
+) -> None:
+    """Make the online rows of windowed features anew out of the stored events, if there are any."""
+    start, end = (None, None) if during is None else (during.start, during.end)
+    users, watch = writer.count_users(start, end), Stopwatch()
+    if not users:
+        return
+    versions.start_fill(offline, writer.online, MODEL_VIEW.entity)
+    with progress("Windows", users, " users") as advance:
+        writer.rebuild(start, end, advance)
+    if during is None:
+        versions.switch(offline, writer.online, 0)
+    done(f"Rebuilt the windows of {users:,} users with events", watch.lap())
 
 
 def report_checks(tally: Tally, features: int, watch: Stopwatch) -> None:

@@ -3,11 +3,11 @@
 python pipelines/feature_pipeline.py --config configs/feature_config.yaml --mode batch
 python pipelines/feature_pipeline.py --mode incremental
 python pipelines/feature_pipeline.py --mode backfill --start 2023-01-01 --end 2023-02-01
+python pipelines/feature_pipeline.py --mode stream
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +15,15 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, progress, run
-from configs.settings import ROOT, FeatureConfig, Settings, load_settings, utc_time
+from configs.settings import ROOT, FeatureConfig, load_settings, utc_time
 from feature_store import ingest, validation, versions
-from feature_store.connect import offline_store, online_store, raw_source
+from feature_store.connect import (
+    activity_writer,
+    offline_store,
+    online_store,
+    profile_writer,
+    raw_source,
+)
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import Interval
@@ -30,14 +36,15 @@ from pipelines.feature_modes import (
     Mode,
     interval,
     known_mode,
+    rebuild_activity,
+    refuse_until_empty,
     report_checks,
     report_nothing,
     report_progress,
 )
+from pipelines.stream_pipeline import run_stream
 
 DEFAULT_CONFIG = ROOT / "configs" / "feature_config.yaml"
-BACKFILLS: Sequence[Callable[[Settings, Interval], None]] = ()
-"""Of views that are made of stored events and not of raw rows: each computes a range anew."""
 MODES = f"[{'|'.join(Mode)}]"
 app = new_app()
 
@@ -47,7 +54,11 @@ def feature_pipeline(
     config: Annotated[Path, typer.Option(help="The feature settings (YAML).")] = DEFAULT_CONFIG,
     mode: Annotated[
         Mode,
-        typer.Option(parser=known_mode, metavar=MODES, help="All rows; new ones; or a range."),
+        typer.Option(
+            parser=known_mode,
+            metavar=MODES,
+            help="All rows; new ones; a range; or events as they come.",
+        ),
     ] = Mode.batch,
     start: Annotated[
         datetime | None, typer.Option(parser=utc_time, help="First event time of a backfill.")
@@ -55,18 +66,26 @@ def feature_pipeline(
     end: Annotated[
         datetime | None, typer.Option(parser=utc_time, help="Event time before which it ends.")
     ] = None,
+    until_empty: Annotated[
+        bool, typer.Option("--until-empty", help="Stop a stream when no event is left to apply.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Compute, validate and store the features of raw rows.
 
     batch: all rows. incremental: those that are new since the watermark, which moves after both
     stores are written. backfill: rows whose events are from --start to before --end, anew.
+    stream: changes and events of users as they come, until SIGTERM.
 
     Rows that are already stored unchanged are not stored again, so a second run adds nothing.
     Bad rows go to the table `quarantine` with their reason; more than `max_bad_share` of them
     stop the run before anything is written. A run that ends early can be run again.
     """
     during, settings = interval(mode, start, end), load_settings({"feature": config})
+    refuse_until_empty(mode, until_empty)
+    if mode is Mode.stream:
+        run_stream(settings, until_empty=until_empty)
+        return
     source, watch = raw_source(settings), Stopwatch()
     offline, online = offline_store(settings), online_store(settings)
     watermark = Watermark(offline.postgres, MODEL_VIEW.schema, source.name)
@@ -89,12 +108,15 @@ def feature_pipeline(
             done("Written to offline store (PostgreSQL)", watch.spent["store"])
             note(f"{stored.added:,} rows are new or changed, {stored.known:,} were stored already")
 
+            keys = None if mode is Mode.batch else stored.keys
+            if changed := profile_writer(settings).reconcile(keys):
+                note(f"{changed:,} rows follow from profile changes")
             publish(offline, online, stored.keys)
             versions.switch(offline, online, settings.feature.max_bad_share)
             done("Synced to online store (Redis)", watch.lap())
 
-    for backfill in BACKFILLS if during is not None else ():
-        backfill(settings, during)
+    if mode is not Mode.incremental:
+        rebuild_activity(offline, activity_writer(settings), during)
     if during is None:
         watermark.advance(before, reading.position)
         report_progress(before, reading.position, tally, datetime.now(UTC))
