@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {"__init__", "__main__", "harness", "stage", "stock_feast", "table"}
+NOT_BENCHMARKS = {
+    *("__init__", "__main__", "harness", "history", "memory"),
+    *("stage", "stock_feast", "table"),
+}
 
 
 def main() -> int:

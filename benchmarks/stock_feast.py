@@ -22,10 +22,17 @@ SOURCE = PostgreSQLSource(
     created_timestamp_column="created_timestamp",
 )
 REFERENCES = [f"{MODEL_VIEW.name}:{name}" for name in MODEL_VIEW.schema.names]
+UNINDEXED = [f"readable_rows:{name}" for name in MODEL_VIEW.schema.names]
 
 
-def plug_in(settings: Settings) -> FeatureStore:
-    """Feast over our stores, as ``feature_store.yaml`` says, on the benchmark's servers."""
+def plug_in(settings: Settings, *, unindexed: bool = False) -> FeatureStore:
+    """Feast over our stores, as ``feature_store.yaml`` says, on the benchmark's servers.
+
+    Parameters
+    ----------
+    unindexed
+        Whether it knows the table ``readable_rows`` too, as one that is not ours.
+    """
     package = "feature_store.feast_plugin"
     store = FeatureStore(
         config=RepoConfig(
@@ -48,7 +55,11 @@ def plug_in(settings: Settings) -> FeatureStore:
         )
     )
     entity, source = feast_entity(MODEL_VIEW), feast_source(MODEL_VIEW)
-    store.apply([entity, source, feast_view(MODEL_VIEW, entity, source)])
+    view = feast_view(MODEL_VIEW, entity, source)
+    foreign = FeatureView(
+        name=SOURCE.name, entities=[entity], schema=view.schema, source=SOURCE, online=False
+    )
+    store.apply([entity, source, view, *[foreign] * unindexed])
     return store
 
 

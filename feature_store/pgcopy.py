@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 POSTGRES_EPOCH = np.datetime64("2000-01-01", "us")
-ROWS_PER_CHUNK = 20_000
+ROWS_PER_CHUNK = 5_000
 
 DTYPES = {
     **{"bigint": ">i8", "integer": ">i4", "smallint": ">i2", "real": ">f4"},
@@ -50,7 +50,7 @@ def copy_chunks(*blocks: Sequence[CopyColumn]) -> Iterator[bytes]:
 def copy_blocks(blocks: Iterable[Sequence[CopyColumn]]) -> Iterator[bytes]:
     """Yield the bytes of a binary COPY of blocks of equally long columns.
 
-    Some 20,000 rows at a time; a block is asked for when those before it have been taken. The
+    Some 5,000 rows at a time; a block is asked for when those before it have been taken. The
     format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
     """
     yield SIGNATURE

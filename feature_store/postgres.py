@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK_BYTES = 2**22
-"""Some 20,000 rows of 47 features: large enough that the work on a block outweighs its overhead."""
+"""Some 12,000 rows of 47 features: large enough that the work on a block outweighs its overhead."""
 
 IngestMode = Literal["append", "create", "create_append", "replace"]
 
