@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from redis import Redis
 
 from configs.settings import Settings, load_settings
 from feature_store import connect
@@ -47,6 +48,10 @@ class Servers:
         while services.find(name, self.embedded) is not None:
             time.sleep(0.01)
 
+    def stop(self, name: str) -> None:
+        """End a server as its keeper does: it closes its connections first."""
+        services.stop(name, self.embedded)
+
     def start(self) -> None:
         """Start what does not run, where it was."""
         embedded.postgres_url(self.embedded)
@@ -55,6 +60,17 @@ class Servers:
     def online(self, deadline_ms: float) -> OnlineStore:
         """Our own online store with a deadline."""
         return connect.online_store(self.settings, deadline_ms)
+
+
+def leave_room_for(client: Redis, size: int) -> None:
+    """Let a server take so many bytes more, once it has given back what it needed before."""
+    client.config_set("maxmemory-policy", "noeviction")
+    used, settled = 0, 0
+    while settled < 3:
+        before, used = used, client.info("memory")["used_memory"]
+        settled = settled + 1 if abs(used - before) < 100_000 else 0
+        time.sleep(0.2)
+    client.config_set("maxmemory", used + size)
 
 
 @pytest.fixture(scope="module")

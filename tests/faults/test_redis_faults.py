@@ -17,7 +17,7 @@ from feature_store.engine import FeatureMatrix, created_times
 from feature_store.errors import StoreUnavailable
 from feature_store.online_store import OnlineStore
 from tests.faults import servers as misbehaving
-from tests.faults.conftest import Servers
+from tests.faults.conftest import Servers, leave_room_for
 from tests.feature_store.conftest import MONDAY
 
 DEADLINE_MS = 50
@@ -209,10 +209,9 @@ def test_a_full_server_says_so_keeps_its_rows_and_takes_the_rest_once_it_is_larg
     online: OnlineStore, matrix: FeatureMatrix
 ) -> None:
     client = online.client
-    client.config_set("maxmemory-policy", "noeviction")
     first = matrix.rows(np.arange(1000))
     online.write(first, MONDAY)
-    client.config_set("maxmemory", client.info("memory")["used_memory"] + 1_000_000)
+    leave_room_for(client, 1_000_000)
     try:
         with pytest.raises(StoreUnavailable, match="it is full") as raised:
             online.write(matrix, MONDAY)
