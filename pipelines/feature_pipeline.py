@@ -93,11 +93,12 @@ def feature_pipeline(
             versions.switch(offline, online, settings.feature.max_bad_share)
             done("Synced to online store (Redis)", watch.lap())
 
-    for backfill in BACKFILLS if during is not None else ():
-        backfill(settings, during)
     if during is None:
         watermark.advance(before, reading.position)
         report_progress(before, reading.position, tally, datetime.now(UTC))
+    else:
+        for backfill in BACKFILLS:
+            backfill(settings, during)
 
 
 def compute(
