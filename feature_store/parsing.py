@@ -19,14 +19,16 @@ if TYPE_CHECKING:
 NO_TIME = np.datetime64("1970-01-01", "us")
 """Stands where a row is refused for its time."""
 
+LARGEST = f"at most {np.finfo(np.float32).max:.2g} either way"
+
 
 def cleaned(column: pl.Series, missing: str) -> pl.Series:
     """The column with null for what is missing; texts are stripped, numbers stay what they are."""
     import polars as pl
 
     if column.dtype.is_nested() or column.dtype == pl.Binary:
-        texts = [None if value is None else str(value) for value in column.to_list()]
-        column = pl.Series(column.name, texts, dtype=pl.String)
+        shown = [None if value is None else str(value) for value in column.to_list()]
+        column = pl.Series(column.name, shown, dtype=pl.String)
     if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
         return column.fill_nan(None) if column.dtype.is_float() else column
     texts = column.cast(pl.String).str.strip_chars()
@@ -42,7 +44,11 @@ def parse_numbers(
         reasons.setdefault(row, f"{feature.name} is {column[row]}, {why}")
     for row in np.flatnonzero(np.isnan(parsed) & column.is_not_null().to_numpy()).tolist():
         reasons.setdefault(row, f"{feature.name} is '{column[row]}', expected a number")
-    return parsed.astype(np.float32)
+    with np.errstate(over="ignore"):
+        stored = parsed.astype(np.float32)
+    for row in np.flatnonzero(np.isinf(stored) & np.isfinite(parsed)).tolist():
+        reasons.setdefault(row, f"{feature.name} is {column[row]}, expected {LARGEST}")
+    return stored
 
 
 def parse_categories(

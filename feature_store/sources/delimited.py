@@ -164,7 +164,9 @@ def _quoted(lines: list[str], first: int, columns: Sequence[str], delimiter: str
     """Slower: fields between quotes may hold delimiters and ends of lines."""
     import polars as pl
 
-    numbers, texts, broken = [], [], {}
+    numbers: list[int] = []
+    texts: list[list[str]] = []
+    broken: dict[int, Broken] = {}
     for number, row in _fields(lines, first, delimiter):
         fields = [field.strip() for field in row]
         if len(fields) > 1 or any(fields):

@@ -162,7 +162,8 @@ class FileSource:
                 found = split_rows(
                     block, columns or self.config.columns, self.config.delimiter, skip
                 )
-                yield _batch(file, found.lines, counted + rows, found.columns, found.broken)
+                if len(found.lines):
+                    yield _batch(file, found.lines, counted + rows, found.columns, found.broken)
                 rows += len(found.lines)
                 digest = block.sha256
                 if block.is_finished:
