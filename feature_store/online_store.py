@@ -88,7 +88,7 @@ class OnlineStore:
             self.versions.register()
             return write_newest(self.client, self._batches(matrix, created))
 
-    def _batches(self, matrix: FeatureMatrix, created: Created) -> Iterator[Batch]:
+    def _batches(self, matrix: FeatureMatrix | ActivityRows, created: Created) -> Iterator[Batch]:
         times, size = created_times(created, len(matrix)), min(self.write_batch_rows, MOST_ROWS)
         prefix = self.prefix.encode()
         for start in range(0, len(matrix), size):

@@ -120,9 +120,6 @@ def feature_pipeline(
     if during is None:
         watermark.advance(before, reading.position)
         report_progress(before, reading.position, tally, datetime.now(UTC))
-    else:
-        for backfill in BACKFILLS:
-            backfill(settings, during)
 
 
 def compute(
