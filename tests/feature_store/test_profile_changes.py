@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
+from feature_store.change_fold import Changes, RawRows, fold, vectors
 from feature_store.errors import EntityNotFound, InvalidEvent
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
@@ -101,11 +102,45 @@ def changes_of_some() -> st.SearchStrategy[ProfileChange]:
 
 @given(
     full=st.lists(full_rows(), max_size=4, unique_by=lambda row: (row.key, row.time)),
+    changes=st.lists(changes_of_some(), min_size=1, max_size=12),
+)
+@hypothesis_settings(max_examples=150, deadline=None)
+def test_the_state_after_each_change_is_what_a_fold_over_dictionaries_gives(
+    full: list[FullRow], changes: list[ProfileChange]
+) -> None:
+    matrix = as_matrix(full)
+    raw = np.stack(ENGINE.columns_of(matrix.values), axis=1).astype(np.float32)
+    times = np.array([each.time.replace(tzinfo=None) for each in changes], dtype="datetime64[us]")
+    rows = fold(
+        ENGINE,
+        RawRows(matrix.keys, matrix.times, raw),
+        Changes(
+            np.array([each.key for each in changes]),
+            times,
+            [each.event_id for each in changes],
+            [each.attributes for each in changes],
+        ),
+    )
+    found = dict(
+        zip(
+            zip(rows.places.tolist(), rows.times.tolist(), strict=True),
+            vectors(ENGINE, rows),
+            strict=True,
+        )
+    )
+    assert len(found) == len({(each.key, each.time) for each in changes})
+    for each in changes:
+        vector = found[each.key, each.time.replace(tzinfo=None)]
+        assert same(vector, state(each.key, each.time, full, changes)), each
+
+
+@given(
+    full=st.lists(full_rows(), max_size=4, unique_by=lambda row: (row.key, row.time)),
     changes=st.lists(changes_of_some(), min_size=1, max_size=8),
     seed=st.integers(0, 2**32),
 )
 @hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 def test_any_order_split_and_repetition_ends_in_the_same_rows(
     new_writer: Callable[[], ProfileWriter],
