@@ -94,7 +94,8 @@ def feature_pipeline(
             done("Synced to online store (Redis)", watch.lap())
 
     if during is None:
-        watermark.advance(before, reading.position)
+        if not watermark.advance(before, reading.position):
+            note("another run has moved the watermark meanwhile; it stays there")
         report_progress(before, reading.position, tally, datetime.now(UTC))
     else:
         for backfill in BACKFILLS:
