@@ -118,7 +118,8 @@ def feature_pipeline(
     if mode is not Mode.incremental:
         rebuild_activity(offline, activity_writer(settings), during)
     if during is None:
-        watermark.advance(before, reading.position)
+        if not watermark.advance(before, reading.position):
+            note("another run has moved the watermark meanwhile; it stays there")
         report_progress(before, reading.position, tally, datetime.now(UTC))
 
 
