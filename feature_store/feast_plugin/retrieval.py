@@ -47,13 +47,9 @@ class ViewRequest:
     ttl: timedelta | None
 
     def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
-        """The features ``(n,)`` of the asked rows; null where none.
-
-        Parameters
-        ----------
-        asked
-            The keys as ``key_0`` and so on, in the order of ``keys``, and ``time``.
-        """
+        """The features ``(n,)`` of the asked rows (keys and ``time``); null where none."""
+        # A table may call a column by a name that is used here.
+        asked = asked.rename({name: f"key_{n}" for n, name in enumerate(self.keys)})
         answer = self._looked_up if self.source.by_entity else self._sifted
         rows, places = answer(postgres, asked, known)
         index = pl.Series(places, dtype=pl.Int64).replace(-1, None)
@@ -159,10 +155,7 @@ def historical(
     times = entity_rows[time_column].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     asked_time = pl.Series("time", times)
     for request in requests:
-        keys = [
-            pl.from_pandas(entity_rows[name]).alias(f"key_{n}")
-            for n, name in enumerate(request.keys)
-        ]
+        keys = [pl.from_pandas(entity_rows[name]).alias(name) for name in request.keys]
         asked = pl.DataFrame([*keys, asked_time])
         for name, column in request.join(postgres, asked, known=known).items():
             table = table.append_column(name, column)
