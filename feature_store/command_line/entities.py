@@ -25,7 +25,7 @@ def get_online(
     defined = view_named(view)
     offline = connect.offline_store(settings)
     schema = schema_of(defined, version, offline)
-    store = connect.online_store(settings, settings.feature.online.read_deadline_ms, schema=schema)
+    store = connect.online_store(settings, schema=schema)  # a person waits longer than a request
     try:
         row = store.read(entity)
     except EntityNotFound as error:

@@ -23,6 +23,12 @@ from tests.parity.test_one_row_equals_a_table import random_columns
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 
 
+@pytest.fixture(autouse=True)
+def _patient_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let reads take their time: other tests use the processor too."""
+    monkeypatch.setenv("FTI_FEATURE__ONLINE__READ_DEADLINE_MS", "5000")
+
+
 @pytest.fixture
 def postgres(settings: Settings) -> Iterator[Postgres]:
     """A database whose tables live in a schema that only this test uses."""
