@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 LARGEST_KEY = 2**63 - 1
 LARGEST_CENTS = 10**12
 """So many fit into a total 9 million times before it overflows."""
+LONGEST_TEXT = 200
+"""In characters: what PostgreSQL indexes has a limit."""
 
 TABLE = "user_events"
 CREATE_TABLE = f"""
@@ -32,7 +34,8 @@ CREATE TABLE IF NOT EXISTS {TABLE} (
     amount_cents bigint,
     created_timestamp timestamptz NOT NULL
 );
-CREATE INDEX IF NOT EXISTS {TABLE}_by_user ON {TABLE} (user_id, event_timestamp);
+CREATE INDEX IF NOT EXISTS {TABLE}_by_user ON {TABLE} (user_id, event_timestamp)
+    INCLUDE (event_type, amount_cents, created_timestamp);
 CREATE TABLE IF NOT EXISTS {TABLE}_clock (
     single boolean PRIMARY KEY DEFAULT true CHECK (single),
     last_time timestamptz NOT NULL
@@ -88,8 +91,8 @@ class ActivityEvent:
 
     def __post_init__(self) -> None:
         texts = (self.event_id, self.event_type)
-        if not all(texts) or any("\0" in text for text in texts):
-            self._refuse("its id and its type must be texts, not empty and without NUL")
+        if not all(0 < len(text) <= LONGEST_TEXT and "\0" not in text for text in texts):
+            self._refuse(f"its id and its type must be texts of 1 to {LONGEST_TEXT} characters")
         if not -LARGEST_KEY <= self.key <= LARGEST_KEY:
             self._refuse("its user is no 64-bit number")
         if self.time.tzinfo is None:
@@ -124,9 +127,7 @@ def insert(
     return connection.execute(INSERT, columns).rowcount
 
 
-def read(
-    connection: psycopg.Connection, plan: ActivityPlan, rows: str, where: Sequence[str] = ()
-) -> Events:
+def read(connection: psycopg.Connection, plan: ActivityPlan, rows: str) -> Events:
     """Events as arrays, by user and time.
 
     Parameters
@@ -135,13 +136,12 @@ def read(
         What follows FROM; the events are called ``event``.
     """
     types = ", ".join("'" + each.replace("'", "''") + "'" for each in plan.event_types)
-    kept = f" WHERE {' AND '.join(where)}" if where else ""
     # One row of arrays: a row an event would be a message an event.
     query = (
         "SELECT array_agg(event.user_id), array_agg(event.event_timestamp), "
         f"array_agg(coalesce(array_position(ARRAY[{types}]::text[], event.event_type), 0)), "
         "array_agg(coalesce(event.amount_cents, 0)), array_agg(event.amount_cents IS NOT NULL), "
-        f"array_agg(event.created_timestamp) FROM {rows}{kept}"
+        f"array_agg(event.created_timestamp) FROM {rows}"
     )
     result = connection.execute(query, binary=True).pgresult
     assert result is not None
@@ -157,17 +157,25 @@ def read(
 
 def newest_of(keys: NDArray[np.int64], plan: ActivityPlan) -> str:
     """The events of some users that their online rows are made of: what follows FROM."""
+    newest = f"(SELECT max(event_timestamp) FROM {TABLE} WHERE user_id = asked.user_id)"
+    return _each(keys, [f"event_timestamp >= {newest} - interval '{plan.reach_us} microseconds'"])
+
+
+def of_users(keys: NDArray[np.int64], where: Sequence[str] = ()) -> str:
+    """The events of some users: what follows FROM."""
+    return _each(keys, where)
+
+
+def _each(keys: NDArray[np.int64], where: Sequence[str]) -> str:
+    """The events of some users, user by user.
+
+    OFFSET keeps the planner from reading all events instead: it knows nothing of a table that was
+    filled a moment ago.
+    """
+    kept = " AND ".join(["user_id = asked.user_id", *where])
     return (
-        f"{_asked(keys)} CROSS JOIN LATERAL (SELECT max(event_timestamp) AS newest FROM {TABLE} "
-        f"WHERE user_id = asked.user_id) AS last JOIN {TABLE} AS event "
-        "ON event.user_id = asked.user_id "
-        f"AND event.event_timestamp >= last.newest - interval '{plan.reach_us} microseconds'"
+        f"{_asked(keys)} CROSS JOIN LATERAL (SELECT * FROM {TABLE} WHERE {kept} OFFSET 0) AS event"
     )
-
-
-def of_users(keys: NDArray[np.int64]) -> str:
-    """All events of some users: what follows FROM."""
-    return f"{_asked(keys)} JOIN {TABLE} AS event ON event.user_id = asked.user_id"
 
 
 def _asked(keys: NDArray[np.int64]) -> str:

@@ -78,7 +78,7 @@ class ActivityStore:
                 when = times[rows]
                 users = np.unique(keys[rows])
                 span = [*where, *_between(when.min() - np.timedelta64(plan.reach), when.max())]
-                events = stored.read(connection, plan, stored.of_users(users), span)
+                events = stored.read(connection, plan, stored.of_users(users, span))
                 for start in range(0, len(rows), ROWS_AT_ONCE):
                     part = rows[start : start + ROWS_AT_ONCE]
                     sums, found[part] = sums_of_events(

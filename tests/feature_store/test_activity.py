@@ -261,6 +261,7 @@ def test_a_row_of_another_user_another_schema_or_another_length_is_refused() -> 
     [
         ({"event_id": ""}, "its id and its type"),
         ({"event_type": "a\0b"}, "its id and its type"),
+        ({"event_id": "e" * 201}, "its id and its type"),
         ({"time": NOON.replace(tzinfo=None)}, "its time has no zone"),
         ({"key": 2**63}, "its user is no 64-bit number"),
         ({"amount_cents": 10**13}, "its amount is beyond"),
