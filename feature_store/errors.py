@@ -3,7 +3,7 @@
 FeatureStoreError
 ├── DefinitionError       a feature is defined in a way that the engine refuses
 ├── UnknownFeature        a name that no view defines
-├── SourceError           a raw file is missing, altered or unreadable
+├── SourceError           a source is missing, out of reach, altered or damaged
 ├── ValidationFailed      more bad rows than the settings allow
 ├── SchemaMismatch        stored bytes belong to another definition of the features
 ├── UnknownVersion        a fingerprint under which nothing is stored
@@ -30,7 +30,7 @@ class UnknownFeature(FeatureStoreError):
 
 
 class SourceError(FeatureStoreError):
-    """A raw file is missing, altered or unreadable."""
+    """A source is missing, out of reach, altered or damaged."""
 
 
 class ValidationFailed(FeatureStoreError):
