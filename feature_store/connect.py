@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
 
+SOURCE_CONNECT_TIMEOUT_S = 10
+
 
 def ttl(settings: Settings) -> timedelta | None:
     """Age beyond which a row of the view reads as absent, or None."""
@@ -93,7 +95,14 @@ def _source(
             f"The variable {config.url_env} is not set; 'url_env' says that it holds the URL of "
             f"the source '{name}' (postgresql://…)."
         )
-    return SqlSource(Postgres(url), config, name=name)
+    return SqlSource(Postgres(_impatient(url)), config, name=name)
+
+
+def _impatient(url: str) -> str:
+    """The URL of a database that may be out of reach: libpq would wait for it without end."""
+    if "connect_timeout=" in url or "://" not in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}connect_timeout={SOURCE_CONNECT_TIMEOUT_S}"
 
 
 def redis_client(settings: Settings, deadline_ms: float) -> Redis:

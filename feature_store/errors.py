@@ -3,7 +3,7 @@
 FeatureStoreError
 ├── DefinitionError       a feature is defined in a way that the engine refuses
 ├── UnknownFeature        a name that no view defines
-├── SourceError           a raw file is missing, altered or unreadable
+├── SourceError           a source is missing, out of reach, altered or damaged
 ├── ValidationFailed      more bad rows than the settings allow
 ├── InvalidEvent          an event that cannot be stored as it is
 ├── StreamFull            consumers do not keep up with the events that come
@@ -32,7 +32,7 @@ class UnknownFeature(FeatureStoreError):
 
 
 class SourceError(FeatureStoreError):
-    """A raw file is missing, altered or unreadable."""
+    """A source is missing, out of reach, altered or damaged."""
 
 
 class ValidationFailed(FeatureStoreError):

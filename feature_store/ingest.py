@@ -164,7 +164,13 @@ def _wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[st
     """Our columns out of the source's, cleaned."""
     optional = (source.key_column, source.event_time_column, source.label_column)
     wanted = [*(f.name for f in view.raw_features), *(name for name in optional if name)]
-    ours = {source.rename.get(name, name): name for name in batch.columns.columns}
+    named = [source.rename.get(name, name) for name in batch.columns.columns]
+    twice = [name for name in wanted if named.count(name) > 1]
+    if twice:
+        raise SourceError(
+            f"Two columns of the source would be '{twice[0]}'. Rename both in 'source.rename'."
+        )
+    ours = dict(zip(named, batch.columns.columns, strict=True))
     absent = [name for name in wanted if name not in ours]
     if absent or not len(batch):
         problem = f"no column '{absent[0]}'" if absent else "no rows"

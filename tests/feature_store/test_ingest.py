@@ -179,3 +179,14 @@ def test_a_source_without_a_raw_column_is_refused(tmp_path: Path) -> None:
     renamed = source.model_copy(update={"columns": ("years", *source.columns[1:])})
     with pytest.raises(SourceError, match="no column 'age'; expected the columns age, workclass"):
         ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME)
+
+
+def test_columns_are_renamed_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
+    source = source_of(tmp_path, GOOD)
+    columns = ("years", *source.columns[1:])
+    renamed = source.model_copy(update={"columns": columns, "rename": {"years": "age"}})
+    table = ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME)
+    assert table.columns["age"].tolist() == [39]
+    twice = source.model_copy(update={"rename": {"fnlwgt": "age"}})
+    with pytest.raises(SourceError, match="Two columns of the source would be 'age'"):
+        ingest.parse(batches(twice, tmp_path)[0], MODEL_VIEW, twice, EVENT_TIME)
