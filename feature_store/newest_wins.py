@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -48,7 +48,7 @@ def write_newest(client: Redis, batches: Iterable[Batch]) -> int:
     packed and sent while the server works on the one before it. Keys may repeat.
     """
     pool = client.connection_pool
-    connection = pool.get_connection()
+    connection: Any = pool.get_connection()
     written, waiting = 0, False
     try:
         for keys, rows in batches:
