@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.change_fold import Changes, RawRows, is_last_of_each, newest_stored
+from feature_store.change_spans import ASKED, FOREVER, LONG_AGO, Spans, all_of, as_array, spans_over
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.fixed_rows import fixed_dtype, fixed_rows
 from feature_store.pgcopy import POSTGRES_EPOCH
@@ -17,54 +18,6 @@ from feature_store.registry import FeatureSchema
 
 if TYPE_CHECKING:
     import psycopg
-
-FOREVER = np.datetime64(np.iinfo(np.int64).max, "us")
-LONG_AGO = np.datetime64(np.iinfo(np.int64).min + 1, "us")
-
-ASKED = (
-    "unnest(%(places)s::bigint[], %(keys)s::bigint[], %(since)s::timestamptz[], "
-    "%(until)s::timestamptz[]) AS asked (asked_place, key, since, until)"
-)
-
-
-@dataclass(frozen=True)
-class Spans:
-    """For each of some users the time in which rows may follow from changes anew.
-
-    Parameters
-    ----------
-    keys
-        int64 ``(n,)``, each user once.
-    since, until
-        datetime64[us] ``(n,)``; `LONG_AGO` and `FOREVER` stand for all. Of a span in which
-        changes lie, both ends belong to it; of one that reaches to a full row, the end does not.
-    """
-
-    keys: NDArray[np.int64]
-    since: NDArray[np.datetime64]
-    until: NDArray[np.datetime64]
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def part(self, which: slice | NDArray[Any]) -> Spans:
-        """Return the chosen ones."""
-        return Spans(self.keys[which], self.since[which], self.until[which])
-
-    @property
-    def are_open(self) -> NDArray[np.bool_]:
-        """Which spans have no end."""
-        return np.equal(self.until, FOREVER)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """What `ASKED` takes: arrays as PostgreSQL writes them, since lists are slow to convert."""
-        return {
-            "places": _array(map(str, range(len(self)))),
-            "keys": _array(map(str, self.keys.tolist())),
-            "since": _array(_as_texts(self.since)),
-            "until": _array(_as_texts(self.until)),
-        }
 
 
 @dataclass(frozen=True)
@@ -131,15 +84,6 @@ class NewestRows:
             mine.schema,
         )
         return NewestRows(matrix, np.concatenate([self.created, others.created]))
-
-
-def spans_over(keys: NDArray[np.int64], times: NDArray[np.datetime64]) -> Spans:
-    """From the first to the last of some times ``(n,)``, for each user."""
-    order = np.lexsort((times, keys))
-    keys, times = keys[order], times[order]
-    first = np.ones(len(keys), dtype=bool)
-    first[1:] = keys[1:] != keys[:-1]
-    return Spans(keys[first], times[first], times[np.roll(first, -1)])
 
 
 def logged_spans(connection: psycopg.Connection, event_ids: Sequence[str]) -> Spans:
@@ -236,8 +180,8 @@ def changed_spans(
     if keys is None:
         query = "SELECT DISTINCT user_id FROM profile_changes"
         found = fixed_rows(connection, query, {}, fixed_dtype(user_id="bigint"))
-        return _all_of(found["user_id"].astype(np.int64))
-    spans = _all_of(np.unique(keys)) if times is None else spans_over(keys, times)
+        return all_of(found["user_id"].astype(np.int64))
+    spans = all_of(np.unique(keys)) if times is None else spans_over(keys, times)
     query = f"""
         SELECT asked_place FROM {ASKED} WHERE EXISTS (
             SELECT FROM profile_changes WHERE user_id = key AND event_timestamp >= since)"""
@@ -264,7 +208,7 @@ def newest_rows(
         created_timestamp="timestamptz",
         **dict.fromkeys(schema.names, "real"),
     )
-    found = fixed_rows(connection, query, {"keys": _array(map(str, keys.tolist()))}, dtype)
+    found = fixed_rows(connection, query, {"keys": as_array(map(str, keys.tolist()))}, dtype)
     matrix = FeatureMatrix(
         _matrix(found, schema.names),
         found["user_key"].astype(np.int64),
@@ -274,29 +218,12 @@ def newest_rows(
     return NewestRows(matrix, as_times(found["created_timestamp"]))
 
 
-def _all_of(users: NDArray[np.int64]) -> Spans:
-    return Spans(users, np.full(len(users), LONG_AGO), np.full(len(users), FOREVER))
-
-
 def as_times(microseconds: NDArray[Any]) -> NDArray[np.datetime64]:
     """datetime64[us] ``(n,)`` of PostgreSQL's times; infinity is `FOREVER`."""
     numbers = microseconds.astype(np.int64)
     is_infinite = numbers == np.iinfo(np.int64).max
     finite = np.where(is_infinite, 0, numbers).astype("timedelta64[us]")
     return np.where(is_infinite, FOREVER, POSTGRES_EPOCH + finite)
-
-
-def _array(texts: Iterable[str]) -> str:
-    return "{" + ",".join(texts) + "}"
-
-
-def _as_texts(times: NDArray[np.datetime64]) -> list[str]:
-    texts: list[str] = np.char.add(np.datetime_as_string(times, unit="us"), "+00").tolist()
-    for place in np.flatnonzero(times == FOREVER).tolist():
-        texts[place] = "infinity"
-    for place in np.flatnonzero(times == LONG_AGO).tolist():
-        texts[place] = "-infinity"
-    return texts
 
 
 def _reals(names: Sequence[str]) -> str:

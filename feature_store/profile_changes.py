@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from feature_store import change_rows, tables
 from feature_store.change_fold import fold, vectors
-from feature_store.change_rows import NewestRows, Spans
+from feature_store.change_rows import NewestRows
+from feature_store.change_spans import Spans, spans_over
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.offline_store import OfflineStore
@@ -226,4 +227,4 @@ def _spans(connection: psycopg.Connection, changes: Sequence[ProfileChange], add
         return change_rows.logged_spans(connection, [change.event_id for change in changes])
     naive = [change.time.astimezone(UTC).replace(tzinfo=None) for change in changes]
     keys = np.array([change.key for change in changes], dtype=np.int64)
-    return change_rows.spans_over(keys, np.array(naive, dtype="datetime64[us]"))
+    return spans_over(keys, np.array(naive, dtype="datetime64[us]"))
