@@ -70,7 +70,7 @@ def consumer(settings: Settings) -> Iterator[None]:
     """Run a consumer, and wait until it consumes."""
     urls = {"DATABASE_URL": str(settings.database_url), "REDIS_URL": str(settings.redis_url)}
     process = subprocess.Popen(
-        [sys.executable, "pipelines/stream_pipeline.py"],
+        [sys.executable, "pipelines/feature_pipeline.py", "--mode", "stream"],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **urls, "FTI_VAR_DIR": str(settings.var_dir)},

@@ -1,6 +1,6 @@
 """The stream pipeline: events in as they come, features out to both stores within a second.
 
-python pipelines/stream_pipeline.py
+python pipelines/feature_pipeline.py --mode stream
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from types import FrameType
-from typing import Annotated
 
-import typer
 from tqdm import tqdm
 
-from configs.command_line import Debug, done, new_app, note, run
-from configs.settings import ROOT, Settings, load_settings
+from configs.command_line import done, note
+from configs.settings import Settings
 from feature_store import connect
 from feature_store.errors import StoreUnavailable
 from feature_store.stream.consumer import StreamConsumer
@@ -30,24 +27,9 @@ from feature_store.stream.progress import Status, StatusBoard
 from serving.background import Repeating
 from serving.logs import log_as_json
 
-DEFAULT_CONFIG = ROOT / "configs" / "feature_config.yaml"
 LIVE_LINE_S = 0.5
 LAST_WAIT_S = 5
 """So long a store that does not answer may keep a consumer that was told to stop."""
-app = new_app()
-
-
-@app.command()
-def stream_pipeline(
-    config: Annotated[Path, typer.Option(help="The feature settings (YAML).")] = DEFAULT_CONFIG,
-    until_empty: Annotated[
-        bool, typer.Option("--until-empty", help="Stop when no event is left that can be applied.")
-    ] = False,
-    debug: Debug = False,
-) -> None:
-    """Apply the events of the stream to both stores, each exactly once, until told to stop."""
-    log_as_json()
-    run_stream(load_settings({"feature": config}), until_empty=until_empty)
 
 
 def run_stream(settings: Settings, *, until_empty: bool = False) -> Status:
@@ -59,6 +41,7 @@ def run_stream(settings: Settings, *, until_empty: bool = False) -> Status:
     -------
     What this consumer has done.
     """
+    log_as_json()
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     consumer = connect.stream_consumer(settings, name)
     reporter = Reporter(settings, consumer)
@@ -145,7 +128,3 @@ def stopped_by_signals(consumer: StreamConsumer) -> Iterator[None]:
         signal.alarm(0)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-if __name__ == "__main__":
-    run(app)

@@ -29,7 +29,7 @@ from feature_store.activity_view import ActivityView
 from feature_store.activity_writer import ActivityWriter
 from feature_store.engine import FeatureMatrix
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.connections import settings_with
+from feature_store.feast_plugin.connections import settings_of
 from feature_store.feast_plugin.definitions import FEAST_TYPES, our_view
 from feature_store.feast_plugin.queries import Source
 from feature_store.postgres import Postgres, create
@@ -111,9 +111,7 @@ def event_columns(postgres: Postgres) -> list[tuple[str, str]]:
 
 def writer(config: RepoConfig) -> ActivityWriter:
     """What stores events, in the stores that ``feature_store.yaml`` names."""
-    parts = (config.offline_store, config.online_store)
-    offline, online = (getattr(part, "url", None) for part in parts)
-    return connect.activity_writer(settings_with(database_url=offline, redis_url=online))
+    return connect.activity_writer(settings_of(config))
 
 
 def push_events(config: RepoConfig, table: pa.Table) -> None:

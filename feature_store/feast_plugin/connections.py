@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from feast.repo_config import RepoConfig
+
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.offline_store import OfflineStore
@@ -12,6 +14,13 @@ def settings_with(database_url: str | None = None, redis_url: str | None = None)
     """The settings, with the URLs that are given in place of theirs."""
     urls = {"database_url": database_url, "redis_url": redis_url}
     return load_settings(None, **{name: url for name, url in urls.items() if url})
+
+
+def settings_of(config: RepoConfig) -> Settings:
+    """The settings, with the URLs of both stores that ``feature_store.yaml`` names."""
+    parts = (config.offline_store, config.online_store)
+    offline, online = (getattr(part, "url", None) for part in parts)
+    return settings_with(database_url=offline, redis_url=online)
 
 
 def offline_store(url: str | None, block_bytes: int = BLOCK_BYTES) -> OfflineStore:

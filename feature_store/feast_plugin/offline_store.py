@@ -23,7 +23,7 @@ from feast.utils import (
     compute_non_entity_date_range,
 )
 
-from feature_store import offline_store as ours
+from feature_store import connect, offline_store as ours
 from feature_store.activity_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
@@ -168,7 +168,10 @@ class PointInTimeOfflineStore(OfflineStore):
         elif view is None:
             store.postgres.ingest(source.get_table_query_string(), table, "append")
         else:
-            store.append(*matrix_of(table, view, source))
+            matrix, entity, created = matrix_of(table, view, source)
+            store.append(matrix, entity, created)
+            changes = connect.profile_writer(connections.settings_of(config))
+            changes.reconcile(matrix.keys, matrix.times)
         if progress:
             progress(table.num_rows)
 

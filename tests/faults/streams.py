@@ -31,7 +31,7 @@ from tests.feature_store.strategies import bits
 
 USERS = range(1, 41)
 PATIENCE_S = 90
-PIPELINE = ("pipelines/stream_pipeline.py",)
+PIPELINE = ("pipelines/feature_pipeline.py", "--mode", "stream")
 SMALL: dict[str, Any] = {"batch_rows": 100, "claim_idle_ms": 500, "report_s": 0.2}
 
 
