@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from redis import Redis
 
-A, B = TypeVar("A"), TypeVar("B")
+A = TypeVar("A")
+B = TypeVar("B")
 
 _thread = threading.local()
 
@@ -100,7 +101,7 @@ class BoundedConnection:
         reader = getattr(self._parser, "_reader", None)
         if self._sock is None or reader is None:
             return bool(super().can_read(timeout))  # type: ignore[misc]
-        return self._sock.has_something(timeout) or reader.has_data()
+        return bool(self._sock.has_something(timeout) or reader.has_data())
 
     def _connect(self) -> Any:
         return _BoundedSocket(super()._connect())  # type: ignore[misc]

@@ -5,6 +5,7 @@ definitions        Feast's entity, source, view and service, derived from our vi
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
 online_store       packed rows in Redis, one round trip a request, every wait bounded
 batch_engine       ``feast materialize`` without one message a value
+on_demand          the features as a request changes them
 registry_store     Feast's registry as one row in PostgreSQL
 logging            the table that ``write_logged_features`` fills
 =================  ==================================================================

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.on_demand import PACKED, packing_of
+from feature_store.feast_plugin.packing import PACKED, packing_of
 from feature_store.feature_view import FeatureView
 from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
 

@@ -63,7 +63,8 @@ class PackedOnlineStore(OnlineStore):
         """Connect, so that the first asynchronous read need not; no matter if it fails."""
         with suppress(StoreUnavailable):
             async with self.clients(config).read_in_time_async() as client:
-                await client.ping()
+                pong: Any = client.ping()
+                await pong
 
     async def close(self) -> None:
         """Close the connections; the next call opens others."""

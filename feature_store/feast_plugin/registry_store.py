@@ -43,6 +43,7 @@ class PostgresRegistryStore(RegistryStore):
     def __init__(self, registry_config: RegistryConfig, repo_path: Path | None) -> None:
         self._postgres = postgres(registry_config.path or None)
         self._last_known: bytes | None = None
+        self._unsure: list[str] = []
 
     def get_registry_proto(self) -> Registry:
         """Read the registry; while PostgreSQL is away, the last one known.
@@ -74,29 +75,39 @@ class PostgresRegistryStore(RegistryStore):
             If another process has; what it wrote stands.
         """
         _keep_serving(registry_proto)
-        read, now = registry_proto.version_id, datetime.now(UTC)
-        registry_proto.version_id = str(uuid.uuid4())
-        registry_proto.last_updated.FromDatetime(now)
-        row = (registry_proto.version_id, registry_proto.SerializeToString(), now)
+        read, changed = registry_proto.version_id, Registry()
+        changed.CopyFrom(registry_proto)
+        changed.version_id = str(uuid.uuid4())
+        changed.last_updated.FromDatetime(datetime.now(UTC))
+        # A write whose answer got lost may have been kept: then it is ours that is there.
+        expected, self._unsure = [read, *self._unsure], [*self._unsure, changed.version_id]
+        if not self._replace(expected, changed):
+            raise RegistryChanged(
+                "The Feast registry was changed by another process since it was read; that change "
+                "stands. Run the command again."
+            )
+        self._unsure, self._last_known = [], changed.SerializeToString()
+        registry_proto.version_id = changed.version_id
+        registry_proto.last_updated.CopyFrom(changed.last_updated)
+
+    def _replace(self, expected: list[str], changed: Registry) -> bool:
+        """Whether the registry was one of the expected versions, and now is the changed one."""
+        now = changed.last_updated.ToDatetime(UTC)
+        row = (changed.version_id, changed.SerializeToString(), now)
         with self._postgres.transaction() as connection:
             create(connection, TABLE)
-            if read:
-                written = connection.execute(
-                    "UPDATE feast_registry SET (version_id, contents, updated_timestamp) "
-                    "= (%s, %s, %s) WHERE version_id = %s",
-                    (*row, read),
-                )
-            else:
+            written = connection.execute(
+                "UPDATE feast_registry SET (version_id, contents, updated_timestamp) "
+                "= (%s, %s, %s) WHERE version_id = ANY(%s)",
+                (*row, expected),
+            )
+            if written.rowcount == 0 and "" in expected:  # nothing had been there to read
                 written = connection.execute(
                     "INSERT INTO feast_registry (version_id, contents, updated_timestamp) "
                     "VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
                     row,
                 )
-        if written.rowcount != 1:
-            raise RegistryChanged(
-                "The Feast registry was changed by another process since it was read; that change "
-                "stands. Run the command again."
-            )
+            return written.rowcount == 1
 
     def teardown(self) -> None:
         """Delete the registry."""

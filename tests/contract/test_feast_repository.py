@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from feast import FeatureStore
+from feast.protos.feast.core.Registry_pb2 import Registry
 
 from configs.settings import Settings, load_settings
 from feature_store.errors import RegistryChanged, StoreUnavailable
@@ -91,6 +92,26 @@ def test_of_two_writers_of_the_registry_the_second_is_told(world: World) -> None
         second.update_registry_proto(late)
     assert second.get_registry_proto().version_id == early.version_id
     second.update_registry_proto(second.get_registry_proto())
+
+
+def test_a_change_of_which_nobody_knows_whether_it_was_kept_can_be_made_again(
+    world: World,
+) -> None:
+    store = PostgresRegistryStore(world.feast.config.registry, None)
+    registry = store.get_registry_proto()
+    before, replace = registry.version_id, store._replace
+
+    def lose_the_answer(expected: list[str], changed: Registry) -> bool:
+        assert replace(expected, changed)
+        raise StoreUnavailable("the connection was lost")
+
+    store._replace = lose_the_answer
+    with pytest.raises(StoreUnavailable):
+        store.update_registry_proto(registry)
+    assert registry.version_id == before
+    store._replace = replace
+    store.update_registry_proto(registry)
+    assert store.get_registry_proto().version_id == registry.version_id != before
 
 
 def test_while_postgresql_is_away_readers_keep_the_registry_that_they_know(world: World) -> None:

@@ -82,6 +82,24 @@ def test_overriding_with_none_makes_an_attribute_missing() -> None:
     assert values["hours_per_week"] == 40
 
 
+def test_many_rows_are_overridden_as_each_alone_to_the_bit() -> None:
+    stored = np.array([ENGINE.row(FIRST_ROW), ENGINE.row({"workclass": "unheard of"})] * 3)
+    given = [
+        {},
+        {"age": 50, "hours_per_week": None},
+        {"education": "Masters"},
+        {"education_num": 3},
+        {"education": "9th", "education_num": 16},
+        {"occupation": "unheard of", "sex": None},
+    ]
+    alone = [ENGINE.override(row, each) for row, each in zip(stored, given, strict=True)]
+    before = stored.copy()
+    assert ENGINE.overrides(stored, given).tobytes() == np.array(alone).tobytes()
+    assert stored.tobytes() == before.tobytes()
+    with pytest.raises(UnknownFeature, match="'agee' is not a raw column"):
+        ENGINE.overrides(stored[:1], [{"agee": 1}])
+
+
 def test_missing_names_the_raw_columns_without_a_known_value() -> None:
     assert ENGINE.missing(ENGINE.row(FIRST_ROW)) == []
     assert "sex" in ENGINE.missing(ENGINE.row({**FIRST_ROW, "sex": "Unknown"}))
