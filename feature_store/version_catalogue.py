@@ -88,7 +88,8 @@ class VersionCatalogue:
             create(connection, tables.CATALOGUE)
             if _version(connection, schema.view, schema.fingerprint):
                 # Asked first: adding it waits for readers even where it is there already.
-                if not has_column(connection, tables.table_name(schema), "from_changes"):
+                is_old = not has_column(connection, tables.table_name(schema), "from_changes")
+                if is_old and not schema.is_windowed:
                     create(connection, tables.from_changes_column(schema))
                 return
             is_first = not is_filling and not _versions(connection, schema.view)

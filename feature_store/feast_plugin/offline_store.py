@@ -217,8 +217,9 @@ def _requests(
     requests: list[Request] = []
     packed = []
     for view, names in wanted.items():
-        request = _request(view, names, store, full_names)
-        if view.name.endswith(PACKED_VIEW) and isinstance(request, ViewRequest):
+        is_packed = view.name.endswith(PACKED_VIEW)
+        request = _request(view, [] if is_packed else names, store, full_names)
+        if is_packed and isinstance(request, ViewRequest):
             own = known_view(view.name)
             codes = replace(request.source, rows=store.table(own.schema))
             request = replace(request, source=codes, features=raw_columns(own.name))

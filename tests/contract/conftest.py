@@ -26,7 +26,10 @@ from feature_store.online_store import OnlineStore
 from infrastructure.embedded import postgres_url, redis_url
 
 REPO = ROOT / "feature_store" / "feast_repo"
-OBJECTS = ("entity", "source", "view", "packed", "on_request", "service", "service_on_request")
+OBJECTS = (
+    *("entity", "source", "view", "activity_source", "activity"),
+    *("packed", "on_request", "service", "service_on_request"),
+)
 USERS = 600
 UNKNOWN = 999_999
 CREATED = datetime(2024, 6, 1, 12, 30, 15, 123_456, tzinfo=UTC)
