@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from feast import FeatureStore
 from redis import Redis
 
@@ -26,10 +25,9 @@ from benchmarks.harness import Report, interleaved, is_quick, seconds
 from benchmarks.historical_retrieval import readable_table
 from benchmarks.stage import filled_stores, servers
 from benchmarks.stock_feast import plug_in, stock
-from feature_store.connect import online_store
-from feature_store.engine import FeatureMatrix
+from configs.settings import Settings
+from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.training_data import decoded_column
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -61,17 +59,9 @@ def materialize(store: FeatureStore) -> Callable[[], object]:
     return lambda: store.materialize(START, END)
 
 
-def write_frame(store: FeatureStore, matrix: FeatureMatrix) -> Callable[[], object]:
+def write_frame(store: FeatureStore, settings: Settings) -> Callable[[], object]:
     """Do what ``write_to_online_store`` does."""
-    features = enumerate(matrix.schema.features)
-    frame = pd.DataFrame(
-        {
-            MODEL_VIEW.entity: matrix.keys,
-            "event_timestamp": pd.DatetimeIndex(matrix.times, tz="UTC"),
-            "created_timestamp": pd.Timestamp(END),
-            **{f.name: decoded_column(matrix, place) for place, f in features},
-        }
-    )
+    frame = offline_store(settings).postgres.query("SELECT * FROM readable_rows").to_pandas()
     return lambda: store.write_to_online_store(MODEL_VIEW.name, frame)
 
 
@@ -88,7 +78,7 @@ def main() -> int:
             "ours": lambda: ours.write(matrix, END),
             "feast_over_our_store": materialize(plug_in(settings)),
             "feast": materialize(theirs),
-            "feast_frame": write_frame(theirs, matrix),
+            "feast_frame": write_frame(theirs, settings),
         }
         timed = {name: into_empty(client, work) for name, work in subjects.items()}
         report.add("wall", "s", interleaved(timed, 1 if is_quick() else 3))

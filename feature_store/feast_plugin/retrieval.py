@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.queries import Source, moment, quoted, source_columns
-from feature_store.feast_plugin.sieve import Sieve, like
+from feature_store.feast_plugin.sieve import KeptRows, Sieve, like
 from feature_store.lookup import Lookup
 from feature_store.postgres import Postgres
 
@@ -52,19 +52,14 @@ class ViewRequest:
         asked = asked.rename({name: f"key_{n}" for n, name in enumerate(self.keys)})
         answer = self._looked_up if self.source.by_entity else self._sifted
         rows, places = answer(postgres, asked, known)
-        index = pl.Series(places, dtype=pl.Int64).replace(-1, None)
-        columns = {}
-        for n, (name, (_, arrow_type)) in enumerate(self.features.items()):
-            if rows is None:
-                columns[name] = pa.nulls(len(asked), arrow_type)
-            else:  # one column after the other, so that none is held twice for long
-                column = rows.drop_in_place(f"feature_{n}").gather(index)
-                columns[name] = column.to_arrow().cast(arrow_type)
-        return columns
+        return {
+            name: rows.pop(f"feature_{n}", places).cast(arrow_type)
+            for n, (name, (_, arrow_type)) in enumerate(self.features.items())
+        }
 
     def _looked_up(
         self, postgres: Postgres, asked: pl.DataFrame, known: bool
-    ) -> tuple[pl.DataFrame | None, NDArray[np.int64]]:
+    ) -> tuple[KeptRows, NDArray[np.int64]]:
         """Rows that answer, and their places among them ``(n,)``: by the table's index."""
         [entity] = self.keys.values()
         source = self.source
@@ -79,19 +74,17 @@ class ViewRequest:
         )
         keys = like(asked["key_0"], pl.Int64())
         usable = asked.select("time", key=keys).with_row_index("n").drop_nulls()
-        answers = lookup.answers(postgres, usable["key"].to_numpy(), usable["time"].to_numpy())
-        blocks = list(answers)
+        numbers, rows = usable["n"].to_numpy(), KeptRows()
         places = np.full(len(asked), -1, dtype=np.int64)
-        if not blocks:
-            return None, places
-        rows = pl.concat(blocks, rechunk=False)
-        answered = usable["n"].to_numpy()[rows.drop_in_place("place").to_numpy()]
-        places[answered] = np.arange(len(rows))
+        for block in lookup.answers(postgres, usable["key"].to_numpy(), usable["time"].to_numpy()):
+            answered = numbers[block["place"].to_numpy()]
+            places[answered] = np.arange(len(rows), len(rows) + len(block))
+            rows.add(block.drop("place"))
         return rows, places
 
     def _sifted(
         self, postgres: Postgres, asked: pl.DataFrame, known: bool
-    ) -> tuple[pl.DataFrame | None, NDArray[np.int64]]:
+    ) -> tuple[KeptRows, NDArray[np.int64]]:
         """Rows that answer, and their places among them ``(n,)``: out of all rows, block by block.
 
         A table of somebody else's may lack an index, and its rows may lie in any order.

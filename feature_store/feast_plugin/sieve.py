@@ -1,4 +1,4 @@
-"""Sifts the rows that answer out of all rows of a table, for keys of any type."""
+"""Sifts the rows that answer out of all rows of a table, for keys of any type, and keeps them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,44 @@ from datetime import timedelta
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from feature_store.point_in_time import NewestRows
+
+
+class KeptRows:
+    """Rows in compact Arrow columns; work on them holds no more than one column twice."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[str, list[pa.Array]] = {}
+        self._n = 0
+
+    def __len__(self) -> int:
+        return self._n
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Keep rows, copied: a string of polars may hold on to the block that it came with."""
+        if rows.is_empty():
+            return
+        table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            self._chunks.setdefault(name, []).extend(column.chunks)
+        self._n += len(rows)
+
+    def only(self, places: NDArray[np.int64]) -> None:
+        """Keep the rows at these places, in this order, and forget the others."""
+        for chunks in self._chunks.values():
+            chunks[:] = pa.chunked_array(chunks).take(pa.array(places)).chunks
+        self._n = len(places)
+
+    def pop(self, name: str, places: NDArray[np.int64]) -> pa.Array:
+        """Take a column away: its values at these places, null where a place is -1."""
+        chunks = self._chunks.pop(name, None)
+        if chunks is None:
+            return pa.nulls(len(places))
+        taken = pa.chunked_array(chunks).take(pa.array(places, mask=places < 0))
+        return taken.combine_chunks() if taken.num_chunks != 1 else taken.chunk(0)
 
 
 class Sieve:
@@ -37,8 +72,7 @@ class Sieve:
     ) -> None:
         self._asked, self._by, self._ttl, self._known = asked, list(by), ttl, known
         self._newest: NewestRows | None = None
-        self._kept: list[pl.DataFrame] = []
-        self._kept_rows = 0
+        self._kept = KeptRows()
         self._places = np.full(len(asked), -1, dtype=np.int64)
 
     def add(self, block: pl.DataFrame) -> None:
@@ -46,23 +80,23 @@ class Sieve:
         if self._newest is None:
             self._number_keys(block)
         assert self._newest is not None
-        numbered = block.with_row_index("row").join(self._numbers, on=self._by, how="inner")
+        known = block.select(*self._by, "event_timestamp", "created_timestamp")
+        numbered = known.with_row_index("row").join(self._numbers, on=self._by, how="inner")
         times = (_naive(numbered, name) for name in ("event_timestamp", "created_timestamp"))
         rows, places = self._newest.add(numbered["number"].to_numpy(), *times)
-        self._places[places] = np.arange(self._kept_rows, self._kept_rows + len(rows))
-        kept = block[numbered["row"].to_numpy()[rows]]
-        self._kept.append(kept.drop(*self._by, "event_timestamp", "created_timestamp"))
-        self._kept_rows += len(rows)
-        if self._kept_rows > 2 * len(self._asked) + len(block):
-            self._forget_the_replaced()
+        self._places[places] = np.arange(len(self._kept), len(self._kept) + len(rows))
+        self._kept.add(block.drop(known.columns)[numbered["row"].to_numpy()[rows]])
+        if len(self._kept) > 1.5 * len(self._asked) + len(block):
+            noted = np.flatnonzero(self._places >= 0)
+            self._kept.only(self._places[noted])
+            self._places[noted] = np.arange(len(noted))
 
-    def answers(self) -> tuple[pl.DataFrame | None, NDArray[np.int64]]:
+    def answers(self) -> tuple[KeptRows, NDArray[np.int64]]:
         """The kept rows, and for each asked row its place among them; -1 for none."""
         if self._newest is None:
-            return None, self._places
+            return self._kept, self._places
         sources = self._newest.answers()
-        places = np.where(sources < 0, -1, self._places[sources])
-        return pl.concat(self._kept, rechunk=False), places
+        return self._kept, np.where(sources < 0, -1, self._places[sources])
 
     def _number_keys(self, stored: pl.DataFrame) -> None:
         """Give each asked key a number, once it is known which type the stored ones have."""
@@ -75,12 +109,6 @@ class Sieve:
         self._newest = NewestRows(
             numbers.fill_null(-1).to_numpy(), times, self._ttl, known=self._known
         )
-
-    def _forget_the_replaced(self) -> None:
-        noted = np.flatnonzero(self._places >= 0)
-        self._kept = [pl.concat(self._kept)[self._places[noted]]]
-        self._places[noted] = np.arange(len(noted))
-        self._kept_rows = len(noted)
 
 
 def like(keys: pl.Series, dtype: pl.DataType) -> pl.Series:
