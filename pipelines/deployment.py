@@ -12,11 +12,11 @@ import typer
 
 from configs.command_line import Debug, done, new_app, note, run
 from configs.settings import Settings, load_settings
-from models.connect import model_registry
+from models.connect import deployment_store, model_registry
 from models.deployment import Deployment
 from models.errors import DeploymentRefused
 from models.promotion import Promoter, Target, as_arm
-from serving.connect import deployment_store, model_loader
+from serving.connect import model_loader
 from serving.presence import await_generation, ensure_api
 
 app = new_app()
