@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from configs.settings import Settings
 from infrastructure.embedded import mlflow_url, postgres_url
 from models.artifact_cache import ArtifactCache, MlflowFiles
+from models.deployment import Arm
 from models.deployment_store import DeploymentStore
 from models.registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from models.admission import Admission
+    from models.decision_store import DecisionStore
+    from models.held_out import History
+    from models.judging import Judge
+    from models.promotion import Promoter
 
 CONNECT_LIMIT_S = 2
 STATEMENT_LIMIT = "SET statement_timeout = '10s'"
@@ -28,6 +37,64 @@ def model_registry(settings: Settings) -> ModelRegistry:
 def deployment_store(settings: Settings) -> DeploymentStore:
     """The records of deployments of the registered model."""
     return DeploymentStore(postgres(settings), settings.model_name)
+
+
+def champion_of(settings: Settings) -> Arm | None:
+    """What serves in production; None before the first deployment."""
+    store = deployment_store(settings)
+    try:
+        current = store.current()
+    finally:
+        store.close()
+    return current.champion if current else None
+
+
+def decision_store(settings: Settings) -> DecisionStore:
+    """The decisions of the gates about the registered model's versions."""
+    from models.decision_store import DecisionStore
+
+    return DecisionStore(postgres(settings), settings.model_name)
+
+
+def history(settings: Settings) -> History:
+    """What draws the rows of earlier trainings again."""
+    from feature_store.connect import offline_store, ttl
+    from feature_store.feature_definitions import MODEL_VIEW
+    from models.held_out import History
+
+    return History(offline_store(settings), MODEL_VIEW.entity, ttl(settings))
+
+
+def judge(settings: Settings) -> Judge:
+    """What decides whether a version may leave the stage None."""
+    from models.judging import Judge
+
+    return Judge(settings.training.gates, history(settings), artifact_cache(settings), now)
+
+
+def admission(settings: Settings) -> Admission:
+    """What lets a version pass the gates or refuses it; nothing is read before it is asked."""
+    from models.admission import Admission
+
+    return Admission(
+        decision_store(settings),
+        lambda version, champion: judge(settings).judge_again(version, champion),
+        model_registry(settings),
+        now,
+    )
+
+
+def promoter(settings: Settings) -> Promoter:
+    """What moves versions through the stages."""
+    from models.promotion import Promoter
+
+    registry, store = model_registry(settings), deployment_store(settings)
+    return Promoter(registry, store, admission(settings), now)
+
+
+def now() -> datetime:
+    """The present time in UTC."""
+    return datetime.now(UTC)
 
 
 def artifact_cache(settings: Settings) -> ArtifactCache:

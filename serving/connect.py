@@ -14,13 +14,13 @@ from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.registry import FeatureSchema
 from infrastructure import embedded
+from infrastructure.background import Repeating
 from models.connect import artifact_cache, deployment_store, model_registry, postgres
 from models.deployment import Arm
 from models.promotion import as_arm
 from models.scorer import OnnxScorer
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
-from serving.background import Repeating
 from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
