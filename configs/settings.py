@@ -225,6 +225,9 @@ class DeploymentConfig(Section):
     prediction_texts: tuple[str, str] = ("0", "1")
     api: ApiConfig = ApiConfig()
     ab_test: ABTestConfig = ABTestConfig()
+    registry_poll_ms: float = Field(
+        1000, gt=0, description="how soon a change by an MLflow client is answered"
+    )
 
 
 class PredictionLogConfig(Section):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.held_out import History
     from models.judging import Judge
     from models.promotion import Promoter
+    from models.registry_watch import RegistryWatch
 
 CONNECT_LIMIT_S = 2
 STATEMENT_LIMIT = "SET statement_timeout = '10s'"
@@ -90,6 +91,19 @@ def promoter(settings: Settings) -> Promoter:
 
     registry, store = model_registry(settings), deployment_store(settings)
     return Promoter(registry, store, admission(settings), now)
+
+
+def registry_watch(settings: Settings) -> RegistryWatch:
+    """What adopts or puts back the changes of MLflow clients."""
+    from models.registry_watch import RegistryWatch
+
+    artifacts, test = artifact_cache(settings), settings.deployment.ab_test
+    return RegistryWatch(
+        promoter(settings),
+        lambda version: artifacts.get(version.artifact_uri, version.digest),
+        test.challenger_share,
+        test.salt,
+    )
 
 
 def now() -> datetime:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol, cast
 
@@ -147,6 +147,7 @@ class Promoter:
                 f"{version.label} serves in production and cannot become {stage.lower()}. Deploy "
                 "another version, or use --rollback or --stop-ab-test first."
             )
+        version = self._as_recorded([version])[0]
         if version.stage == stage:
             return False
         override = None if stage == "Archived" else self._admitted(version, current, force)
@@ -165,7 +166,8 @@ class Promoter:
     def _record(
         self, before: Deployment | None, after: Deployment, override: Override | None = None
     ) -> Deployment:
-        versions = {version.label: version for version in self.registry.versions()}
+        found = self._as_recorded(self.registry.versions())
+        versions = {version.label: version for version in found}
         targets = plans.stage_changes(before, after)
         changes = [
             self._change(versions[label], cast(Target, stage), after.reason)
@@ -205,6 +207,13 @@ class Promoter:
                 self.registry.set_alias(alias, versions[arm.label])  # type: ignore[arg-type]
             else:
                 self.registry.remove_alias(alias)  # type: ignore[arg-type]
+
+    def _as_recorded(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+        """The versions with their recorded stages: anybody may have changed what MLflow shows."""
+        last = {change.version: change.path[-1] for change in self.store.stage_history()}
+        return [
+            replace(each, stage=cast(Stage, last.get(each.version, "None"))) for each in versions
+        ]
 
     def _change(self, version: ModelVersion, stage: Target, reason: str) -> StageChange:
         path = plans.stage_path(version.stage, stage)

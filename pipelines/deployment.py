@@ -15,6 +15,7 @@ from models.connect import promoter as promoter_of
 from models.deployment import Deployment
 from models.errors import DeploymentRefused
 from models.promotion import Promoter, Target, as_arm
+from models.watch_service import ensure_watch
 from serving.connect import model_loader
 from serving.presence import await_generation, ensure_api
 
@@ -74,7 +75,9 @@ def deployment(
         record = to_production(settings, promoter, str(model_name), enable_ab_test, reason, force)
     else:
         to_stage(promoter, str(model_name), target, reason, force)
+        ensure_watch(settings)
         return
+    ensure_watch(settings)
     url = ensure_api(settings)
     await_generation(url, record.generation)
     done(f"API endpoint: {url}/predict")

@@ -1,4 +1,4 @@
-"""The training pipeline once more, from what a version recorded: the proof that it comes out equal."""
+"""The training pipeline once more, from what a version recorded: proof that it comes out equal."""
 
 from __future__ import annotations
 

@@ -26,6 +26,7 @@ from models.masking import Masker
 from models.split import split_rows
 from models.tracking import publish
 from models.training import Trained, fit, judge, write_up
+from models.watch_service import ensure_watch
 from pipelines.reproduction import reproduced
 
 app = new_app()
@@ -107,6 +108,7 @@ def training_pipeline(
         tags = {**record.tags, **origin.tags(recipe), **decision.tags()}
         version = publish(registry, replace(record, tags=tags))
     decision_store(settings).add(version, decision)
+    ensure_watch(settings)
     done(f"Model registered: {version.label}")
     report_gates(decision)
     done(f"MLflow experiment: {registry.experiment_url(training.experiment_name)}")
