@@ -62,14 +62,15 @@ class Admission:
             If it was never judged, or a gate is closed; the message gives each reason.
         """
         decision = self.decisions.newest(version)
+        to_beat = digest_to_beat(version, champion)
         if force is not None:
-            return self._forced(version, decision, force)
+            return self._forced(version, decision, to_beat, force)
         if decision is None:
             raise DeploymentRefused(
                 f"{version.label} was never judged, so it stays in {version.stage}. Judge it: "
                 f'python -m models judge {version.label}; or overrule with --force "reason".'
             )
-        if decision.champion_digest != digest_to_beat(version, champion):
+        if decision.champion_digest != to_beat:
             decision = self.judge_and_record(version, champion)
         if not decision.passed:
             raise DeploymentRefused(
@@ -87,13 +88,18 @@ class Admission:
         return decision
 
     def _forced(
-        self, version: ModelVersion, decision: Decision | None, force: str
+        self, version: ModelVersion, decision: Decision | None, to_beat: str | None, force: str
     ) -> Override | None:
         if not force.strip():
             raise DeploymentRefused('--force needs a reason; give it as --force "reason".')
-        if decision is not None and decision.passed:
+        if decision is None:
+            overruled = NEVER_JUDGED
+        elif not decision.passed:
+            overruled = refusals(decision)
+        elif decision.champion_digest != to_beat:
+            overruled = f"not judged against what serves now; {decision.summary}"
+        else:
             return None
-        overruled = refusals(decision) if decision else NEVER_JUDGED
         return Override(
             version.version, version.label, overruled, force, getpass.getuser(), self.clock()
         )

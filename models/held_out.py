@@ -145,7 +145,12 @@ class CommonRows:
 
 
 def rows_for_both(
-    test: Part, champion: ModelArtifact, history: History, own: TrainingRows | None, at_least: int
+    test: Part,
+    champion: ModelArtifact,
+    label: str,
+    history: History,
+    own: TrainingRows,
+    at_least: int,
 ) -> CommonRows:
     """Of a candidate's held-out rows those that the champion did not learn from either.
 
@@ -154,6 +159,8 @@ def rows_for_both(
 
     Parameters
     ----------
+    label
+        The champion's, for people.
     own
         The rows that the candidate's test part is from; the champion's may be the very same.
     at_least
@@ -165,24 +172,22 @@ def rows_for_both(
     except StoreUnavailable:
         raise
     except FTIError as error:
-        kept, why = None, f"what the champion learned from cannot be drawn again ({error})"
+        kept, why = None, f"what it learned from cannot be drawn again ({error})"
     else:
         why = f"it held out only {kept.sum():,} of them; training with --seed {seed} changes that"
     if kept is not None and kept.sum() >= at_least:
         about = f"the {kept.sum():,} of {n:,} held-out rows that neither model learned from"
         test = Part(test.features.rows(kept), test.labels[kept])
     else:
-        about = f"all {n:,} held-out rows, which favours the champion: {why}"
+        about = f"all {n:,} held-out rows, which favours {label}: {why}"
     theirs = history.features(champion.feature_schema, test.features)
     return CommonRows((test.features, theirs), test.labels, about)
 
 
-def _learned(
-    champion: ModelArtifact, history: History, own: TrainingRows | None
-) -> list[FeatureMatrix]:
+def _learned(champion: ModelArtifact, history: History, own: TrainingRows) -> list[FeatureMatrix]:
     """The rows that the champion learned from, or chose its threshold on."""
     digest = recorded(champion, "dataset_digest")
-    if own is None or Dataset.of(own).digest != digest:
+    if Dataset.of(own).digest != digest:
         drawn = history.rows(champion)
         if not drawn.is_same:
             raise ArtifactError(

@@ -114,7 +114,9 @@ class Judge:
         if champion is None:
             return None
         theirs = self.artifacts.get(champion.artifact_uri, champion.digest)
-        common = rows_for_both(test, theirs, self.history, own, self.config.minimum_rows)
+        common = rows_for_both(
+            test, theirs, champion.label, self.history, own, self.config.minimum_rows
+        )
         ours, other = common.features
         return Comparison(
             champion.label,
