@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
@@ -22,6 +23,7 @@ from models.masking import Masker
 from models.split import Split, split_rows
 from models.tracking import TrainingRecord
 from models.training import Trained, fit, judge, write_up
+from tests.models.worlds import World, new_world
 
 N_ROWS = 4_000
 
@@ -80,6 +82,32 @@ def record(
 def tracking_url(settings: Settings) -> str:
     """A real MLflow server."""
     return mlflow_url(settings)
+
+
+@pytest.fixture
+def world(
+    settings: Settings,
+    rows: TrainingRows,
+    masker: Masker,
+    training: TrainingConfig,
+    tmp_path: Path,
+) -> Iterator[World]:
+    """A world of this test's own, in which nothing is registered."""
+    with new_world(settings, rows, masker, training, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shared_world(
+    settings: Settings,
+    rows: TrainingRows,
+    masker: Masker,
+    training: TrainingConfig,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """A world for all tests of a module."""
+    with new_world(settings, rows, masker, training, tmp_path_factory.mktemp("world")) as world:
+        yield world
 
 
 @pytest.fixture
