@@ -30,11 +30,24 @@ def main() -> None:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: arguments.artifacts,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
     }
+    send_texts_untyped()
     handlers.initialize_backend_stores(database, database, ARTIFACT_ROOT)
 
     from mlflow.server.fastapi_app import app
 
     uvicorn.run(app, host=arguments.host, port=arguments.port)
+
+
+def send_texts_untyped() -> None:
+    """Let PostgreSQL find out the type of a text, as with the driver that MLflow is tested with.
+
+    MLflow compares numbers of versions with texts where a stage is changed and the others in it
+    are archived; psycopg 3 would send ``'2'::VARCHAR``, which no number is compared with.
+    """
+    from sqlalchemy import String
+    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+
+    PGDialect_psycopg.colspecs[String].render_bind_cast = False
 
 
 if __name__ == "__main__":

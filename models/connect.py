@@ -73,14 +73,14 @@ def judge(settings: Settings) -> Judge:
     return Judge(settings.training.gates, history(settings), artifact_cache(settings), now)
 
 
-def admission(settings: Settings) -> Admission:
+def admission(settings: Settings, registry: ModelRegistry | None = None) -> Admission:
     """What lets a version pass the gates or refuses it; nothing is read before it is asked."""
     from models.admission import Admission
 
     return Admission(
         decision_store(settings),
         lambda version, champion: judge(settings).judge_again(version, champion),
-        model_registry(settings),
+        registry or model_registry(settings),
         now,
     )
 
@@ -90,16 +90,16 @@ def promoter(settings: Settings) -> Promoter:
     from models.promotion import Promoter
 
     registry, store = model_registry(settings), deployment_store(settings)
-    return Promoter(registry, store, admission(settings), now)
+    return Promoter(registry, store, admission(settings, registry), now)
 
 
-def registry_watch(settings: Settings) -> RegistryWatch:
-    """What adopts or puts back the changes of MLflow clients."""
+def registry_watch(settings: Settings, by: Promoter | None = None) -> RegistryWatch:
+    """What adopts or puts back the changes of MLflow clients, by a promoter."""
     from models.registry_watch import RegistryWatch
 
     artifacts, test = artifact_cache(settings), settings.deployment.ab_test
     return RegistryWatch(
-        promoter(settings),
+        by or promoter(settings),
         lambda version: artifacts.get(version.artifact_uri, version.digest),
         test.challenger_share,
         test.salt,

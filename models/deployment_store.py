@@ -128,7 +128,7 @@ class DeploymentStore(Records):
     def undisturbed(self) -> Iterator[None]:
         """Keep everybody from deploying during the body; waits for a deployment under way."""
         with self._translated() as connection, connection.transaction():
-            connection.execute(LOCK)
+            _prepare(connection)
             yield
 
     @contextmanager
@@ -151,9 +151,7 @@ class DeploymentStore(Records):
             If PostgreSQL cannot be reached or goes away.
         """
         with self._translated() as connection, connection.transaction():
-            connection.execute(LOCK)
-            for statement in TABLES.split(";\n"):
-                connection.execute(statement)
+            _prepare(connection)
             generation = deployment.generation if deployment else None
             if deployment is not None:
                 self._refuse_late(connection, deployment.generation)
@@ -181,6 +179,13 @@ class DeploymentStore(Records):
                 f"Somebody else deployed meanwhile: generation {newest} is recorded, this would "
                 f"have been {generation} after {generation - 1}. Look at it and try again."
             )
+
+
+def _prepare(connection: Connection) -> None:
+    """Wait until nobody else deploys; make the tables."""
+    connection.execute(LOCK)
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
 
 
 def _deployment(row: dict[str, Any]) -> Deployment:

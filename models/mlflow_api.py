@@ -65,6 +65,12 @@ class MlflowApi:
         """
         self._send("GET", "/health", timeout=HEALTH_TIMEOUT_S)
 
+    def close(self) -> None:
+        """Close the connections; the next call opens others."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """Read something, such as ``model-versions/search``; None in the query is left out."""
         params = {name: value for name, value in query.items() if value is not None}

@@ -147,7 +147,7 @@ class Promoter:
                 f"{version.label} serves in production and cannot become {stage.lower()}. Deploy "
                 "another version, or use --rollback or --stop-ab-test first."
             )
-        version = self._as_recorded([version])[0]
+        [version] = self._as_recorded([version])
         if version.stage == stage:
             return False
         override = None if stage == "Archived" else self._admitted(version, current, force)
@@ -161,7 +161,8 @@ class Promoter:
     ) -> Override | None:
         if current is not None and version.label in {arm.label for arm in current.arms}:
             return None  # it serves already, so it was admitted
-        return self.admission.admit(version, current.champion if current else None, force)
+        [known] = self._as_recorded([version])
+        return self.admission.admit(known, current.champion if current else None, force)
 
     def _record(
         self, before: Deployment | None, after: Deployment, override: Override | None = None

@@ -23,7 +23,7 @@ from models.masking import Masker
 from models.split import Split, split_rows
 from models.tracking import TrainingRecord
 from models.training import Trained, fit, judge, write_up
-from tests.models.worlds import World, new_world
+from tests.models.worlds import Trainer, World, new_world
 
 N_ROWS = 4_000
 
@@ -84,16 +84,19 @@ def tracking_url(settings: Settings) -> str:
     return mlflow_url(settings)
 
 
+@pytest.fixture(scope="session")
+def trainer(
+    training: TrainingConfig, masker: Masker, tmp_path_factory: pytest.TempPathFactory
+) -> Trainer:
+    return Trainer(training, masker, tmp_path_factory.mktemp("trained"))
+
+
 @pytest.fixture
 def world(
-    settings: Settings,
-    rows: TrainingRows,
-    masker: Masker,
-    training: TrainingConfig,
-    tmp_path: Path,
+    settings: Settings, rows: TrainingRows, trainer: Trainer, tmp_path: Path
 ) -> Iterator[World]:
     """A world of this test's own, in which nothing is registered."""
-    with new_world(settings, rows, masker, training, tmp_path) as world:
+    with new_world(settings, rows, trainer, tmp_path) as world:
         yield world
 
 
@@ -101,12 +104,11 @@ def world(
 def shared_world(
     settings: Settings,
     rows: TrainingRows,
-    masker: Masker,
-    training: TrainingConfig,
+    trainer: Trainer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[World]:
     """A world for all tests of a module."""
-    with new_world(settings, rows, masker, training, tmp_path_factory.mktemp("world")) as world:
+    with new_world(settings, rows, trainer, tmp_path_factory.mktemp("world")) as world:
         yield world
 
 

@@ -6,29 +6,33 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
+import numpy as np
 import psycopg
 
 from configs.settings import ROOT, GatesConfig, Settings, TrainingConfig
 from feature_store.connect import offline_store
+from feature_store.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.training_data import TrainingRows, training_rows
 from infrastructure.embedded import mlflow_url, postgres_url
 from models import connect
+from models.decision_store import DecisionStore
 from models.families import new_model
 from models.gates import Decision
-from models.lineage import Provenance, Recipe
+from models.lineage import Dataset, Provenance, Recipe
 from models.masking import Masker
+from models.promotion import Promoter
 from models.registry import ModelRegistry, ModelVersion
-from models.split import split_rows
-from models.tracking import publish
+from models.split import Part, split_rows
+from models.tracking import TrainingRecord, publish
 from models.training import Trained, fit, judge, write_up
 
 GATES = GatesConfig(
@@ -46,20 +50,82 @@ POOR = {"n_estimators": 2, "learning_rate": 0.05, "max_depth": 1}
 """Parameters of a model that no gate for quality lets pass."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """A training, written up, with the rows that were held out from it."""
+
+    record: TrainingRecord
+    recipe: Recipe
+    rows: TrainingRows
+    test: Part
+
+
+@dataclass
+class Trainer:
+    """Trains each model once, however many worlds register it."""
+
+    training: TrainingConfig
+    masker: Masker
+    folder: Path
+    written: dict[object, Written] = field(default_factory=dict)
+
+    def train(self, rows: TrainingRows, seed: int, params: Mapping[str, object]) -> Written:
+        """The model of these rows, seed and parameters."""
+        key = Dataset.of(rows).digest, seed, *params.items()
+        if key not in self.written:
+            self.written[key] = self._train(rows, seed, params)
+        return self.written[key]
+
+    def _train(self, rows: TrainingRows, seed: int, params: Mapping[str, object]) -> Written:
+        family = self.training.xgboost.model_copy(update=dict(params))
+        config = self.training.model_copy(update={"seed": seed, "xgboost": family})
+        split = split_rows(
+            rows.features, rows.labels, test_share=0.2, validation_share=0.1, seed=seed
+        )
+        model = fit(new_model(config), split, self.masker, config)
+        trained = Trained(model, split, judge(model, split.test, self.masker, config))
+        recipe, folder = Recipe.of(rows, config), self.folder / str(len(self.written))
+        record = write_up(trained, recipe, self.masker, datetime.now(UTC), folder)
+        return Written(record, recipe, rows, split.test)
+
+
 @dataclass
 class World:
     """Stores with the first rows of the data, and a registered model of its own."""
 
     settings: Settings
-    masker: Masker
+    trainer: Trainer
 
     @property
     def offline(self) -> OfflineStore:
         return offline_store(self.settings)
 
+    @cached_property
+    def promoter(self) -> Promoter:
+        """What moves versions, through the gates."""
+        return connect.promoter(self.settings)
+
+    @cached_property
+    def decisions(self) -> DecisionStore:
+        """What the gates have said."""
+        return connect.decision_store(self.settings)
+
     @property
     def registry(self) -> ModelRegistry:
-        return connect.model_registry(self.settings)
+        return self.promoter.registry
+
+    @property
+    def served(self) -> list[str]:
+        """The versions that answer requests."""
+        current = self.promoter.store.current()
+        return [arm.label for arm in current.arms] if current else []
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.promoter.store.close()
+        self.promoter.registry.api.close()
+        self.promoter.admission.decisions.close()  # type: ignore[attr-defined]
+        self.decisions.close()
 
     def rows(self, config: TrainingConfig | None = None) -> TrainingRows:
         """What is trained on."""
@@ -70,42 +136,33 @@ class World:
     def train(self, seed: int = 101, is_judged: bool = True, **params: object) -> ModelVersion:
         """Train, judge and register a version as the training pipeline does."""
         started_at = datetime.now(UTC)
-        config = self.settings.training
-        family = config.xgboost.model_copy(update=params)
-        config = config.model_copy(update={"seed": seed, "xgboost": family})
-        rows = self.rows(config)
-        split = split_rows(
-            rows.features, rows.labels, test_share=0.2, validation_share=0.1, seed=seed
+        written = self.trainer.train(self.rows(), seed, params)
+        champion = connect.champion_of(self.settings)
+        origin = Provenance.here(started_at, champion.label if champion else None)
+        decision = connect.judge(self.settings).judge(
+            written.record.artifact, written.test, written.rows, champion
         )
-        model = fit(new_model(config), split, self.masker, config)
-        trained = Trained(model, split, judge(model, split.test, self.masker, config))
-        recipe, champion = Recipe.of(rows, config), connect.champion_of(self.settings)
-        with TemporaryDirectory() as folder:
-            record = write_up(trained, recipe, self.masker, started_at, Path(folder))
-            origin = Provenance.here(started_at, champion.label if champion else None)
-            tags = {**record.tags, **origin.tags(recipe)}
-            decision = connect.judge(self.settings).judge(
-                record.artifact, split.test, rows, champion
-            )
-            if is_judged:
-                tags |= decision.tags()
-            version = publish(self.registry, replace(record, tags=tags))
+        tags = {**written.record.tags, **origin.tags(written.recipe)}
         if is_judged:
-            connect.decision_store(self.settings).add(version, decision)
+            tags |= decision.tags()
+        version = publish(self.registry, replace(written.record, tags=tags))
+        if is_judged:
+            self.decisions.add(version, decision)
         return self.registry.find(version.label)
 
     def decision(self, version: ModelVersion) -> Decision:
         """The newest decision about a version."""
-        found = connect.decision_store(self.settings).newest(version)
+        found = self.decisions.newest(version)
         assert found is not None
         return found
 
-    def append_later(self, n: int) -> None:
-        """Store other labels for the first rows, as if they had been corrected since."""
-        rows = self.rows()
-        features, labels = rows.features.rows(slice(0, n)), 1 - rows.labels[:n]  # type: ignore[arg-type]
-        wrong = Labels(features.keys, labels, features.times)
-        self.offline.append_labels(wrong, datetime.now(UTC) + timedelta(seconds=1))
+    def correct_later(self, n: int) -> None:
+        """Store other features for the first rows, as if they had been corrected since."""
+        few = self.rows().features.rows(np.arange(n))
+        values = few.values.copy()
+        values[:, few.schema.position("age")] += 1
+        corrected = FeatureMatrix(values, few.keys, few.times, few.schema)
+        self.offline.append(corrected, MODEL_VIEW.entity, datetime.now(UTC) + timedelta(hours=1))
 
     def environment(self) -> dict[str, str]:
         """What a process needs to find this world."""
@@ -139,7 +196,7 @@ class World:
 
 @contextmanager
 def new_world(
-    settings: Settings, rows: TrainingRows, masker: Masker, training: TrainingConfig, folder: Path
+    settings: Settings, rows: TrainingRows, trainer: Trainer, folder: Path
 ) -> Iterator[World]:
     """Make a world with these rows; its tables are dropped at the end."""
     name = f"test{uuid.uuid4().hex[:12]}"
@@ -153,12 +210,15 @@ def new_world(
                 "database_url": f"{url}{separator}options=-csearch_path%3D{name}",
                 "mlflow_tracking_uri": mlflow_url(settings),
                 "model_name": f"{name}-predictor",
-                "training": training.model_copy(update={"gates": GATES}),
+                "training": trainer.training.model_copy(update={"gates": GATES}),
             }
         )
-        world, created = World(own, masker), datetime.now(UTC)
+        world, created = World(own, trainer), datetime.now(UTC)
         features = rows.features
         world.offline.append(features, MODEL_VIEW.entity, created)
         world.offline.append_labels(Labels(features.keys, rows.labels, features.times), created)
-        yield world
-        connection.execute(f"DROP SCHEMA {name} CASCADE")
+        try:
+            yield world
+        finally:
+            world.close()
+            connection.execute(f"DROP SCHEMA {name} CASCADE")
