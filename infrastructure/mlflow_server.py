@@ -7,7 +7,9 @@ doing both here halves the seconds until the server answers.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+from typing import Any
 
 ARTIFACT_ROOT = "mlflow-artifacts:/"  # clients send and fetch artifacts through the server
 
@@ -30,7 +32,7 @@ def main() -> None:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: arguments.artifacts,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
     }
-    send_texts_untyped()
+    number_versions()
     handlers.initialize_backend_stores(database, database, ARTIFACT_ROOT)
 
     from mlflow.server.fastapi_app import app
@@ -38,16 +40,21 @@ def main() -> None:
     uvicorn.run(app, host=arguments.host, port=arguments.port)
 
 
-def send_texts_untyped() -> None:
-    """Let PostgreSQL find out the type of a text, as with the driver that MLflow is tested with.
+def number_versions() -> None:
+    """Let a client change a stage and archive the others in it, as MLflow's page does.
 
-    MLflow compares numbers of versions with texts where a stage is changed and the others in it
-    are archived; psycopg 3 would send ``'2'::VARCHAR``, which no number is compared with.
+    MLflow compares the number of a version with its text there; PostgreSQL refuses that from
+    psycopg 3, which says that it sends a text.
     """
-    from sqlalchemy import String
-    from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-    PGDialect_psycopg.colspecs[String].render_bind_cast = False
+    change = SqlAlchemyStore.transition_model_version_stage
+
+    @functools.wraps(change)
+    def with_number(self: Any, name: str, version: str, *rest: Any, **named: Any) -> Any:
+        return change(self, name, int(version), *rest, **named)
+
+    SqlAlchemyStore.transition_model_version_stage = with_number
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ logger = logging.getLogger(__name__)
 
 NOTE = "lifecycle"
 """The tag that tells what became of a wish."""
+MOST_AT_ONCE = 50
+"""Wishes that one call answers, so that none goes on for ever."""
 TO_BE_TRIED_AGAIN = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)
 
 
@@ -50,16 +52,23 @@ class RegistryWatch:
             If PostgreSQL or MLflow does not answer, or somebody deploys at the same time; the
             next call tries again.
         """
+        answered: list[Wish] = []
+        while len(answered) < MOST_AT_ONCE and (asked := self._asked()):
+            wish, versions, expected = asked
+            self._answer(wish, versions, expected)
+            answered.append(wish)  # others may mean something else now: look again
+        return answered
+
+    def _asked(self) -> tuple[Wish, dict[int, ModelVersion], Shown] | None:
+        """The most far-reaching wish; None while the registry shows what is recorded."""
         versions, expected, seen = self._look()
         if expected == seen:
-            return []
+            return None
         # Perhaps a deployment is half shown: look again when none is under way.
         with self.promoter.store.undisturbed():
             versions, expected, seen = self._look()
         found = wishes(expected, seen)
-        for wish in found:
-            self._answer(wish, versions, expected)
-        return found
+        return (found[0], versions, expected) if found else None
 
     def _look(self) -> tuple[dict[int, ModelVersion], Shown, Shown]:
         store, registry = self.promoter.store, self.promoter.registry
