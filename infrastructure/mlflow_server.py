@@ -48,13 +48,13 @@ def number_versions() -> None:
     """
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-    change = SqlAlchemyStore.transition_model_version_stage
+    change: Any = SqlAlchemyStore.transition_model_version_stage
 
     @functools.wraps(change)
     def with_number(self: Any, name: str, version: str, *rest: Any, **named: Any) -> Any:
         return change(self, name, int(version), *rest, **named)
 
-    SqlAlchemyStore.transition_model_version_stage = with_number
+    SqlAlchemyStore.transition_model_version_stage = with_number  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

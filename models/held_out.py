@@ -14,9 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.errors import FTIError
 from feature_store.engine import FeatureMatrix
-from feature_store.errors import StoreUnavailable
 from feature_store.offline_store import OfflineStore
 from feature_store.registry import FeatureSchema
 from feature_store.tables import row_digests
@@ -166,22 +164,35 @@ def rows_for_both(
     at_least
         So many rows, or all.
     """
+    kept, about = _kept(test, champion, label, history, own, at_least)
+    if not kept.all():
+        test = Part(test.features.rows(kept), test.labels[kept])
+    theirs = history.features(champion.feature_schema, test.features)
+    return CommonRows((test.features, theirs), test.labels, about)
+
+
+def _kept(
+    test: Part,
+    champion: ModelArtifact,
+    label: str,
+    history: History,
+    own: TrainingRows,
+    at_least: int,
+) -> tuple[NDArray[np.bool_], str]:
+    """Which of the held-out rows are compared, and how to say that."""
     n, seed = len(test), champion.config.get("seed")
     try:
         kept = _unseen(test, _learned(champion, history, own))
     except StoreUnavailable:
         raise
     except FTIError as error:
-        kept, why = None, f"what it learned from cannot be drawn again ({error})"
+        why = f"what it learned from cannot be drawn again ({error})"
     else:
-        why = f"it held out only {kept.sum():,} of them; training with --seed {seed} changes that"
-    if kept is not None and kept.sum() >= at_least:
-        about = f"the {kept.sum():,} of {n:,} held-out rows that neither model learned from"
-        test = Part(test.features.rows(kept), test.labels[kept])
-    else:
-        about = f"all {n:,} held-out rows, which favours {label}: {why}"
-    theirs = history.features(champion.feature_schema, test.features)
-    return CommonRows((test.features, theirs), test.labels, about)
+        found = int(kept.sum())
+        if found >= at_least:
+            return kept, f"the {found:,} of {n:,} held-out rows that neither model learned from"
+        why = f"it held out only {found:,} of them; training with --seed {seed} changes that"
+    return np.ones(n, dtype=bool), f"all {n:,} held-out rows, which favours {label}: {why}"
 
 
 def _learned(champion: ModelArtifact, history: History, own: TrainingRows) -> list[FeatureMatrix]:

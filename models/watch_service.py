@@ -8,6 +8,7 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from types import FrameType
 
 from configs.settings import Settings
@@ -41,7 +42,7 @@ def watch(settings: Settings, port: int) -> None:
     watching.stop()
 
 
-def _stop(server: http.server.ThreadingHTTPServer) -> signal.Handlers | object:
+def _stop(server: http.server.ThreadingHTTPServer) -> Callable[[int, FrameType | None], None]:
     def stop(number: int, frame: FrameType | None) -> None:
         # From another thread: it waits for the loop that this handler interrupts.
         threading.Thread(target=server.shutdown).start()

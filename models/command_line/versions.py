@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -30,7 +30,7 @@ def list_versions(settings: Settings, now: datetime) -> Answer:
     """The versions, the newest first."""
     registry, decisions = connect.model_registry(settings), connect.decision_store(settings)
     aliases = _names(registry.aliases())
-    data = [
+    data: list[dict[str, Any]] = [
         {
             "version": each.label,
             "stage": each.stage,
@@ -201,7 +201,7 @@ def _gate_table(gates: Mapping[str, Any] | None) -> Table:
     return decision_table(title, gates["results"])
 
 
-def decision_table(title: str, results: list[Mapping[str, Any]]) -> Table:
+def decision_table(title: str, results: Sequence[Mapping[str, Any]]) -> Table:
     """What each gate says."""
     rows = [(each["gate"], each["passed"], each["reason"]) for each in results]
     return Table(title, ("gate", "passed", "reason"), rows)

@@ -159,7 +159,9 @@ def test_a_version_from_elsewhere_cannot_serve(world, watch, client):
     ours = world.train()
     world.promoter.deploy(ours)
     stored = client.get_model_version(_name(ours), "1")
-    foreign = client.create_model_version(_name(ours), stored.source, ours.run_id)
+    foreign = client.create_model_version(
+        _name(ours), stored.source, ours.run_id, model_id=stored.model_id
+    )
     client.set_registered_model_alias(_name(ours), "production", foreign.version)
     watch.poll()
 
@@ -201,7 +203,7 @@ def test_the_service_answers_within_seconds_and_ends_when_told(world, client):
         _until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200)
         began = time.monotonic()
         point(client, "production", good)
-        _until(lambda: stages(world)[1] == "Production")
+        _until(lambda: world.registry.find(good.label).native_stage == "Production")
         assert time.monotonic() - began < 10
         began = time.monotonic()
         move(client, poor, "Production")
