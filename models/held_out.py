@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.errors import FTIError
 from feature_store.engine import FeatureMatrix
+from feature_store.errors import StoreUnavailable
 from feature_store.offline_store import OfflineStore
 from feature_store.registry import FeatureSchema
 from feature_store.tables import row_digests

@@ -8,6 +8,7 @@ what the stock client and MLflow's pages read.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,7 @@ class MlflowApi:
                 timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
                 transport=httpx.HTTPTransport(retries=CONNECT_RETRIES),
             )
+            weakref.finalize(self, self._opened.close)
         return self._opened
 
 

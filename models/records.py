@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -58,6 +59,7 @@ class Records:
             if self._connection is None or self._connection.closed:
                 self._connection = self.connect()
                 self._connection.autocommit = True
+                weakref.finalize(self, self._connection.close)
             yield self._connection
         except psycopg.Error as error:
             self.close()

@@ -158,10 +158,8 @@ def test_staging_asks_the_gates_and_archiving_does_not(world, watch, client):
 def test_a_version_from_elsewhere_cannot_serve(world, watch, client):
     ours = world.train()
     world.promoter.deploy(ours)
-    stored = client.get_model_version(_name(ours), "1")
-    foreign = client.create_model_version(
-        _name(ours), stored.source, ours.run_id, model_id=stored.model_id
-    )
+    source = f"{client.get_run(ours.run_id).info.artifact_uri}/model"
+    foreign = client.create_model_version(_name(ours), source, ours.run_id)
     client.set_registered_model_alias(_name(ours), "production", foreign.version)
     watch.poll()
 
@@ -208,7 +206,7 @@ def test_the_service_answers_within_seconds_and_ends_when_told(world, client):
         began = time.monotonic()
         move(client, poor, "Production")
         _until(lambda: "put back" in world.registry.find(poor.label).tags.get("lifecycle", ""))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30  # it is judged anew: the champion is another
     finally:
         process.terminate()
         _, log = process.communicate(timeout=20)
