@@ -157,6 +157,29 @@ class XGBoostConfig(Section):
     max_cat_threshold: int = Field(64, ge=1, description="most categories on one side of a split")
 
 
+class GatesConfig(Section):
+    """What a version must hold before it may leave the stage None."""
+
+    confidence: float = Field(
+        0.95, gt=0.5, lt=1, description="of each limit of an interval of differences"
+    )
+    log_loss_margin: float = Field(
+        0.008, ge=0, description="how much worse than the champion still counts as no worse"
+    )
+    brier_margin: float = Field(0.003, ge=0)
+    minimum_rows: int = Field(
+        1_000, ge=1, description="fewer rows that neither model learned from are not enough"
+    )
+    slices: tuple[str, ...] = Field((), description="categories; each of their words is a slice")
+    slice_log_loss_margin: float = Field(0.02, ge=0)
+    slice_minimum_rows: int = Field(200, ge=2, description="smaller slices have no veto")
+    largest_calibration_error: float = Field(0.03, gt=0, le=1)
+    calibration_bins: int = Field(10, ge=2, le=100)
+    largest_parity_difference: float = Field(1e-5, gt=0)
+    largest_latency_ms: float = Field(2, gt=0, description="median of one row through ONNX")
+    largest_artifact_mb: float = Field(50, gt=0)
+
+
 class TrainingConfig(Section):
     """``configs/training_config.yaml``."""
 
@@ -171,6 +194,7 @@ class TrainingConfig(Section):
         "balanced", description="what the decision threshold maximises on the validation rows"
     )
     masking: MaskingConfig = MaskingConfig()
+    gates: GatesConfig = GatesConfig()
     xgboost: XGBoostConfig = XGBoostConfig()
 
 
@@ -198,6 +222,9 @@ class DeploymentConfig(Section):
     prediction_texts: tuple[str, str] = ("0", "1")
     api: ApiConfig = ApiConfig()
     ab_test: ABTestConfig = ABTestConfig()
+    registry_poll_ms: float = Field(
+        1000, gt=0, description="how soon a change by an MLflow client is answered"
+    )
 
 
 class PredictionLogConfig(Section):

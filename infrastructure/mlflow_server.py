@@ -7,7 +7,9 @@ doing both here halves the seconds until the server answers.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
+from typing import Any
 
 ARTIFACT_ROOT = "mlflow-artifacts:/"  # clients send and fetch artifacts through the server
 
@@ -30,11 +32,29 @@ def main() -> None:
         constants.ARTIFACTS_DESTINATION_ENV_VAR: arguments.artifacts,
         constants.SERVE_ARTIFACTS_ENV_VAR: "true",
     }
+    number_versions()
     handlers.initialize_backend_stores(database, database, ARTIFACT_ROOT)
 
     from mlflow.server.fastapi_app import app
 
     uvicorn.run(app, host=arguments.host, port=arguments.port)
+
+
+def number_versions() -> None:
+    """Let a client change a stage and archive the others in it, as MLflow's page does.
+
+    MLflow compares the number of a version with its text there; PostgreSQL refuses that from
+    psycopg 3, which says that it sends a text.
+    """
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    change: Any = SqlAlchemyStore.transition_model_version_stage
+
+    @functools.wraps(change)
+    def with_number(self: Any, name: str, version: str, *rest: Any, **named: Any) -> Any:
+        return change(self, name, int(version), *rest, **named)
+
+    SqlAlchemyStore.transition_model_version_stage = with_number  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

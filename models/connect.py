@@ -2,11 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+
 from configs.settings import Settings
-from infrastructure.embedded import mlflow_url
+from infrastructure.embedded import mlflow_url, postgres_url
+from models.artifact_cache import ArtifactCache, MlflowFiles
+from models.deployment import Arm
+from models.deployment_store import DeploymentStore
 from models.registry import ModelRegistry
+
+if TYPE_CHECKING:
+    from models.admission import Admission
+    from models.decision_store import DecisionStore
+    from models.held_out import History
+    from models.judging import Judge
+    from models.promotion import Promoter
+    from models.registry_watch import RegistryWatch
+
+CONNECT_LIMIT_S = 2
+STATEMENT_LIMIT = "SET statement_timeout = '10s'"
+
+Connection = psycopg.Connection[Any]
 
 
 def model_registry(settings: Settings) -> ModelRegistry:
     """The registry of the configured model; starts the embedded MLflow when no URL is given."""
     return ModelRegistry(mlflow_url(settings), settings.model_name)
+
+
+def deployment_store(settings: Settings) -> DeploymentStore:
+    """The records of deployments of the registered model."""
+    return DeploymentStore(postgres(settings), settings.model_name)
+
+
+def champion_of(settings: Settings) -> Arm | None:
+    """What serves in production; None before the first deployment."""
+    store = deployment_store(settings)
+    try:
+        current = store.current()
+    finally:
+        store.close()
+    return current.champion if current else None
+
+
+def decision_store(settings: Settings) -> DecisionStore:
+    """The decisions of the gates about the registered model's versions."""
+    from models.decision_store import DecisionStore
+
+    return DecisionStore(postgres(settings), settings.model_name)
+
+
+def history(settings: Settings) -> History:
+    """What draws the rows of earlier trainings again."""
+    from feature_store.connect import offline_store, ttl
+    from feature_store.feature_definitions import MODEL_VIEW
+    from models.held_out import History
+
+    return History(offline_store(settings), MODEL_VIEW.entity, ttl(settings))
+
+
+def judge(settings: Settings) -> Judge:
+    """What decides whether a version may leave the stage None."""
+    from models.judging import Judge
+
+    return Judge(settings.training.gates, history(settings), artifact_cache(settings), now)
+
+
+def admission(settings: Settings, registry: ModelRegistry | None = None) -> Admission:
+    """What lets a version pass the gates or refuses it; nothing is read before it is asked."""
+    from models.admission import Admission
+
+    return Admission(
+        decision_store(settings),
+        lambda version, champion: judge(settings).judge_again(version, champion),
+        registry or model_registry(settings),
+        now,
+    )
+
+
+def promoter(settings: Settings) -> Promoter:
+    """What moves versions through the stages."""
+    from models.promotion import Promoter
+
+    registry, store = model_registry(settings), deployment_store(settings)
+    return Promoter(registry, store, admission(settings, registry), now)
+
+
+def registry_watch(settings: Settings, by: Promoter | None = None) -> RegistryWatch:
+    """What adopts or puts back the changes of MLflow clients, by a promoter."""
+    from models.registry_watch import RegistryWatch
+
+    artifacts, test = artifact_cache(settings), settings.deployment.ab_test
+    return RegistryWatch(
+        by or promoter(settings),
+        lambda version: artifacts.get(version.artifact_uri, version.digest),
+        test.challenger_share,
+        test.salt,
+    )
+
+
+def now() -> datetime:
+    """The present time in UTC."""
+    return datetime.now(UTC)
+
+
+def artifact_cache(settings: Settings) -> ArtifactCache:
+    """The artifacts below ``var/models``; MLflow is asked for those that are not there."""
+    return ArtifactCache(
+        settings.var_dir / "models", MlflowFiles(cache(partial(mlflow_url, settings)))
+    )
+
+
+def postgres(settings: Settings) -> Callable[[], Connection]:
+    """Give what opens connections to PostgreSQL; none waits for ever."""
+    url = cache(partial(postgres_url, settings))
+
+    def connect() -> Connection:
+        connection = psycopg.connect(
+            url(), connect_timeout=CONNECT_LIMIT_S, application_name="fti", autocommit=True
+        )
+        connection.execute(STATEMENT_LIMIT)
+        return connection
+
+    return connect

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import psycopg
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from feature_store.errors import StoreUnavailable
 from feature_store.version_catalogue import record_readers
 from models.deployment import Arm, Deployment
 from models.errors import DeploymentConflict
+from models.records import Connection, Records
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS deployments (
@@ -39,11 +37,21 @@ CREATE TABLE IF NOT EXISTS model_stage_history (
     generation integer,
     reason text NOT NULL,
     changed_at timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS model_overrides (
+    override_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    model_name text NOT NULL,
+    version integer NOT NULL,
+    label text NOT NULL,
+    overruled text NOT NULL,
+    reason text NOT NULL,
+    actor text NOT NULL,
+    forced_at timestamptz NOT NULL,
+    generation integer
 )
 """
+LOCK = "SELECT pg_advisory_xact_lock(hashtext('fti deployments'))"
 COLUMNS = "generation, action, reason, mode, salt, experiment, arms, created_at"
-
-Connection = psycopg.Connection[Any]
 
 
 @dataclass(frozen=True)
@@ -57,21 +65,28 @@ class StageChange:
     changed_at: datetime
 
 
-class DeploymentStore:
-    """The records of one registered model.
+@dataclass(frozen=True)
+class Override:
+    """Somebody let a version pass whatever the gates said.
 
     Parameters
     ----------
-    connect
-        Opens a connection to PostgreSQL; one is kept open and replaced when it breaks.
-    model_name
-        The registered model whose deployments these are.
+    overruled
+        What the gates had said.
+    reason, actor
+        Why, and who.
     """
 
-    def __init__(self, connect: Callable[[], Connection], model_name: str) -> None:
-        self.connect = connect
-        self.model_name = model_name
-        self._connection: Connection | None = None
+    version: int
+    label: str
+    overruled: str
+    reason: str
+    actor: str
+    forced_at: datetime
+
+
+class DeploymentStore(Records):
+    """The deployments, stage changes and overrides of one registered model."""
 
     def generation(self) -> int:
         """The newest generation; 0 when nothing has ever been deployed."""
@@ -101,9 +116,27 @@ class DeploymentStore:
         )
         return [StageChange(**(row | {"path": tuple(row["path"])})) for row in rows]
 
+    def overrides(self) -> list[Override]:
+        """All overrides of the gates, oldest first."""
+        rows = self._read(
+            "SELECT version, label, overruled, reason, actor, forced_at FROM model_overrides "
+            "WHERE model_name = %s ORDER BY override_id"
+        )
+        return [Override(**row) for row in rows]
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Keep everybody from deploying during the body; waits for a deployment under way."""
+        with self._translated() as connection, connection.transaction():
+            _prepare(connection)
+            yield
+
     @contextmanager
     def recording(
-        self, deployment: Deployment | None, changes: Sequence[StageChange]
+        self,
+        deployment: Deployment | None,
+        changes: Sequence[StageChange],
+        override: Override | None = None,
     ) -> Iterator[None]:
         """Record a deployment and the stages it changes around the body: all of it or nothing.
 
@@ -118,9 +151,7 @@ class DeploymentStore:
             If PostgreSQL cannot be reached or goes away.
         """
         with self._translated() as connection, connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti deployments'))")
-            for statement in TABLES.split(";\n"):
-                connection.execute(statement)
+            _prepare(connection)
             generation = deployment.generation if deployment else None
             if deployment is not None:
                 self._refuse_late(connection, deployment.generation)
@@ -131,17 +162,14 @@ class DeploymentStore:
                     "generation": generation,
                 }
                 self._insert(connection, "model_stage_history", row)
+            if override is not None:
+                row = vars(override) | {"generation": generation}
+                self._insert(connection, "model_overrides", row)
             yield
             if deployment is not None:
                 # What serves must not be dropped from the feature store.
                 readers = {arm.label: arm.fingerprint for arm in deployment.arms}
                 record_readers(connection, f"model {self.model_name}", readers)
-
-    def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
 
     def _refuse_late(self, connection: Connection, generation: int) -> None:
         query = "SELECT max(generation) FROM deployments WHERE model_name = %s"
@@ -152,34 +180,12 @@ class DeploymentStore:
                 f"have been {generation} after {generation - 1}. Look at it and try again."
             )
 
-    def _insert(self, connection: Connection, table: str, row: dict[str, Any]) -> None:
-        row = {"model_name": self.model_name} | row
-        places = ", ".join(f"%({name})s" for name in row)
-        insert = f"INSERT INTO {table} ({', '.join(row)}) VALUES ({places})"
-        connection.execute(insert, row)
 
-    def _read(self, query: str) -> list[dict[str, Any]]:
-        with self._translated() as connection:
-            try:
-                with connection.cursor(row_factory=dict_row) as cursor:
-                    cursor.execute(query, (self.model_name,))
-                    return cursor.fetchall()
-            except psycopg.errors.UndefinedTable:
-                return []
-
-    @contextmanager
-    def _translated(self) -> Iterator[Connection]:
-        try:
-            if self._connection is None or self._connection.closed:
-                self._connection = self.connect()
-                self._connection.autocommit = True
-            yield self._connection
-        except psycopg.Error as error:
-            self.close()
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(
-                f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."
-            ) from error
+def _prepare(connection: Connection) -> None:
+    """Wait until nobody else deploys; make the tables."""
+    connection.execute(LOCK)
+    for statement in TABLES.split(";\n"):
+        connection.execute(statement)
 
 
 def _deployment(row: dict[str, Any]) -> Deployment:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from configs.settings import TrainingConfig
+from models.artifact import ModelArtifact
 from models.base import Model
 from models.errors import UnknownModel
 from models.xgboost_model import XGBoostModel
@@ -23,3 +24,18 @@ def new_model(config: TrainingConfig) -> Model:
             threshold_objective=config.threshold_objective,
         )
     raise UnknownModel(f"There is no model family '{config.model}'. Known: {XGBoostModel.family}.")
+
+
+def load_model(artifact: ModelArtifact) -> Model:
+    """Load the native model of an artifact.
+
+    Raises
+    ------
+    UnknownModel
+        If this code does not know its family.
+    """
+    if artifact.family == XGBoostModel.family:
+        return XGBoostModel.load(artifact.path, artifact.feature_schema)
+    raise UnknownModel(
+        f"There is no model family '{artifact.family}'. Known: {XGBoostModel.family}."
+    )

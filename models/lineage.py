@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from configs.settings import ROOT, TrainingConfig
 from feature_store.training_data import TrainingRows
+from models.errors import TrainingRefused
 
 ROOM = Path(__file__).parent
 PACKAGES = ("numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn", "xgboost-cpu")
@@ -80,9 +86,79 @@ class Recipe:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Provenance:
+    """When, where and from what a version came, beside its `Recipe`.
+
+    Parameters
+    ----------
+    trained_at
+        When its training began to read.
+    parent
+        The champion of that time; None when nothing served.
+    python, machine, threads
+        What decides, with the packages, whether a training can be repeated to the bit.
+    """
+
+    trained_at: datetime
+    parent: str | None
+    python: str
+    machine: str
+    threads: int
+
+    @classmethod
+    def here(cls, trained_at: datetime, parent: str | None) -> Provenance:
+        """Describe a training in this process."""
+        return cls(trained_at, parent, platform.python_version(), machine(), os.cpu_count() or 1)
+
+    def tags(self, recipe: Recipe) -> dict[str, str]:
+        """What MLflow shows of where a version comes from, with the recipe's parts."""
+        settings = recipe.settings
+        return {
+            "trained_at": self.trained_at.isoformat(),
+            "parent": self.parent or "none",
+            "python": self.python,
+            "machine": self.machine,
+            "threads": str(self.threads),
+            "start": settings["start"],
+            "end": settings["end"],
+            "seed": str(settings["seed"]),
+            "packages": json.dumps(dict(recipe.packages), sort_keys=True),
+        }
+
+
+def machine() -> str:
+    """Architecture and processor of this machine."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return " ".join([platform.machine(), *names[:1]])
+
+
+def config_of(settings: Mapping[str, Any]) -> TrainingConfig:
+    """The settings of a training from what `settings_of` gave, and an artifact keeps.
+
+    Raises
+    ------
+    TrainingRefused
+        If this code does not know them any more.
+    """
+    known = {name: settings[name] for name in TrainingConfig.model_fields if name in settings}
+    try:
+        return TrainingConfig(**known, **{settings["model"]: settings["params"]})
+    except (KeyError, TypeError, ValidationError) as error:
+        reason = " ".join(str(error).split())
+        raise TrainingRefused(
+            f"The recorded settings are not those of this code: {reason}. Check out the recorded "
+            "commit and try again."
+        ) from error
+
+
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """Give the settings of a training as JSON values: ``params`` are those of its family."""
-    values = config.model_dump(mode="json", exclude={"xgboost"})
+    values = config.model_dump(mode="json", exclude={"xgboost", "gates"})
     return {**values, "params": getattr(config, config.model).model_dump(mode="json")}
 
 

@@ -8,6 +8,7 @@ what the stock client and MLflow's pages read.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +65,12 @@ class MlflowApi:
             If it does not answer within seconds.
         """
         self._send("GET", "/health", timeout=HEALTH_TIMEOUT_S)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens others."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     def get(self, path: str, **query: Any) -> dict[str, Any]:
         """Read something, such as ``model-versions/search``; None in the query is left out."""
@@ -160,6 +167,7 @@ class MlflowApi:
                 timeout=httpx.Timeout(REQUEST_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
                 transport=httpx.HTTPTransport(retries=CONNECT_RETRIES),
             )
+            weakref.finalize(self, self._opened.close)
         return self._opened
 
 

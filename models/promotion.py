@@ -4,17 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 from models import deployment as plans
 from models.deployment import Arm, Deployment
-from models.deployment_store import DeploymentStore, StageChange
+from models.deployment_store import DeploymentStore, Override, StageChange
 from models.errors import DeploymentRefused, ModelError
 from models.registry import ModelRegistry, ModelVersion, Stage
 
 Target = Literal["Staging", "Production", "Archived"]
+
+
+class Admits(Protocol):
+    """Lets a version pass the gates, or refuses it."""
+
+    def admit(
+        self, version: ModelVersion, champion: Arm | None, force: str | None = None
+    ) -> Override | None:
+        """Give what must be recorded when the gates were overruled.
+
+        Raises
+        ------
+        DeploymentRefused
+            If the version may not pass.
+        """
 
 
 @dataclass(frozen=True)
@@ -27,29 +42,45 @@ class Promoter:
         Holds the stages and aliases that people see.
     store
         Holds the records that servers follow.
+    admission
+        Asked before a version leaves the stage None, or comes back from the archive.
     clock
         Gives the present time in UTC.
     """
 
     registry: ModelRegistry
     store: DeploymentStore
+    admission: Admits
     clock: Callable[[], datetime]
 
-    def deploy(self, version: ModelVersion, reason: str = "") -> Deployment | None:
+    def deploy(
+        self, version: ModelVersion, reason: str = "", force: str | None = None
+    ) -> Deployment | None:
         """Give all traffic to a version; None when it is the champion already.
+
+        Parameters
+        ----------
+        force
+            Why the gates shall be overruled; None obeys them.
 
         Raises
         ------
         DeploymentRefused
-            If another version is under test.
+            If another version is under test, or the gates do not let this one pass.
         """
         current = self.store.current()
         if current is not None and current.champion.label == version.label:
             return None
-        return self._record(current, plans.deploy(current, as_arm(version), self.clock(), reason))
+        after = plans.deploy(current, as_arm(version), self.clock(), reason)
+        return self._record(current, after, self._admitted(version, current, force))
 
     def start_ab_test(
-        self, version: ModelVersion, share: float, salt: str, reason: str = ""
+        self,
+        version: ModelVersion,
+        share: float,
+        salt: str,
+        reason: str = "",
+        force: str | None = None,
     ) -> Deployment | None:
         """Test a version against the champion on a share of the traffic; None when it already is.
 
@@ -58,15 +89,17 @@ class Promoter:
         Raises
         ------
         DeploymentRefused
-            If another version is under test.
+            If another version is under test, or the gates do not let this one pass.
         """
         current = self.store.current()
         if current is None:
-            return self.deploy(version, reason)
+            return self.deploy(version, reason, force)
         if version.label == current.champion.label:
             return None
         after = plans.start_ab_test(current, as_arm(version), share, salt, self.clock(), reason)
-        return None if after.arms == current.arms else self._record(current, after)
+        if after.arms == current.arms:
+            return None
+        return self._record(current, after, self._admitted(version, current, force))
 
     def promote_challenger(self, reason: str = "") -> Deployment:
         """Make the challenger the champion.
@@ -98,13 +131,15 @@ class Promoter:
         after = plans.roll_back(history, self.clock(), reason)
         return self._record(history[-1], after)
 
-    def set_stage(self, version: ModelVersion, stage: Target, reason: str = "") -> bool:
+    def set_stage(
+        self, version: ModelVersion, stage: Target, reason: str = "", force: str | None = None
+    ) -> bool:
         """Move a version that does not serve to a stage; False when it is there already.
 
         Raises
         ------
         DeploymentRefused
-            If the version serves.
+            If the version serves, or the gates do not let it be staged.
         """
         current = self.store.current()
         if current is not None and version.label in {arm.label for arm in current.arms}:
@@ -112,22 +147,35 @@ class Promoter:
                 f"{version.label} serves in production and cannot become {stage.lower()}. Deploy "
                 "another version, or use --rollback or --stop-ab-test first."
             )
+        [version] = self._as_recorded([version])
         if version.stage == stage:
             return False
+        override = None if stage == "Archived" else self._admitted(version, current, force)
         change = self._change(version, stage, reason)
-        with self.store.recording(None, [change]):
+        with self.store.recording(None, [change], override):
             self.registry.set_stage(version, stage)
         return True
 
-    def _record(self, before: Deployment | None, after: Deployment) -> Deployment:
-        versions = {version.label: version for version in self.registry.versions()}
+    def _admitted(
+        self, version: ModelVersion, current: Deployment | None, force: str | None
+    ) -> Override | None:
+        if current is not None and version.label in {arm.label for arm in current.arms}:
+            return None  # it serves already, so it was admitted
+        [known] = self._as_recorded([version])
+        return self.admission.admit(known, current.champion if current else None, force)
+
+    def _record(
+        self, before: Deployment | None, after: Deployment, override: Override | None = None
+    ) -> Deployment:
+        found = self._as_recorded(self.registry.versions())
+        versions = {version.label: version for version in found}
         targets = plans.stage_changes(before, after)
         changes = [
             self._change(versions[label], cast(Target, stage), after.reason)
             for label, stage in targets.items()
             if label in versions
         ]
-        with self.store.recording(after, changes):
+        with self.store.recording(after, changes, override):
             self._mirror(before, after, changes, versions)
         return after
 
@@ -160,6 +208,13 @@ class Promoter:
                 self.registry.set_alias(alias, versions[arm.label])  # type: ignore[arg-type]
             else:
                 self.registry.remove_alias(alias)  # type: ignore[arg-type]
+
+    def _as_recorded(self, versions: Sequence[ModelVersion]) -> list[ModelVersion]:
+        """The versions with their recorded stages: anybody may have changed what MLflow shows."""
+        last = {change.version: change.path[-1] for change in self.store.stage_history()}
+        return [
+            replace(each, stage=cast(Stage, last.get(each.version, "None"))) for each in versions
+        ]
 
     def _change(self, version: ModelVersion, stage: Target, reason: str) -> StageChange:
         path = plans.stage_path(version.stage, stage)

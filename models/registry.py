@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from models.errors import UnknownModel
@@ -37,6 +38,8 @@ class ModelVersion:
         The MLflow run that trained it.
     tags
         All tags of the version.
+    native_stage
+        MLflow's own ``current_stage``, which shows what ``stage`` says.
     """
 
     version: int
@@ -47,6 +50,13 @@ class ModelVersion:
     fingerprint: str
     run_id: str
     tags: Mapping[str, str] = field(default_factory=dict, repr=False)
+    native_stage: str = "None"
+
+    @property
+    def trained_at(self) -> datetime | None:
+        """When its training began to read; None where that was not recorded."""
+        recorded = self.tags.get("trained_at")
+        return datetime.fromisoformat(recorded) if recorded else None
 
 
 class ModelRegistry:
@@ -108,8 +118,15 @@ class ModelRegistry:
         return same[-1] if same else None
 
     def set_stage(self, version: ModelVersion, stage: Stage) -> None:
-        """Record the stage of a version."""
+        """Record the stage of a version, as the tag and as MLflow's own ``current_stage``."""
         self.set_tags(version, {"stage": stage})
+        which = {"name": self.model_name, "version": str(version.version)}
+        self.api.post(
+            "model-versions/transition-stage",
+            **which,
+            stage=stage,
+            archive_existing_versions=False,
+        )
 
     def set_tags(self, version: ModelVersion, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
@@ -121,6 +138,14 @@ class ModelRegistry:
         """Point an alias to a version."""
         number = str(version.version)
         self.api.post("registered-models/alias", name=self.model_name, alias=alias, version=number)
+
+    def aliases(self) -> dict[str, int]:
+        """Every alias of the model and the version that it points to."""
+        found = unless(
+            NOT_FOUND, lambda: self.api.get("registered-models/get", name=self.model_name)
+        )
+        aliases = (found or {}).get("registered_model", {}).get("aliases", [])
+        return {each["alias"]: int(each["version"]) for each in aliases}
 
     def remove_alias(self, alias: Alias) -> None:
         """Remove an alias; one that is not there is no error."""
@@ -197,4 +222,5 @@ class ModelRegistry:
             fingerprint=tags.get("schema_fingerprint", ""),
             run_id=stored.get("run_id", ""),
             tags=tags,
+            native_stage=stored.get("current_stage") or "None",
         )

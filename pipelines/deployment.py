@@ -5,18 +5,18 @@ python pipelines/deployment.py --model-name income-xgb-v1 --stage production --e
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from configs.command_line import Debug, done, new_app, note, run
 from configs.settings import Settings, load_settings
-from models.connect import model_registry
+from models.connect import promoter as promoter_of
 from models.deployment import Deployment
 from models.errors import DeploymentRefused
 from models.promotion import Promoter, Target, as_arm
-from serving.connect import deployment_store, model_loader
+from models.watch_service import ensure_watch
+from serving.connect import model_loader
 from serving.presence import await_generation, ensure_api
 
 app = new_app()
@@ -48,6 +48,9 @@ def deployment(
         bool, typer.Option("--rollback", help="Undo the newest deployment.")
     ] = False,
     reason: Annotated[str, typer.Option(help="Kept with the record.")] = "",
+    force: Annotated[
+        str | None, typer.Option(help="Why the gates are overruled; kept with name and time.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Deploy a version, or change what is deployed; a running API follows within a second."""
@@ -69,10 +72,12 @@ def deployment(
         record = promoter.roll_back(reason)
         done(f"Rolled back: {record.champion.label} takes all traffic")
     elif target == "Production":
-        record = to_production(settings, promoter, str(model_name), enable_ab_test, reason)
+        record = to_production(settings, promoter, str(model_name), enable_ab_test, reason, force)
     else:
-        to_stage(promoter, str(model_name), target, reason)
+        to_stage(promoter, str(model_name), target, reason, force)
+        ensure_watch(settings)
         return
+    ensure_watch(settings)
     url = ensure_api(settings)
     await_generation(url, record.generation)
     done(f"API endpoint: {url}/predict")
@@ -99,13 +104,18 @@ def chosen(model_name: str | None, stage: str | None, changes: list[str]) -> Tar
 
 def connect(settings: Settings) -> Promoter:
     """What changes deployments; refuses at once when MLflow does not answer."""
-    registry = model_registry(settings)
-    registry.refuse_unreachable()
-    return Promoter(registry, deployment_store(settings), lambda: datetime.now(UTC))
+    promoter = promoter_of(settings)
+    promoter.registry.refuse_unreachable()
+    return promoter
 
 
 def to_production(
-    settings: Settings, promoter: Promoter, label: str, is_test: bool, reason: str
+    settings: Settings,
+    promoter: Promoter,
+    label: str,
+    is_test: bool,
+    reason: str,
+    force: str | None,
 ) -> Deployment:
     """Verify a version's artifact and deploy it; returns what is deployed then."""
     version = promoter.registry.find(label)
@@ -113,9 +123,9 @@ def to_production(
     test = settings.deployment.ab_test
     before = promoter.store.current()
     record = (
-        promoter.start_ab_test(version, test.challenger_share, test.salt, reason)
+        promoter.start_ab_test(version, test.challenger_share, test.salt, reason, force)
         if is_test
-        else promoter.deploy(version, reason)
+        else promoter.deploy(version, reason, force)
     )
     if record is None:
         assert before is not None
@@ -129,9 +139,11 @@ def to_production(
     return record
 
 
-def to_stage(promoter: Promoter, label: str, target: Target, reason: str) -> None:
+def to_stage(
+    promoter: Promoter, label: str, target: Target, reason: str, force: str | None
+) -> None:
     """Move a version that does not serve."""
-    if promoter.set_stage(promoter.registry.find(label), target, reason):
+    if promoter.set_stage(promoter.registry.find(label), target, reason, force):
         done(f"Model moved to {target.lower()}")
     else:
         done(f"{label} is in {target.lower()} already; nothing changed")

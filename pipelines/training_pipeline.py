@@ -5,6 +5,7 @@ python pipelines/training_pipeline.py --experiment-name income-prediction --mode
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,13 +18,16 @@ from configs.settings import load_settings
 from feature_store.connect import offline_store, ttl
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import training_rows
-from models.connect import model_registry
+from models.connect import champion_of, decision_store, judge as judge_of, model_registry
 from models.families import new_model
-from models.lineage import Recipe
+from models.gates import SLICE, Decision
+from models.lineage import Provenance, Recipe
 from models.masking import Masker
 from models.split import split_rows
 from models.tracking import publish
 from models.training import Trained, fit, judge, write_up
+from models.watch_service import ensure_watch
+from pipelines.reproduction import reproduced
 
 app = new_app()
 
@@ -41,12 +45,18 @@ def training_pipeline(
     reuse: Annotated[
         bool, typer.Option(help="Keep a version of the same data, settings and code.")
     ] = False,
+    reproduce: Annotated[
+        str | None, typer.Option(help="Train this version anew and prove equal metrics.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Train a model on the offline store's features, judge it on unseen rows, and register it.
 
     Options that are not given have the values of the training settings.
     """
+    if reproduce is not None:
+        reproduced(reproduce)
+        return
     started_at = datetime.now(UTC)
     settings = load_settings(
         {"training": config},
@@ -92,8 +102,15 @@ def training_pipeline(
 
     with TemporaryDirectory() as folder:
         record = write_up(trained, recipe, masker, started_at, Path(folder))
-        version = publish(registry, record)
+        champion = champion_of(settings)
+        decision = judge_of(settings).judge(record.artifact, split.test, rows, champion)
+        origin = Provenance.here(started_at, champion.label if champion else None)
+        tags = {**record.tags, **origin.tags(recipe), **decision.tags()}
+        version = publish(registry, replace(record, tags=tags))
+    decision_store(settings).add(version, decision)
+    ensure_watch(settings)
     done(f"Model registered: {version.label}")
+    report_gates(decision)
     done(f"MLflow experiment: {registry.experiment_url(training.experiment_name)}")
 
 
@@ -113,6 +130,19 @@ def report(metrics: dict[str, float]) -> None:
         f"ROC-AUC {metrics['roc_auc']:.4f}, log loss {metrics['log_loss']:.4f}; "
         f"{metrics['log_loss_request_attributes']:.4f} on the attributes of a request alone"
     )
+
+
+def report_gates(decision: Decision) -> None:
+    """Print what each gate says; slices that are no worse are only counted."""
+    note(f"Gates: {decision.summary}")
+    open_slices = 0
+    for result in decision.results:
+        if result.passed and result.gate.startswith(SLICE):
+            open_slices += 1
+        else:
+            note(f"{'✓' if result.passed else '✗'} {result.gate}: {result.reason}")
+    if open_slices:
+        note(f"✓ slices: {open_slices} are no worse by more than their margin")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
-import psycopg
 from numpy.typing import NDArray
 
 from configs.settings import Settings
@@ -17,28 +14,22 @@ from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.registry import FeatureSchema
 from infrastructure import embedded
-from models.connect import model_registry
+from infrastructure.background import Repeating
+from models.connect import artifact_cache, deployment_store, model_registry, postgres
 from models.deployment import Arm
-from models.deployment_store import DeploymentStore
 from models.promotion import as_arm
 from models.scorer import OnnxScorer
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
-from serving.background import Repeating
 from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.model_features import FeatureVersions
-from serving.model_loader import MlflowFiles, ModelLoader
+from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
 from serving.redis_protocol import RedisAddress
 from serving.service import PredictionService
-
-CONNECT_LIMIT_S = 2
-STATEMENT_LIMIT = "SET statement_timeout = '10s'"
-
-Connection = psycopg.Connection[Any]
 
 
 def prediction_service(settings: Settings) -> PredictionService:
@@ -71,11 +62,6 @@ def prediction_service(settings: Settings) -> PredictionService:
     )
 
 
-def deployment_store(settings: Settings) -> DeploymentStore:
-    """The records of deployments of the registered model."""
-    return DeploymentStore(postgres(settings), settings.model_name)
-
-
 def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
     """The version of this label, or the champion, as an arm that takes all traffic.
 
@@ -98,8 +84,8 @@ def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
 
 def model_loader(settings: Settings) -> ModelLoader:
     """The loader of models, with its cache below ``var/models``."""
-    tracking_url = cache(partial(embedded.mlflow_url, settings))
-    return ModelLoader(settings.var_dir / "models", MlflowFiles(tracking_url))
+    artifacts = artifact_cache(settings)
+    return ModelLoader(artifacts.folder, artifacts.fetch)
 
 
 def online_reader(settings: Settings) -> OnlineReader:
@@ -111,20 +97,6 @@ def online_reader(settings: Settings) -> OnlineReader:
         settings.feature.project,
         settings.feature.online.read_deadline_ms / 1000,
     )
-
-
-def postgres(settings: Settings) -> Callable[[], Connection]:
-    """Give what opens connections to PostgreSQL; none waits for ever."""
-    url = cache(partial(embedded.postgres_url, settings))
-
-    def connect() -> Connection:
-        connection = psycopg.connect(
-            url(), connect_timeout=CONNECT_LIMIT_S, application_name="fti", autocommit=True
-        )
-        connection.execute(STATEMENT_LIMIT)
-        return connection
-
-    return connect
 
 
 def _predictor(

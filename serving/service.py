@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
-from serving.background import Repeating
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from models.masking import Masker
 from models.split import Split, split_rows
 from models.tracking import TrainingRecord
 from models.training import Trained, fit, judge, write_up
+from tests.models.worlds import Trainer, World, new_world
 
 N_ROWS = 4_000
 
@@ -71,6 +73,34 @@ def record(
 def tracking_url(settings: Settings) -> str:
     """A real MLflow server."""
     return mlflow_url(settings)
+
+
+@pytest.fixture(scope="session")
+def trainer(
+    training: TrainingConfig, masker: Masker, tmp_path_factory: pytest.TempPathFactory
+) -> Trainer:
+    return Trainer(training, masker, tmp_path_factory.mktemp("trained"))
+
+
+@pytest.fixture
+def world(
+    settings: Settings, rows: TrainingRows, trainer: Trainer, tmp_path: Path
+) -> Iterator[World]:
+    """A world of this test's own, in which nothing is registered."""
+    with new_world(settings, rows, trainer, tmp_path) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def shared_world(
+    settings: Settings,
+    rows: TrainingRows,
+    trainer: Trainer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[World]:
+    """A world for all tests of a module."""
+    with new_world(settings, rows, trainer, tmp_path_factory.mktemp("world")) as world:
+        yield world
 
 
 @pytest.fixture

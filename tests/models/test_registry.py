@@ -143,7 +143,7 @@ def test_stages_and_aliases_are_what_the_stock_client_sees(client, registry, ver
     registry.set_stage(version, "Staging")
     registry.set_alias("challenger", version)
     seen = client.get_model_version_by_alias("story-predictor", "challenger")
-    assert seen.tags["stage"] == "Staging"
+    assert seen.tags["stage"] == seen.current_stage == "Staging"
     assert seen.tags["label"] == version.label
     registry.remove_alias("challenger")
     registry.remove_alias("challenger")

@@ -3,10 +3,11 @@ import json
 import pytest
 
 from feature_store.errors import StoreUnavailable
+from models.artifact_cache import MlflowFiles
 from models.deployment import Deployment, deploy, start_ab_test
 from serving.errors import ModelUnusable, NothingDeployed
 from serving.live import DeploymentWatcher
-from serving.model_loader import MlflowFiles, ModelLoader
+from serving.model_loader import ModelLoader
 from tests.serving.worlds import artifact_server, now
 
 

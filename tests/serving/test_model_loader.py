@@ -7,8 +7,9 @@ import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
 from models.artifact import example_json, json_bytes
+from models.artifact_cache import MlflowFiles
 from serving.errors import ModelUnusable
-from serving.model_loader import MlflowFiles, ModelLoader
+from serving.model_loader import ModelLoader
 from tests.serving.worlds import artifact_server, model_files, random_matrix, scorer
 
 

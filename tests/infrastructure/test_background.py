@@ -3,7 +3,7 @@ import threading
 import time
 
 from configs.errors import FTIError
-from serving.background import Repeating
+from infrastructure.background import Repeating
 
 
 class Work:
