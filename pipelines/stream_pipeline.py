@@ -24,7 +24,7 @@ from feature_store import connect
 from feature_store.errors import StoreUnavailable
 from feature_store.stream.consumer import StreamConsumer
 from feature_store.stream.progress import Status, StatusBoard
-from serving.background import Repeating
+from infrastructure.background import Repeating
 from serving.logs import log_as_json
 
 LIVE_LINE_S = 0.5
