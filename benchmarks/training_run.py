@@ -29,9 +29,9 @@ from models.connect import model_registry
 from models.families import new_model
 from models.lineage import Recipe
 from models.masking import Masker
-from models.split import Split, split_rows
+from models.split import Split
 from models.tracking import TrainingRecord, publish
-from models.training import Trained, fit, judge, write_up
+from models.training import Trained, fit, judge, split_of, write_up
 
 SEEDS = (0, 1, 2, 3, 4)
 QUICK_SEEDS = (100,)
@@ -47,17 +47,6 @@ TARGETS = {
 }
 
 
-def split_of(rows: TrainingRows, config: TrainingConfig) -> Split:
-    """Split as the settings say."""
-    return split_rows(
-        rows.features,
-        rows.labels,
-        test_share=config.test_share,
-        validation_share=config.validation_share,
-        seed=config.seed,
-    )
-
-
 def without_copies(config: TrainingConfig) -> TrainingConfig:
     """The same training without masked copies."""
     return config.model_copy(update={"masking": config.masking.model_copy(update={"copies": 0})})
@@ -66,7 +55,7 @@ def without_copies(config: TrainingConfig) -> TrainingConfig:
 def quality(rows: TrainingRows, seed: int) -> dict[str, dict[str, float]]:
     """Metrics on the test part of one split: trained with masked copies, and without."""
     config = load_settings(training={"seed": seed}).training
-    split, found = split_of(rows, config), {}
+    split, found = split_of(rows, MASKER.schema, config), {}
     for subject, each in (("masked", config), ("unmasked", without_copies(config))):
         model = fit(new_model(each), split, MASKER, each)
         found[subject] = judge(model, split.test, MASKER, each)
@@ -121,7 +110,7 @@ class Run:
 
     def divide(self) -> None:
         """Split the rows."""
-        self.split = split_of(self.rows, self.settings.training)
+        self.split = split_of(self.rows, MASKER.schema, self.settings.training)
 
     def train(self) -> None:
         """Fit the model."""
@@ -136,8 +125,9 @@ class Run:
     def pack(self) -> None:
         """Export the artifact and draw the plots."""
         fresh = Path(tempfile.mkdtemp(dir=self.folder))
-        recipe = Recipe.of(self.rows, self.settings.training)
-        self.record = write_up(self.trained, recipe, MASKER, datetime.now(UTC), fresh)
+        config, now = self.settings.training, datetime.now(UTC)
+        recipe = Recipe.of(self.rows, config)
+        self.record = write_up(self.trained, recipe, MASKER, now, fresh, config)
 
     def register(self) -> None:
         """Log the run and register the version."""

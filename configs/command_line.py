@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from tqdm import tqdm
@@ -58,8 +58,15 @@ def note(line: str) -> None:
     typer.secho(f"  {line}", dim=True)
 
 
+class Advance(Protocol):
+    """What a body calls with how much more is done, and a remark on how it goes."""
+
+    def __call__(self, more: int, remark: str = "") -> object:
+        """Show it."""
+
+
 @contextmanager
-def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int], object]]:
+def progress(what: str, total: int | None, unit: str) -> Iterator[Advance]:
     """Show progress while the body calls what it is given with how much more is done.
 
     A bar on a terminal; elsewhere a plain line every ten seconds. ``total`` is None where the end
@@ -67,17 +74,24 @@ def progress(what: str, total: int | None, unit: str) -> Iterator[Callable[[int]
     """
     if sys.stderr.isatty():
         with tqdm(total=total, desc=f"  {what}", unit=unit, unit_scale=True, leave=False) as bar:
-            yield bar.update
+
+            def move(more: int, remark: str = "") -> None:
+                if remark:
+                    bar.set_postfix_str(remark, refresh=False)
+                bar.update(more)
+
+            yield move
         return
     finished, last_line = 0, time.monotonic()
 
-    def advance(more: int) -> None:
+    def advance(more: int, remark: str = "") -> None:
         nonlocal finished, last_line
         finished += more
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
             of_all = "" if total is None else f" of {total:,}"
-            note(f"{what}: {finished:,}{of_all} {unit.strip()}")
+            said = f"; {remark}" if remark else ""
+            note(f"{what}: {finished:,}{of_all} {unit.strip()}{said}")
 
     yield advance
 

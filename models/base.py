@@ -108,6 +108,15 @@ def feature_matrix(features: Features) -> FeatureMatrix:
     )
 
 
+def narrowed(matrix: FeatureMatrix, schema: FeatureSchema) -> FeatureMatrix:
+    """Give a matrix of all features of a view with those that a model takes."""
+    if matrix.schema.fingerprint == schema.fingerprint:
+        return matrix
+    places = [matrix.schema.position(name) for name in schema.names]
+    values = np.ascontiguousarray(matrix.values[:, places])
+    return FeatureMatrix(values, matrix.keys, matrix.times, schema)
+
+
 def refuse_other_schema(fitted: FeatureSchema | None, given: FeatureSchema) -> None:
     """Refuse features that a model was not fitted on.
 

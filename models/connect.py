@@ -15,6 +15,7 @@ from models.artifact_cache import ArtifactCache, MlflowFiles
 from models.deployment import Arm
 from models.deployment_store import DeploymentStore
 from models.registry import ModelRegistry
+from models.study_store import StudyStore
 
 if TYPE_CHECKING:
     from models.admission import Admission
@@ -33,6 +34,11 @@ Connection = psycopg.Connection[Any]
 def model_registry(settings: Settings) -> ModelRegistry:
     """The registry of the configured model; starts the embedded MLflow when no URL is given."""
     return ModelRegistry(mlflow_url(settings), settings.model_name)
+
+
+def study_store(settings: Settings) -> StudyStore:
+    """The studies of tuning; starts the embedded PostgreSQL when no URL is configured."""
+    return StudyStore(postgres_url(settings))
 
 
 def deployment_store(settings: Settings) -> DeploymentStore:

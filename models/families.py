@@ -5,6 +5,7 @@ from __future__ import annotations
 from configs.settings import TrainingConfig
 from models.artifact import ModelArtifact
 from models.base import Model
+from models.calibrated_model import with_calibration
 from models.errors import UnknownModel
 from models.xgboost_model import XGBoostModel
 
@@ -35,7 +36,8 @@ def load_model(artifact: ModelArtifact) -> Model:
         If this code does not know its family.
     """
     if artifact.family == XGBoostModel.family:
-        return XGBoostModel.load(artifact.path, artifact.feature_schema)
+        model = XGBoostModel.load(artifact.path, artifact.feature_schema)
+        return with_calibration(model, artifact.path)
     raise UnknownModel(
         f"There is no model family '{artifact.family}'. Known: {XGBoostModel.family}."
     )

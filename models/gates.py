@@ -23,10 +23,10 @@ import numpy as np
 
 from configs.settings import GatesConfig
 from feature_store.engine import FeatureMatrix
-from feature_store.registry import FIRST_KNOWN
 from models.base import Labels, Values
-from models.errors import TrainingRefused
-from models.paired import Difference, log_losses, mean_difference, squared_errors
+from models.evaluation import calibration_error, row_losses
+from models.paired import Difference, mean_difference, squared_errors
+from models.slices import words_of
 
 SLICE = "slice "
 MEGABYTE = 1_000_000
@@ -120,7 +120,7 @@ class Comparison:
     about
         Which rows these are, for people.
     features
-        As the candidate takes them.
+        All of the candidate's view, also those that it does not take.
     """
 
     champion: str
@@ -151,7 +151,7 @@ def parity_gate(native: Values, onnx: Values, config: GatesConfig) -> GateResult
 
 def calibration_gate(labels: Labels, scores: Values, config: GatesConfig) -> GateResult:
     """Compare probabilities with how often they come true."""
-    error = calibration_error(labels, scores, config.calibration_bins)
+    error = calibration_error(labels, scores)
     limit = config.largest_calibration_error
     reason = f"expected calibration error {error:.4f} on {len(labels):,} rows; allowed {limit:g}"
     return GateResult("calibration", error <= limit, reason, error, limit)
@@ -183,7 +183,7 @@ def comparison_gates(comparison: Comparison | None, config: GatesConfig) -> Iter
         comparison.champion_scores,
     )
     margins = {"log_loss": config.log_loss_margin, "brier": config.brier_margin}
-    for name, losses in {"log_loss": log_losses, "brier": squared_errors}.items():
+    for name, losses in {"log_loss": row_losses, "brier": squared_errors}.items():
         differences = losses(labels, ours) - losses(labels, theirs)
         difference = mean_difference(differences, config.confidence)
         yield _no_worse(name, comparison, difference, margins[name], config)
@@ -210,7 +210,7 @@ def _slice_gates(comparison: Comparison, config: GatesConfig) -> Iterator[GateRe
     The lower limits hold together: each one's error is divided among the slices (Bonferroni).
     """
     labels = comparison.labels
-    differences = log_losses(labels, comparison.candidate_scores) - log_losses(
+    differences = row_losses(labels, comparison.candidate_scores) - row_losses(
         labels, comparison.champion_scores
     )
     rows_of = slices_of(comparison.features, config.slices)
@@ -240,35 +240,10 @@ def slices_of(features: FeatureMatrix, names: Sequence[str]) -> dict[str, np.nda
     """
     found = {}
     for name in names:
-        place = features.schema.position(name)
-        feature = features.schema.features[place]
-        if feature.kind != "category":
-            raise TrainingRefused(
-                f"gates.slices names '{name}', which is a {feature.kind}; expected categories, "
-                "such as an age band."
-            )
-        codes = features.values[:, place]
-        for code, word in enumerate(feature.categories, start=FIRST_KNOWN):
-            found[f"{name}={word}"] = codes == code
+        words = words_of(features, name, "training.gates.slices")
+        for word in features.schema.features[features.schema.position(name)].categories:
+            found[f"{name}={word}"] = words == word
     return found
-
-
-def calibration_error(labels: Labels, scores: Values, bins: int) -> float:
-    """Expected calibration error: mean gap of probability and frequency over equal-sized bins.
-
-    Rows are sorted by probability and cut into bins of equally many rows, so that no bin is
-    empty; each gap weighs as many rows as its bin has (Naeini, Cooper and Hauskrecht, 2015).
-
-    Examples
-    --------
-    >>> labels = np.array([0, 1, 1, 1], dtype=np.int8)
-    >>> round(calibration_error(labels, np.array([0.5, 0.5, 0.9, 0.9]), 2), 4)
-    0.05
-    """
-    order = np.argsort(scores, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
-    gaps = [abs(float(np.mean(scores[part]) - np.mean(labels[part]))) for part in parts]
-    return float(np.average(gaps, weights=[len(part) for part in parts]))
 
 
 def _signed(found: Difference) -> str:

@@ -22,18 +22,21 @@ from feature_store.registry import FeatureSchema
 from feature_store.tables import row_digests
 from feature_store.training_data import TrainingRows, training_rows
 from models.artifact import ModelArtifact
-from models.base import Labels
+from models.base import Labels, narrowed
 from models.errors import ArtifactError
-from models.lineage import Dataset
-from models.split import Part, Split, split_rows
+from models.lineage import Dataset, config_of
+from models.split import Part, Split
+from models.training import split_of as split_for
 
 
 @dataclass(frozen=True)
 class RecordedRows:
-    """Rows drawn again.
+    """Rows drawn again, with all features of the view, also those that the model does not take.
 
     Parameters
     ----------
+    dataset
+        Of what the model took.
     is_same
         Whether they have the digest that was recorded.
     known_by
@@ -78,7 +81,8 @@ class History:
         return cut if cut.is_same else drawn
 
     def features(self, schema: FeatureSchema, matrix: FeatureMatrix) -> FeatureMatrix:
-        """The same entities at the same times, as another version of the features has them."""
+        """The same entities at the same times, with all features of the version of a schema."""
+        schema = schema.whole or schema
         if schema.fingerprint == matrix.schema.fingerprint:
             return matrix
         keys, times = matrix.keys, matrix.times
@@ -88,27 +92,27 @@ class History:
         start, end = (datetime.fromisoformat(recorded(artifact, name)) for name in ("start", "end"))
         rows = training_rows(
             self.offline,
-            artifact.feature_schema,
+            artifact.feature_schema.whole or artifact.feature_schema,
             self.entity,
             start,
             end,
             ttl=self.ttl,
             known_by=known_by,
         )
-        dataset = Dataset.of(rows)
+        dataset = dataset_of(artifact, rows)
         is_same = dataset.digest == recorded(artifact, "dataset_digest")
         return RecordedRows(rows, dataset, is_same, known_by)
 
 
 def split_of(artifact: ModelArtifact, rows: TrainingRows) -> Split:
     """The parts that a model learned from and was judged on."""
-    return split_rows(
-        rows.features,
-        rows.labels,
-        test_share=recorded(artifact, "test_share"),
-        validation_share=recorded(artifact, "validation_share"),
-        seed=recorded(artifact, "seed"),
-    )
+    return split_for(rows, artifact.feature_schema, config_of(artifact.config))
+
+
+def dataset_of(artifact: ModelArtifact, rows: TrainingRows) -> Dataset:
+    """What a model takes of rows with all features of its view."""
+    taken = narrowed(rows.features, artifact.feature_schema)
+    return Dataset.of(TrainingRows(taken, rows.labels))
 
 
 def recorded(artifact: ModelArtifact, name: str) -> Any:
@@ -131,7 +135,7 @@ class CommonRows:
     Parameters
     ----------
     features
-        As the first and as the second model takes them.
+        All of the view of the first and of the second model.
     about
         Which rows these are, for people.
     """
@@ -184,7 +188,7 @@ def _kept(
     """Which of the held-out rows are compared, and how to say that."""
     n, seed = len(test), champion.config.get("seed")
     try:
-        kept = _unseen(test, _learned(champion, history, own))
+        kept = _unseen(test, _learned(champion, history, own), champion.feature_schema)
     except StoreUnavailable:
         raise
     except FTIError as error:
@@ -199,8 +203,9 @@ def _kept(
 
 def _learned(champion: ModelArtifact, history: History, own: TrainingRows) -> list[FeatureMatrix]:
     """The rows that the champion learned from, or chose its threshold on."""
-    digest = recorded(champion, "dataset_digest")
-    if Dataset.of(own).digest != digest:
+    digest, schema = recorded(champion, "dataset_digest"), champion.feature_schema
+    is_of_this_view = own.features.schema.fingerprint == schema.definition_fingerprint
+    if not is_of_this_view or dataset_of(champion, own).digest != digest:
         drawn = history.rows(champion)
         if not drawn.is_same:
             raise ArtifactError(
@@ -211,13 +216,14 @@ def _learned(champion: ModelArtifact, history: History, own: TrainingRows) -> li
     return [split.train.features, split.validation.features]
 
 
-def _unseen(test: Part, learned: list[FeatureMatrix]) -> NDArray[np.bool_]:
-    """Which test rows are neither among the learned ones nor equal to one of them."""
+def _unseen(test: Part, learned: list[FeatureMatrix], schema: FeatureSchema) -> NDArray[np.bool_]:
+    """Which test rows are neither among the learned ones nor, by a schema, equal to one."""
     unseen: NDArray[np.bool_] = np.ones(len(test), dtype=bool)
     for part in learned:
         unseen &= ~np.isin(_events(test.features), _events(part))
         if part.schema.fingerprint == test.features.schema.fingerprint:
-            unseen &= ~np.isin(row_digests(test.features.values), row_digests(part.values))
+            ours, theirs = (narrowed(each, schema).values for each in (test.features, part))
+            unseen &= ~np.isin(row_digests(ours), row_digests(theirs))
     return unseen
 
 

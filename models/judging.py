@@ -15,6 +15,7 @@ from feature_store.training_data import TrainingRows
 from models import gates
 from models.artifact import ModelArtifact
 from models.artifact_cache import ArtifactCache
+from models.base import Values, narrowed
 from models.deployment import Arm
 from models.families import load_model
 from models.gates import Comparison, Decision, GateResult
@@ -55,6 +56,8 @@ class Judge:
 
         Parameters
         ----------
+        test
+            With all features of the view, also those that the model does not take.
         own
             All rows of its training.
         champion
@@ -63,14 +66,15 @@ class Judge:
         if champion is not None and champion.digest == artifact.digest:
             champion = None
         scorer = _scorer(artifact)
-        scores = scorer.predict(test.features.values)
-        native = load_model(artifact).predict_proba(test.features)
+        taken = narrowed(test.features, artifact.feature_schema)
+        scores = scorer.predict(taken.values)
+        native = load_model(artifact).predict_proba(taken)
         results = [
             gates.schema_gate(artifact.fingerprint, self._refusal(artifact)),
             gates.parity_gate(native, scores, self.config),
-            *gates.comparison_gates(self._compared(test, own, scorer, champion), self.config),
+            *gates.comparison_gates(self._compared(artifact, test, own, champion), self.config),
             gates.calibration_gate(test.labels, scores, self.config),
-            self._latency(scorer, test.features),
+            self._latency(scorer, taken),
             gates.size_gate(_size(artifact), self.config),
         ]
         return Decision(
@@ -109,7 +113,7 @@ class Judge:
         return None
 
     def _compared(
-        self, test: Part, own: TrainingRows, scorer: OnnxScorer, champion: Arm | None
+        self, artifact: ModelArtifact, test: Part, own: TrainingRows, champion: Arm | None
     ) -> Comparison | None:
         if champion is None:
             return None
@@ -123,8 +127,8 @@ class Judge:
             common.about,
             ours,
             common.labels,
-            scorer.predict(ours.values),
-            _scorer(theirs).predict(other.values),
+            scores_of(artifact, ours),
+            scores_of(theirs, other),
         )
 
     def _latency(self, scorer: OnnxScorer, features: FeatureMatrix) -> GateResult:
@@ -137,6 +141,11 @@ class Judge:
             scorer.predict(row)
             took_ms.append(1000 * (time.perf_counter() - began))
         return gates.latency_gate(median(took_ms), TIMED_CALLS, self.config)
+
+
+def scores_of(artifact: ModelArtifact, features: FeatureMatrix) -> Values:
+    """What a model, by its ONNX graph, says of rows with all features of its view."""
+    return _scorer(artifact).predict(narrowed(features, artifact.feature_schema).values)
 
 
 def _scorer(artifact: ModelArtifact) -> OnnxScorer:

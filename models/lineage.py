@@ -158,7 +158,7 @@ def config_of(settings: Mapping[str, Any]) -> TrainingConfig:
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """Give the settings of a training as JSON values: ``params`` are those of its family."""
-    values = config.model_dump(mode="json", exclude={"xgboost", "gates"})
+    values = config.model_dump(mode="json", exclude={"xgboost", "gates", "tuning"})
     return {**values, "params": getattr(config, config.model).model_dump(mode="json")}
 
 

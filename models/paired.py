@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import Labels, Values
-from models.evaluation import SMALLEST, counts
+from models.evaluation import counts, log_loss
 
 Numbers = NDArray[np.float64]
 Metric = Callable[[Labels, Values, float], float]
@@ -32,13 +32,6 @@ class Difference:
     low: float
     high: float
     n: int
-
-
-def log_losses(labels: Labels, probabilities: Values) -> Numbers:
-    """Negative log-likelihood of each row ``(n,)``, in nats."""
-    p = np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
-    losses: Numbers = -np.where(labels == 1, np.log(p), np.log1p(-p))
-    return losses
 
 
 def squared_errors(labels: Labels, probabilities: Values) -> Numbers:
@@ -128,6 +121,6 @@ METRICS: Mapping[str, Metric] = {
     "accuracy_at_threshold": _accuracy,
     "f1_score": _f1,
     "roc_auc": _roc_auc,
-    "log_loss": lambda y, p, _: float(np.mean(log_losses(y, p))),
+    "log_loss": lambda y, p, _: log_loss(y, p),
     "brier": lambda y, p, _: float(np.mean(squared_errors(y, p))),
 }

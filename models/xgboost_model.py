@@ -16,6 +16,7 @@ from feature_store.engine import FeatureMatrix
 from feature_store.registry import FeatureSchema
 from models import evaluation
 from models.base import Features, Labels, OnRound, Values, feature_matrix, refuse_other_schema
+from models.cores import share_cores
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import ThresholdObjective
 from models.parameters import checked
@@ -137,6 +138,13 @@ class XGBoostModel:
         shares = {name: gain.get(name, 0.0) / total for name in names}
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
+    def contributions(self, features: Features) -> NDArray[np.float64]:
+        """What each feature adds to the log-odds, and what all start from: ``(n, p + 1)``."""
+        matrix = feature_matrix(features)
+        refuse_other_schema(self.schema, matrix.schema)
+        shares = self._fitted.predict(self._exact(matrix), pred_contribs=True)
+        return np.asarray(shares, dtype=np.float64)
+
     def facts(self) -> dict[str, int | float | str]:
         """How many trees answer, and from which probability on the prediction is 1."""
         return {"n_trees": int(self._fitted.num_boosted_rounds()), "threshold": self.threshold}
@@ -234,15 +242,6 @@ def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallba
             return False
 
     return [Progress(on_round)] if on_round else []
-
-
-def share_cores() -> None:
-    """Let threads that wait for each other sleep; call it before XGBoost is first imported.
-
-    By default they spin, and on cores that other programs use too a training then takes up to
-    four times as long. On free cores it makes no difference.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def read_booster(path: Path) -> xgboost.Booster:

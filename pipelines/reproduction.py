@@ -11,9 +11,8 @@ from models.connect import artifact_cache, history, model_registry
 from models.families import load_model, new_model
 from models.held_out import split_of
 from models.lineage import Provenance, config_of
-from models.masking import Masker
 from models.reproduction import Reproduction, common, differences, recorded_metrics
-from models.training import fit, judge
+from models.training import fit, judge, masker_of
 
 
 def reproduced(label: str) -> None:
@@ -24,12 +23,13 @@ def reproduced(label: str) -> None:
     NotReproduced
         If a metric differs; the message says what was otherwise.
     """
-    settings, masker = load_settings(), Masker(MODEL_VIEW)
+    settings = load_settings()
     registry = model_registry(settings)
     registry.refuse_unreachable()
     version = registry.find(label)
     artifact = artifact_cache(settings).get(version.artifact_uri, version.digest)
     config = config_of(artifact.config)
+    masker = masker_of(MODEL_VIEW, config)
     done(f"Found the recipe of {label}")
 
     drawn = history(settings).rows(artifact, version.trained_at)
@@ -43,7 +43,8 @@ def reproduced(label: str) -> None:
     with progress("Training", untrained.most_rounds, " rounds") as on_round:
         fitted = fit(untrained, split, masker, config, on_round)
     metrics = common(recorded_metrics(registry, version), judge(fitted, split.test, masker, config))
-    scores = [each.predict_proba(split.test.features) for each in (load_model(artifact), fitted)]
+    test = masker.narrow(split.test.features)
+    scores = [each.predict_proba(test) for each in (load_model(artifact), fitted)]
 
     is_same_model = scores[0].tobytes() == scores[1].tobytes()
     found = Reproduction(label, differs, metrics, is_same_model)
@@ -51,5 +52,5 @@ def reproduced(label: str) -> None:
     done(f"Reproduced {label}: {len(found.metrics)} metrics are equal")
     note(
         f"largest difference {found.largest_difference:.1e}; probabilities of "
-        f"{len(split.test):,} held-out rows are {'' if is_same_model else 'not '}equal to the bit"
+        f"{len(test):,} held-out rows are {'' if is_same_model else 'not '}equal to the bit"
     )

@@ -12,9 +12,9 @@ from models import connect
 from models.artifact import ModelArtifact
 from models.command_line.versions import LINEAGE, settings_in
 from models.held_out import rows_for_both, split_of
+from models.judging import scores_of
 from models.paired import Difference, metric_differences
 from models.registry import ModelVersion
-from models.scorer import OnnxScorer
 
 
 def compare_versions(first: str, second: str, settings: Settings) -> Answer:
@@ -50,11 +50,8 @@ def _metrics(
     test = split_of(other, drawn.rows).test
     at_least = settings.training.gates.minimum_rows
     common = rows_for_both(test, one, versions[0].label, history, drawn.rows, at_least)
-    theirs, ours = common.features[1], common.features[0]
-    scored = [
-        (OnnxScorer(each.read("model.onnx"), len(each.features)).predict(rows.values))
-        for each, rows in ((one, theirs), (other, ours))
-    ]
+    ours, theirs = common.features
+    scored = scores_of(one, theirs), scores_of(other, ours)
     return common.about, metric_differences(
         common.labels, (scored[0], one.threshold), (scored[1], other.threshold)
     )

@@ -67,9 +67,10 @@ def _try(artifacts: ArtifactCache, version: ModelVersion) -> None:
     difference = float(np.max(np.abs(scorer.predict(vectors) - expected)))
     if not difference <= EXAMPLE_TOLERANCE:
         raise ArtifactError(f"it answers its example with a difference of {difference:.2g}")
-    if artifact.feature_schema.fingerprint != version.fingerprint:
+    stored = artifact.feature_schema.definition_fingerprint
+    if stored != version.fingerprint:
         raise ArtifactError(
-            f"its tag says features {version.fingerprint}, the artifact {artifact.fingerprint}"
+            f"its tag says features {version.fingerprint}, the artifact is of {stored}"
         )
 
 

@@ -66,7 +66,8 @@ def record(
     """A training, written up."""
     started_at = datetime(2026, 1, 1, tzinfo=UTC)
     folder: Path = tmp_path_factory.mktemp("record")
-    return write_up(trained, Recipe.of(rows, training), masker, started_at, folder)
+    recipe = Recipe.of(rows, training)
+    return write_up(trained, recipe, masker, started_at, folder, training)
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +77,8 @@ def tracking_url(settings: Settings) -> str:
 
 
 @pytest.fixture(scope="session")
-def trainer(
-    training: TrainingConfig, masker: Masker, tmp_path_factory: pytest.TempPathFactory
-) -> Trainer:
-    return Trainer(training, masker, tmp_path_factory.mktemp("trained"))
+def trainer(training: TrainingConfig, tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    return Trainer(training, tmp_path_factory.mktemp("trained"))
 
 
 @pytest.fixture

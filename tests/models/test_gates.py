@@ -103,7 +103,7 @@ def test_a_slice_with_few_rows_has_no_veto(rows, random):
 def test_slices_that_nobody_defined_are_refused(rows):
     with pytest.raises(UnknownFeature, match="Did you mean 'sex'"):
         gates.slices_of(rows.features, ["sexx"])
-    with pytest.raises(TrainingRefused, match="'age', which is a integer; expected categories"):
+    with pytest.raises(TrainingRefused, match="'age', which is no category but a integer"):
         gates.slices_of(rows.features, ["age"])
 
 

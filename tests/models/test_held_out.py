@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from models import connect
+from models.evaluation import row_losses
 from models.held_out import History, rows_for_both, split_of
-from models.paired import log_losses
 from models.scorer import OnnxScorer
 from tests.models.worlds import World
 
@@ -66,7 +66,7 @@ def test_the_champion_knows_the_rows_that_it_learned_from(trained, history):
     scorer = OnnxScorer(trained[0].read("model.onnx"), len(trained[0].features))
 
     def loss(part) -> float:
-        return float(np.mean(log_losses(part.labels, scorer.predict(part.features.values))))
+        return float(np.mean(row_losses(part.labels, scorer.predict(part.features.values))))
 
     assert loss(splits[0].train) < loss(splits[0].test) - 0.01
 

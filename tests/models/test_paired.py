@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from models.paired import METRICS, log_losses, mean_difference, metric_differences
+from models.evaluation import row_losses
+from models.paired import METRICS, mean_difference, metric_differences
 
 
 def test_half_of_all_intervals_of_both_limits_miss_as_often_as_they_may(random):
@@ -43,4 +44,4 @@ def test_a_better_model_is_better_with_an_interval_that_excludes_none(random):
 
 
 def test_a_probability_of_one_that_was_wrong_has_a_finite_loss():
-    assert log_losses(np.array([0], dtype=np.int8), np.array([1.0], dtype=np.float32))[0] < 17
+    assert row_losses(np.array([0], dtype=np.int8), np.array([1.0], dtype=np.float32))[0] < 17

@@ -28,12 +28,19 @@ from models.decision_store import DecisionStore
 from models.families import new_model
 from models.gates import Decision
 from models.lineage import Dataset, Provenance, Recipe
-from models.masking import Masker
 from models.promotion import Promoter
 from models.registry import ModelRegistry, ModelVersion
-from models.split import Part, split_rows
+from models.split import Part
 from models.tracking import TrainingRecord, publish
-from models.training import Trained, fit, judge, write_up
+from models.training import (
+    Trained,
+    fit,
+    judge,
+    masker_of,
+    recipe_of,
+    split_of,
+    write_up,
+)
 
 GATES = GatesConfig(
     log_loss_margin=0.05,
@@ -65,7 +72,6 @@ class Trainer:
     """Trains each model once, however many worlds register it."""
 
     training: TrainingConfig
-    masker: Masker
     folder: Path
     written: dict[object, Written] = field(default_factory=dict)
 
@@ -79,13 +85,12 @@ class Trainer:
     def _train(self, rows: TrainingRows, seed: int, params: Mapping[str, object]) -> Written:
         family = self.training.xgboost.model_copy(update=dict(params))
         config = self.training.model_copy(update={"seed": seed, "xgboost": family})
-        split = split_rows(
-            rows.features, rows.labels, test_share=0.2, validation_share=0.1, seed=seed
-        )
-        model = fit(new_model(config), split, self.masker, config)
-        trained = Trained(model, split, judge(model, split.test, self.masker, config))
-        recipe, folder = Recipe.of(rows, config), self.folder / str(len(self.written))
-        record = write_up(trained, recipe, self.masker, datetime.now(UTC), folder)
+        masker = masker_of(MODEL_VIEW, config)
+        split = split_of(rows, masker.schema, config)
+        model = fit(new_model(config), split, masker, config)
+        trained = Trained(model, split, judge(model, split.test, masker, config))
+        recipe, folder = recipe_of(rows, masker, config), self.folder / str(len(self.written))
+        record = write_up(trained, recipe, masker, datetime.now(UTC), folder, config)
         return Written(record, recipe, rows, split.test)
 
 
