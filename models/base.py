@@ -108,6 +108,11 @@ def feature_matrix(features: Features) -> FeatureMatrix:
     )
 
 
+def label_array(labels: Labels | pd.Series) -> Labels:
+    """Give labels as int8 ``(n,)``."""
+    return np.asarray(labels, dtype=np.int8)
+
+
 def refuse_other_schema(fitted: FeatureSchema | None, given: FeatureSchema) -> None:
     """Refuse features that a model was not fitted on.
 

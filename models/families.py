@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from configs.settings import TrainingConfig
 from models.base import Model
+from models.ensemble import EnsembleModel
 from models.errors import UnknownModel
+from models.neural_network import NeuralNetworkModel
 from models.xgboost_model import XGBoostModel
+
+FAMILIES: dict[str, Any] = {
+    model.family: model for model in (XGBoostModel, NeuralNetworkModel, EnsembleModel)
+}
+"""The class of each family by its name, which is also that of its section of the settings."""
 
 
 def new_model(config: TrainingConfig) -> Model:
@@ -16,10 +25,13 @@ def new_model(config: TrainingConfig) -> Model:
     UnknownModel
         If there is no such family.
     """
-    if config.model == XGBoostModel.family:
-        return XGBoostModel(
-            config.xgboost.model_dump(),
-            seed=config.seed,
-            threshold_objective=config.threshold_objective,
+    if config.model not in FAMILIES:
+        raise UnknownModel(
+            f"There is no model family '{config.model}'. Known: {', '.join(FAMILIES)}."
         )
-    raise UnknownModel(f"There is no model family '{config.model}'. Known: {XGBoostModel.family}.")
+    model: Model = FAMILIES[config.model](
+        getattr(config, config.model).model_dump(),
+        seed=config.seed,
+        threshold_objective=config.threshold_objective,
+    )
+    return model

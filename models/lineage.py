@@ -13,9 +13,13 @@ from typing import Any
 
 from configs.settings import ROOT, TrainingConfig
 from feature_store.training_data import TrainingRows
+from models.families import FAMILIES
 
 ROOM = Path(__file__).parent
-PACKAGES = ("numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn", "xgboost-cpu")
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn"),
+    *("scipy", "xgboost-cpu"),
+)
 """What decides how a model comes out, or what it needs to be loaded."""
 UNKNOWN = "unknown"
 
@@ -82,7 +86,7 @@ class Recipe:
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """Give the settings of a training as JSON values: ``params`` are those of its family."""
-    values = config.model_dump(mode="json", exclude={"xgboost"})
+    values = config.model_dump(mode="json", exclude=set(FAMILIES))
     return {**values, "params": getattr(config, config.model).model_dump(mode="json")}
 
 

@@ -40,7 +40,7 @@ def checked(config: type[Config], params: Mapping[str, Any], family: str) -> Con
         return config(**params)
     except ValidationError as error:
         problem = error.errors()[0]
+        path = ".".join(str(part) for part in problem["loc"])
         raise TrainingRefused(
-            f"{family}'s parameter '{problem['loc'][0]}' has the value {problem['input']!r}: "
-            f"{problem['msg']}."
+            f"{family}'s parameter '{path}' has the value {problem['input']!r}: {problem['msg']}."
         ) from error

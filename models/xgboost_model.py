@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -15,7 +16,15 @@ from configs.settings import XGBoostConfig
 from feature_store.engine import FeatureMatrix
 from feature_store.registry import FeatureSchema
 from models import evaluation
-from models.base import Features, Labels, OnRound, Values, feature_matrix, refuse_other_schema
+from models.base import (
+    Features,
+    Labels,
+    OnRound,
+    Values,
+    feature_matrix,
+    label_array,
+    refuse_other_schema,
+)
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import ThresholdObjective
 from models.parameters import checked
@@ -24,7 +33,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import xgboost
 
-MODEL_FILE = "model.ubj"
+    from models.graphs import Graph
+
+MODEL, SUFFIX = "model", ".ubj"
 ATTRIBUTE = "fti"
 """Under which the booster carries what else makes up the model, as JSON."""
 
@@ -92,18 +103,18 @@ class XGBoostModel:
         share_cores()
         import xgboost
 
-        matrix, known = feature_matrix(features), _labels(labels)
+        matrix, known = feature_matrix(features), label_array(labels)
         evaluation.refuse_one_class(known, "Training")
         train = self._binned(matrix, known, weights)
         options: dict[str, Any] = {}
         if validation is not None:
-            held_out, held_out_labels = feature_matrix(validation[0]), _labels(validation[1])
+            held_out, held_out_labels = feature_matrix(validation[0]), label_array(validation[1])
             refuse_other_schema(matrix.schema, held_out.schema)
             watched = self._binned(held_out, held_out_labels, like=train)
             options["evals"] = [(watched, "validation")]
             options["early_stopping_rounds"] = self.params.early_stopping_rounds
         booster = xgboost.train(
-            self._native_params(),
+            self._native_params(matrix.schema),
             train,
             self.most_rounds,
             verbose_eval=False,
@@ -127,7 +138,7 @@ class XGBoostModel:
 
     def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
         """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
-        return evaluation.metrics(_labels(labels), self.predict_proba(features), self.threshold)
+        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in the total gain of all splits, largest first."""
@@ -147,7 +158,14 @@ class XGBoostModel:
 
         return trees_to_onnx(self._fitted)
 
-    def save(self, folder: Path) -> None:
+    @classmethod
+    def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
+        """Add ``share`` times the sum of the models' logits to a graph, ``(n, 1)``."""
+        from models.tree_graph import add_trees
+
+        return add_trees(graph, [model.to_onnx() for model in models], share)
+
+    def save(self, folder: Path, name: str = MODEL) -> None:
         """Write ``model.ubj``: the trees, with threshold, parameters and fingerprint inside."""
         about = {
             "params": self.params.model_dump(),
@@ -157,10 +175,10 @@ class XGBoostModel:
         }
         booster = self._fitted
         booster.set_attr(**{ATTRIBUTE: json.dumps(about)})
-        booster.save_model(folder / MODEL_FILE)
+        booster.save_model(folder / f"{name}{SUFFIX}")
 
     @classmethod
-    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+    def load(cls, folder: Path, schema: FeatureSchema, name: str = MODEL) -> Self:
         """Read what `save` wrote for features of this schema.
 
         Check the file's hash first (`open_artifact`): XGBoost may crash on altered bytes.
@@ -170,11 +188,12 @@ class XGBoostModel:
         ArtifactError
             If the file is not there, or was written for other features.
         """
-        booster = read_booster(folder / MODEL_FILE)
+        path = folder / f"{name}{SUFFIX}"
+        booster = read_booster(path)
         about = json.loads(booster.attr(ATTRIBUTE) or "{}")
         if about.get("schema_fingerprint") != schema.fingerprint:
             raise ArtifactError(
-                f"{folder / MODEL_FILE} was trained on schema {about.get('schema_fingerprint')}; "
+                f"{path} was trained on schema {about.get('schema_fingerprint')}; "
                 f"given is {schema.fingerprint}. Train again with the present features."
             )
         model = cls(about["params"], seed=about["seed"])
@@ -187,7 +206,8 @@ class XGBoostModel:
             raise TrainingRefused("The model has not been fitted; call fit first.")
         return self._booster
 
-    def _native_params(self) -> dict[str, Any]:
+    def _native_params(self, schema: FeatureSchema) -> dict[str, Any]:
+        _refuse_unordered(self.params.monotone_constraints, schema)
         apart = {"n_estimators", "early_stopping_rounds"}
         return self.params.model_dump(exclude=apart) | {
             "objective": "binary:logistic",
@@ -220,6 +240,19 @@ class XGBoostModel:
         import xgboost
 
         return xgboost.DMatrix(matrix.values, **_description(matrix.schema))
+
+
+def _refuse_unordered(constraints: Mapping[str, int], schema: FeatureSchema) -> None:
+    """Refuse constraints on features that are not there, or have no more and less."""
+    numbers = [feature.name for feature in schema.features if feature.kind != "category"]
+    for name in constraints:
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(numbers)}."
+            raise TrainingRefused(
+                f"monotone_constraints names '{name}', which is not a number among the features "
+                f"of the model. {hint}"
+            )
 
 
 def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallback]:
@@ -274,7 +307,3 @@ def _description(schema: FeatureSchema) -> dict[str, Any]:
         "enable_categorical": True,
         "nthread": os.cpu_count(),
     }
-
-
-def _labels(labels: Labels | pd.Series) -> Labels:
-    return np.asarray(labels, dtype=np.int8)
