@@ -16,18 +16,22 @@ from models.base import Labels
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int32]
 
-LEAST_IN_BIN = 50
-"""Fewest training rows in a bin: with fewer its slope is learned by heart."""
+LEAST_IN_BIN = 10
+"""Fewest training rows in a bin."""
+LEAST_GAIN = 10.0
+"""Of a split that makes bins, as an F statistic with one degree of freedom (p = 0.002): bins that
+tell nothing about the label, as of a number without any use, are only learned by heart."""
 
 
 @dataclass(frozen=True)
 class Encoding:
     """What is learned from the training rows before the network is.
 
-    A number becomes one value a bin: 0 below the bin, 1 above it, linear inside (piecewise-linear
-    encoding, Gorishniy et al. 2022); a missing number is 0 in each and 1 in an indicator of its
-    own. Infinite and unheard-of numbers are in the first or last bin. A category becomes a row of
-    one table; missing and unseen have rows of their own.
+    A number becomes two values a bin: one is 0 below the bin, 1 above it, and linear inside
+    (piecewise-linear encoding, Gorishniy et al. 2022), the other steps from 0 to 1 where the bin
+    starts. A missing number is 0 in each and 1 in an indicator of its own. Infinite and unheard-of
+    numbers are in the first or last bin. A category becomes a row of one table; missing and unseen
+    have rows of their own.
 
     Parameters
     ----------
@@ -71,7 +75,7 @@ class Encoding:
 
     def width(self, embedding_size: int) -> int:
         """How many values an encoded row has."""
-        return len(self.numbers) + len(self.bin_numbers) + embedding_size * len(self.categories)
+        return len(self.numbers) + 2 * len(self.bin_numbers) + embedding_size * len(self.categories)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Everything in it, by name."""

@@ -95,12 +95,13 @@ def _encoded(weights: Weights, constants: Constants, values: jax.Array) -> jax.A
     starts, widths = constants["bin_starts"], constants["bin_widths"]
     numbers = values[:, constants["bin_numbers"]]
     bins = jnp.clip((jnp.where(jnp.isnan(numbers), starts, numbers) - starts) / widths, 0, 1)
+    steps = (numbers >= starts).astype(jnp.float32)
     missing = jnp.isnan(values[:, constants["numbers"]]).astype(jnp.float32)
     codes = values[:, constants["categories"]]
     codes = jnp.where(codes >= 0, codes, MISSING)
     codes = jnp.where(codes < constants["table_sizes"], codes, UNSEEN).astype(jnp.int32)
     words = weights["table"][codes + constants["table_starts"]].reshape(len(values), -1)
-    return jnp.concatenate([bins, missing, words], axis=1)
+    return jnp.concatenate([bins, steps, missing, words], axis=1)
 
 
 def probabilities(weights: dict[str, NDArray[Any]], encoding: Encoding, values: Floats) -> Floats:

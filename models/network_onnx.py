@@ -77,11 +77,15 @@ def _encoded(graph: Graph, weights: Weights, encoding: Encoding) -> str:
 
 
 def _bins(graph: Graph, encoding: Encoding) -> str:
+    from onnx import TensorProto
+
     numbers = graph.add("Gather", INPUT, graph.constant(encoding.bin_numbers, np.int64), axis=1)
     starts = graph.constant(encoding.bin_starts)
     known = graph.add("Where", graph.add("IsNaN", numbers), starts, numbers)
     ratio = graph.add("Div", graph.add("Sub", known, starts), graph.constant(encoding.bin_widths))
-    return str(graph.add("Clip", ratio, graph.constant(0), graph.constant(1)))
+    bins = graph.add("Clip", ratio, graph.constant(0), graph.constant(1))
+    steps = graph.add("GreaterOrEqual", numbers, starts)
+    return str(graph.add("Concat", bins, graph.add("Cast", steps, to=TensorProto.FLOAT), axis=1))
 
 
 def _missing(graph: Graph, encoding: Encoding) -> str:

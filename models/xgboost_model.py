@@ -64,6 +64,8 @@ class XGBoostModel:
     family: ClassVar[str] = "xgboost"
     title: ClassVar[str] = "XGBoost"
     label_prefix: ClassVar[str] = "xgb"
+    file: ClassVar[str] = MODEL + SUFFIX
+    """Name of the native file of a model that is by itself in its folder."""
 
     def __init__(
         self,
