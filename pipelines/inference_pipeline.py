@@ -37,7 +37,7 @@ def inference_pipeline(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Score all users of the offline store with the engine for many rows and write them to Parquet."""
+    """Score all users of the offline store in bulk and write them to Parquet."""
     settings, now, watch = load_settings(), datetime.now(UTC), Stopwatch()
     arm = arm_to_serve(settings, model_version)
     artifact = model_loader(settings).artifact(arm)
