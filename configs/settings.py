@@ -169,13 +169,13 @@ class NeuralNetworkConfig(Section):
     members: Literal[16, 32, 64] = Field(16, description="perceptrons that share their weights")
     width: int = Field(128, ge=16, le=1024, multiple_of=16, description="units of a layer")
     layers: int = Field(2, ge=1, le=8)
-    bins: int = Field(32, ge=2, le=256, description="most bins of a number")
+    bins: int = Field(64, ge=2, le=256, description="most bins of a number")
     embedding_size: int = Field(8, ge=1, le=256, description="values that stand for a category")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of units that drop out in a step")
-    learning_rate: float = Field(0.002, gt=0, le=1)
-    weight_decay: float = Field(0.01, ge=0, le=1)
+    learning_rate: float = Field(0.003, gt=0, le=1)
+    weight_decay: float = Field(0.05, ge=0, le=1)
     batch_size: int = Field(512, ge=1, le=65_536)
-    epochs: int = Field(20, ge=1, le=1000, description="most epochs; early stopping ends")
+    epochs: int = Field(30, ge=1, le=1000, description="most epochs; early stopping ends")
     patience: int = Field(3, ge=1, description="epochs without a better validation log loss")
     average_decay: float = Field(
         0.998, ge=0, lt=1, description="of the moving average of the weights, which answers"

@@ -94,9 +94,16 @@ def _edges(column: Floats, labels: Labels, weights: Floats | None, bins: int) ->
     known = np.isfinite(column)
     if not known.any():
         return np.array([0, 1], dtype=np.float32)
-    values = column[known]
-    tree = DecisionTreeRegressor(max_leaf_nodes=bins, min_samples_leaf=LEAST_IN_BIN, random_state=0)
-    tree.fit(values[:, np.newaxis], labels[known], None if weights is None else weights[known])
+    values, targets = column[known], labels[known].astype(np.float64)
+    shares = np.ones(len(targets)) if weights is None else weights[known]
+    variance = np.average(np.square(targets - np.average(targets, weights=shares)), weights=shares)
+    tree = DecisionTreeRegressor(
+        max_leaf_nodes=bins,
+        min_samples_leaf=LEAST_IN_BIN,
+        min_impurity_decrease=LEAST_GAIN * variance / shares.sum(),
+        random_state=0,
+    )
+    tree.fit(values[:, np.newaxis], targets, shares)
     inner = tree.tree_.threshold[tree.tree_.feature >= 0].astype(np.float32)
     edges = np.unique(np.concatenate([[values.min()], inner, [values.max()]]))
     return edges if len(edges) > 1 else np.array([edges[0], edges[0] + 1], dtype=np.float32)

@@ -27,9 +27,9 @@ from models.base import (
 from models.blending import Blend, Logits, fit_blend, logits_of
 from models.errors import TrainingRefused
 from models.evaluation import ThresholdObjective
-from models.folds import fold_numbers, joined, originals
 from models.native_files import read_about
 from models.neural_network import NeuralNetworkModel
+from models.out_of_fold import fold_numbers, joined, originals
 from models.parameters import checked
 from models.xgboost_model import XGBoostModel
 
@@ -64,6 +64,7 @@ class EnsembleModel:
     family: ClassVar[str] = "ensemble"
     title: ClassVar[str] = "Ensemble"
     label_prefix: ClassVar[str] = "ens"
+    learns_from_validation: ClassVar[bool] = True
 
     def __init__(
         self,

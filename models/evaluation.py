@@ -22,6 +22,7 @@ Numbers = NDArray[np.float64]
 SMALLEST = 1e-7
 """Probabilities are kept so far from 0 and 1 in logarithms: float32 has no more near 1."""
 HALF = 0.5
+CALIBRATION_BINS = 15
 SMOOTHING_SHARE = 0.05
 """Half-width, as a share of the rows, of the window that smooths an objective over thresholds."""
 
@@ -131,6 +132,23 @@ def log_loss(labels: Labels, probabilities: Values | Numbers) -> float:
     """
     p = np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
     return float(-np.mean(np.where(labels == 1, np.log(p), np.log1p(-p))))
+
+
+def expected_calibration_error(labels: Labels, probabilities: Values) -> float:
+    """Mean distance of the share of 1s from the mean probability, over equally wide bins.
+
+    Bins count as many rows as they hold (Naeini et al. 2015).
+
+    Examples
+    --------
+    >>> labels = np.array([0, 0, 0, 1], dtype=np.int8)
+    >>> expected_calibration_error(labels, np.full(4, 0.5, dtype=np.float32))
+    0.25
+    """
+    p = probabilities.astype(np.float64)
+    bins = np.minimum((p * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    gap = np.bincount(bins, p - labels, minlength=CALIBRATION_BINS)
+    return float(np.abs(gap).sum() / len(labels))
 
 
 def refuse_one_class(labels: Labels, what: str) -> None:

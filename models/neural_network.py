@@ -61,6 +61,7 @@ class NeuralNetworkModel:
     family: ClassVar[str] = "neural_network"
     title: ClassVar[str] = "Neural network"
     label_prefix: ClassVar[str] = "nn"
+    learns_from_validation: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -65,7 +65,7 @@ def split_rows(
         If there are rows of one label only, or too few for three parts.
     """
     refuse_one_class(labels, "Training")
-    group = equal_rows(features.values)
+    group = row_groups(features.values)
     rest, test = _draw(np.arange(len(labels)), labels, test_share, seed)
     test = test[~np.isin(group[test], group[rest])]
     rest = np.setdiff1d(np.arange(len(labels)), test)
@@ -78,7 +78,7 @@ def split_rows(
     return Split(*[Part(features.rows(places), labels[places]) for places in parts.values()])
 
 
-def equal_rows(values: NDArray[np.float32]) -> Places:
+def row_groups(values: NDArray[np.float32]) -> Places:
     """Number of the distinct vector of each row, ``(n,)``; vectors are equal to the bit."""
     width = values.shape[1] * values.itemsize
     rows = np.ascontiguousarray(values).view(np.dtype((np.void, width)))[:, 0]

@@ -64,6 +64,7 @@ class XGBoostModel:
     family: ClassVar[str] = "xgboost"
     title: ClassVar[str] = "XGBoost"
     label_prefix: ClassVar[str] = "xgb"
+    learns_from_validation: ClassVar[bool] = False
     file: ClassVar[str] = MODEL + SUFFIX
     """Name of the native file of a model that is by itself in its folder."""
 

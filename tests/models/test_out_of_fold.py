@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from configs.settings import MaskingConfig
-from models.folds import fold_numbers, joined, originals
+from models.out_of_fold import fold_numbers, joined, originals
 
 FOLDS = 4
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
-from models.split import equal_rows
+from models.split import row_groups
 
 Places = NDArray[np.intp]
 
@@ -37,7 +37,7 @@ def fold_numbers(matrix: FeatureMatrix, n_folds: int, seed: int) -> Places:
     Rows with the same key are in one fold, and so are rows whose first of the key are equal.
     """
     _, first, key = np.unique(matrix.keys, return_index=True, return_inverse=True)
-    group = equal_rows(matrix.values[first])
+    group = row_groups(matrix.values[first])
     drawn = np.random.default_rng(seed).permutation(group.max() + 1) % n_folds
     numbers: Places = drawn[group][key]
     return numbers
