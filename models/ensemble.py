@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 ABOUT_FILE = "ensemble.json"
 Member = XGBoostModel | NeuralNetworkModel
-MEMBERS: Mapping[str, type[Member]] = {
+MEMBERS: Mapping[str, Any] = {
     member.family: member for member in (XGBoostModel, NeuralNetworkModel)
 }
 

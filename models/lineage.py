@@ -18,7 +18,7 @@ from models.families import FAMILIES
 ROOM = Path(__file__).parent
 PACKAGES = (
     *("jax", "jaxlib", "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn"),
-    *("scipy", "xgboost-cpu"),
+    "xgboost-cpu",
 )
 """What decides how a model comes out, or what it needs to be loaded."""
 UNKNOWN = "unknown"

@@ -30,17 +30,18 @@ BLOCK = 512
 """Rows that are answered at once; a last block is filled up, so each has the same program."""
 
 
-def jax_on_cpu() -> Any:
-    """Import JAX for the processor only: it looks for no accelerator and says nothing."""
+def keep_to_cpu() -> None:
+    """Let JAX use the processor only: it looks for no accelerator and says nothing."""
     import jax
 
-    jax.config.update("jax_platforms", "cpu")
-    return jax
+    set_option: Any = jax.config.update  # it comes without types
+    set_option("jax_platforms", "cpu")
 
 
 def initial_weights(encoding: Encoding, config: NeuralNetworkConfig, key: jax.Array) -> Weights:
     """Draw weights: shared ones small and uniform, the members' first scales -1 or 1."""
-    jax = jax_on_cpu()
+    import jax
+
     keys = iter(jax.random.split(key, 2 * config.layers + 3))
 
     def uniform(shape: tuple[int, ...], inputs: int) -> jax.Array:
@@ -116,7 +117,9 @@ def probabilities(weights: dict[str, NDArray[Any]], encoding: Encoding, values: 
 
 @lru_cache(maxsize=1)
 def _answer() -> Any:
-    jax = jax_on_cpu()
+    import jax
+
+    keep_to_cpu()
 
     def mean(weights: Weights, constants: Constants, values: jax.Array) -> jax.Array:
         return jax.nn.sigmoid(member_logits(weights, constants, values)).mean(axis=1)

@@ -17,7 +17,7 @@ from models.network import (
     Constants,
     Weights,
     initial_weights,
-    jax_on_cpu,
+    keep_to_cpu,
     member_logits,
     probabilities,
 )
@@ -57,7 +57,9 @@ def train_network(
     With validation vectors and labels, training ends when their log loss has not fallen for
     ``config.patience`` epochs, and the best weights are given; without, after ``config.epochs``.
     """
-    jax = jax_on_cpu()
+    import jax
+
+    keep_to_cpu()
     key = jax.random.key(seed)
     weights = initial_weights(encoding, config, key)
     nothing = jax.tree.map(jax.numpy.zeros_like, weights)

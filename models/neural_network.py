@@ -173,7 +173,8 @@ class NeuralNetworkModel:
             "importance": self._importance,
             "schema_fingerprint": self.schema.fingerprint if self.schema else None,
         }
-        np.savez(folder / f"{name}.npz", **self._fitted.arrays(), **self._weights)
+        arrays: dict[str, Any] = {**self._fitted.arrays(), **self._weights}
+        np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
         (folder / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod

@@ -21,7 +21,7 @@ def add_trees(graph: Graph, classifiers: Sequence[bytes], share: float) -> str:
     classifiers
         Graphs of one ``TreeEnsembleClassifier`` each, as `trees_to_onnx` gives them.
     """
-    merged: dict[str, list[Any]] = {}
+    merged: dict[str, Any] = {}
     offset, n_trees = 0.0, 0
     for classifier in classifiers:
         trees = _attributes(classifier)
