@@ -45,7 +45,8 @@ def initial_weights(encoding: Encoding, config: NeuralNetworkConfig, key: jax.Ar
     keys = iter(jax.random.split(key, 2 * config.layers + 3))
 
     def uniform(shape: tuple[int, ...], inputs: int) -> jax.Array:
-        return jax.random.uniform(next(keys), shape, minval=-1, maxval=1) / np.sqrt(inputs)
+        largest = 1 / float(np.sqrt(inputs))
+        return jax.random.uniform(next(keys), shape, minval=-largest, maxval=largest)
 
     m, width = config.members, encoding.width(config.embedding_size)
     rows = int(encoding.table_sizes.sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -27,7 +26,7 @@ from models.base import (
 )
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import ThresholdObjective
-from models.parameters import checked
+from models.parameters import checked, refuse_unordered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +209,7 @@ class XGBoostModel:
         return self._booster
 
     def _native_params(self, schema: FeatureSchema) -> dict[str, Any]:
-        _refuse_unordered(self.params.monotone_constraints, schema)
+        refuse_unordered(self.params.monotone_constraints, schema)
         apart = {"n_estimators", "early_stopping_rounds"}
         return self.params.model_dump(exclude=apart) | {
             "objective": "binary:logistic",
@@ -243,19 +242,6 @@ class XGBoostModel:
         import xgboost
 
         return xgboost.DMatrix(matrix.values, **_description(matrix.schema))
-
-
-def _refuse_unordered(constraints: Mapping[str, int], schema: FeatureSchema) -> None:
-    """Refuse constraints on features that are not there, or have no more and less."""
-    numbers = [feature.name for feature in schema.features if feature.kind != "category"]
-    for name in constraints:
-        if name not in numbers:
-            near = difflib.get_close_matches(name, numbers, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(numbers)}."
-            raise TrainingRefused(
-                f"monotone_constraints names '{name}', which is not a number among the features "
-                f"of the model. {hint}"
-            )
 
 
 def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallback]:
