@@ -15,6 +15,7 @@ from models.bulk_scorer import bulk_scorer
 from models.errors import ArtifactError, TrainingRefused
 from models.families import FAMILIES, new_model
 from models.onnx_export import TOLERANCE, parity_rows, refuse_different
+from models.pyfunc_loader import PackedModel
 from models.scorer import OnnxScorer
 from models.split import Part
 from models.training import fit, judge
@@ -174,23 +175,47 @@ def test_numbers_beyond_all_bounds_and_codes_of_no_word_are_answered(graph, stra
     assert ((p >= 0) & (p <= 1)).all()
 
 
-def test_the_engine_for_many_rows_agrees(model, graph, split, strange, tmp_path):
-    schema = split.test.features.schema
-    model.save(tmp_path)
+@pytest.fixture(scope="module")
+def artifact(model, graph, split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifact")
+    model.save(folder)
     files = {
-        "schema.json": schema_json(schema, "user_id"),
+        "schema.json": schema_json(split.test.features.schema, "user_id"),
         "config.json": json_bytes({"family": model.family, "threshold": model.threshold}),
         "model.onnx": graph,
         "example.json": json_bytes({}),
     }
-    scorer = bulk_scorer(write_artifact(tmp_path, files))
-    many = np.tile(strange, (5, 1))
+    return write_artifact(folder, files)
+
+
+def test_the_engine_for_many_rows_agrees(artifact, graph, strange):
+    scorer, many = bulk_scorer(artifact), np.tile(strange, (5, 1))
     assert scorer.predict(many[:0]).shape == (0,)
     found = scorer.predict(many)
     assert found.dtype == np.float32
     assert found == pytest.approx(
         np.tile(OnnxScorer(graph, strange.shape[1]).predict(strange), 5), abs=TOLERANCE
     )
+
+
+def test_what_the_stock_mlflow_client_loads_agrees(artifact, model, rows):
+    frame, _ = decoded_frame(rows, "user_id", "income")
+    found = PackedModel(artifact.path).predict(frame)
+    assert found["probability"].to_numpy() == pytest.approx(
+        model.predict_proba(rows.features), abs=TOLERANCE
+    )
+    assert found["prediction"].tolist() == (found["probability"] >= model.threshold).tolist()
+
+
+def test_no_file_holds_a_pickle(artifact):
+    for name in artifact.files:
+        content = artifact.read(name)
+        if name.endswith(".npz"):
+            with np.load(artifact.path / name, allow_pickle=False) as arrays:
+                assert all(arrays[key].dtype.kind in "fi" for key in arrays.files)
+        else:
+            assert name.endswith((".json", ".onnx", ".ubj"))
+            assert not content.startswith(b"\x80")
 
 
 def test_a_frame_of_words_is_as_good_as_the_matrix(model, rows, split):
