@@ -155,6 +155,39 @@ class XGBoostConfig(Section):
     max_bin: int = Field(256, ge=2, le=65_535)
     max_cat_to_onehot: int = Field(4, ge=1, description="categories up to so many split one by one")
     max_cat_threshold: int = Field(64, ge=1, description="most categories on one side of a split")
+    monotone_constraints: dict[str, Literal[-1, 0, 1]] = Field(
+        {}, description="feature -> 1 where more of it may not lower the probability, -1 raise it"
+    )
+
+
+class NeuralNetworkConfig(Section):
+    """Hyper-parameters of the neural network family."""
+
+    members: Literal[16, 32, 64] = Field(16, description="perceptrons that share their weights")
+    width: int = Field(128, ge=16, le=1024, multiple_of=16, description="units of a layer")
+    layers: int = Field(2, ge=1, le=8)
+    bins: int = Field(64, ge=2, le=256, description="most bins of a number")
+    embedding_size: int = Field(8, ge=1, le=256, description="values that stand for a category")
+    dropout: float = Field(0.1, ge=0, lt=1, description="share of units that drop out in a step")
+    learning_rate: float = Field(0.003, gt=0, le=1)
+    weight_decay: float = Field(0.05, ge=0, le=1)
+    batch_size: int = Field(512, ge=1, le=65_536)
+    epochs: int = Field(30, ge=1, le=1000, description="most epochs; early stopping ends")
+    patience: int = Field(3, ge=1, description="epochs without a better validation log loss")
+    average_decay: float = Field(
+        0.998, ge=0, lt=1, description="of the moving average of the weights, which answers"
+    )
+
+
+class EnsembleConfig(Section):
+    """Which families an ensemble is made of, and how each of them learns in it."""
+
+    members: tuple[Literal["xgboost", "neural_network"], ...] = Field(
+        ("xgboost", "neural_network"), min_length=1, description="families that are blended"
+    )
+    folds: int = Field(5, ge=2, le=20, description="models of each family; each skips one fold")
+    xgboost: XGBoostConfig = XGBoostConfig()
+    neural_network: NeuralNetworkConfig = NeuralNetworkConfig()
 
 
 class GatesConfig(Section):
@@ -232,7 +265,9 @@ class TrainingConfig(Section):
     """``configs/training_config.yaml``."""
 
     experiment_name: str = Field("income-prediction", min_length=1)
-    model: Literal["xgboost"] = Field("xgboost", description="the family")
+    model: Literal["xgboost", "neural_network", "ensemble"] = Field(
+        "xgboost", description="the family"
+    )
     start: UtcTime
     end: UtcTime
     seed: int = Field(7, ge=0, lt=2**31, description="of the split, the masks and the model")
@@ -249,6 +284,8 @@ class TrainingConfig(Section):
     masking: MaskingConfig = MaskingConfig()
     gates: GatesConfig = GatesConfig()
     xgboost: XGBoostConfig = XGBoostConfig()
+    neural_network: NeuralNetworkConfig = NeuralNetworkConfig()
+    ensemble: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig()
 

@@ -4,9 +4,11 @@
 manifest.json      SHA-256 of every other file; its own SHA-256 is the artifact's digest
 schema.json        view, entity, fingerprint, and the definitions of the features, in order
 config.json        family, label prefix, threshold, parameters, seed, and how it came about
-model.ubj          the native model, for many rows at once
-calibration.json   where there is one: the curve that its probabilities pass through
-model.onnx         the same model, for single rows
+model.onnx         the model, whatever its family
+model.ubj          XGBoost: the native model, for many rows at once
+model.npz, .json   neural network: its arrays, and what else makes it up
+ensemble.json      ensemble: weights of the families, whose files (xgboost_0.ubj, …) are beside it
+calibration.json   where there is one: the curve behind the native model; inside ``model.onnx``
 example.json       a few vectors with the probabilities that ``model.onnx`` gives them
 =================  =============================================================================
 

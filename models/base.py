@@ -36,6 +36,8 @@ class Model(Protocol):
     """The name that people read."""
     label_prefix: ClassVar[str]
     """What the labels of registered versions begin with, behind the name of the model."""
+    learns_from_validation: ClassVar[bool]
+    """Whether it learns from validation rows too: these can set nothing right afterwards then."""
     threshold: float
     """From this probability on the prediction is 1."""
     schema: FeatureSchema | None
@@ -54,7 +56,8 @@ class Model(Protocol):
     ) -> Self:
         """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
 
-        Validation rows decide when to stop and which threshold to use.
+        Validation rows decide when to stop and which threshold to use; a family that decides so
+        by folds may learn from them too (`learns_from_validation`).
         """
 
     def predict_proba(self, features: Features) -> Values:
@@ -106,6 +109,11 @@ def feature_matrix(features: Features) -> FeatureMatrix:
     return FeatureMatrix(
         values, np.arange(n, dtype=np.int64), np.zeros(n, dtype="datetime64[us]"), schema
     )
+
+
+def label_array(labels: Labels | pd.Series) -> Labels:
+    """Give labels as int8 ``(n,)``."""
+    return np.asarray(labels, dtype=np.int8)
 
 
 def narrowed(matrix: FeatureMatrix, schema: FeatureSchema) -> FeatureMatrix:

@@ -1,17 +1,23 @@
-"""The engine for many rows at once: the native library, on all cores.
+"""The engines for many rows at once: on all cores, native where there is a native library.
 
-Its answers agree with those of `scorer` to 1e-5, not to the bit, and say which engine gave them.
+Their answers agree with those of `scorer` to 1e-5, not to the bit, and say which engine gave them.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact import ModelArtifact
 from models.calibration import Calibration
-from models.xgboost_model import read_booster
+from models.scorer import OnnxScorer
+from models.xgboost_model import XGBoostModel, read_booster
+
+BLOCK = 4_096
+"""Rows that a graph answers at once: a network needs some 20 kB for each while it does."""
 
 
 class BulkScorer:
@@ -37,3 +43,33 @@ class BulkScorer:
         """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
         probabilities: NDArray[np.float32] = self._booster.inplace_predict(values)
         return self._calibration(probabilities) if self._calibration else probabilities
+
+
+class ParallelScorer:
+    """Answers many rows on all cores with the ONNX graph of any family.
+
+    Parameters
+    ----------
+    model
+        The graph's bytes; check their hash first (`open_artifact`).
+    p
+        How many features it must take.
+    """
+
+    engine = "onnx-parallel"
+
+    def __init__(self, model: bytes, p: int) -> None:
+        self._scorer = OnnxScorer(model, p, threads=os.cpu_count() or 1)
+
+    def predict(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
+        blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
+        found = [self._scorer.predict(block) for block in blocks]
+        return np.concatenate([np.empty(0, np.float32), *found])
+
+
+def bulk_scorer(artifact: ModelArtifact) -> BulkScorer | ParallelScorer:
+    """The quickest engine for many rows that the family of a model has."""
+    if artifact.family == XGBoostModel.family:
+        return BulkScorer(artifact.path / XGBoostModel.file)
+    return ParallelScorer(artifact.read("model.onnx"), len(artifact.features))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from configs.settings import TrainingConfig
 from models.artifact import ModelArtifact
 from models.base import Model
 from models.calibrated_model import with_calibration
+from models.ensemble import EnsembleModel
 from models.errors import UnknownModel
+from models.neural_network import NeuralNetworkModel
 from models.xgboost_model import XGBoostModel
+
+FAMILIES: dict[str, Any] = {
+    model.family: model for model in (XGBoostModel, NeuralNetworkModel, EnsembleModel)
+}
+"""The class of each family by its name, which is also that of its section of the settings."""
 
 
 def new_model(config: TrainingConfig) -> Model:
@@ -18,26 +27,28 @@ def new_model(config: TrainingConfig) -> Model:
     UnknownModel
         If there is no such family.
     """
-    if config.model == XGBoostModel.family:
-        return XGBoostModel(
-            config.xgboost.model_dump(),
-            seed=config.seed,
-            threshold_objective=config.threshold_objective,
-        )
-    raise UnknownModel(f"There is no model family '{config.model}'. Known: {XGBoostModel.family}.")
+    model: Model = _family(config.model)(
+        getattr(config, config.model).model_dump(),
+        seed=config.seed,
+        threshold_objective=config.threshold_objective,
+        decision=config.decision,
+    )
+    return model
 
 
 def load_model(artifact: ModelArtifact) -> Model:
-    """Load the native model of an artifact.
+    """Load the native model of an artifact, with its calibration, if it has one.
 
     Raises
     ------
     UnknownModel
         If this code does not know its family.
     """
-    if artifact.family == XGBoostModel.family:
-        model = XGBoostModel.load(artifact.path, artifact.feature_schema)
-        return with_calibration(model, artifact.path)
-    raise UnknownModel(
-        f"There is no model family '{artifact.family}'. Known: {XGBoostModel.family}."
-    )
+    model = _family(artifact.family).load(artifact.path, artifact.feature_schema)
+    return with_calibration(model, artifact.path)
+
+
+def _family(name: str) -> Any:
+    if name not in FAMILIES:
+        raise UnknownModel(f"There is no model family '{name}'. Known: {', '.join(FAMILIES)}.")
+    return FAMILIES[name]

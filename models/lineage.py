@@ -19,9 +19,13 @@ from pydantic import ValidationError
 from configs.settings import ROOT, TrainingConfig
 from feature_store.training_data import TrainingRows
 from models.errors import TrainingRefused
+from models.families import FAMILIES
 
 ROOM = Path(__file__).parent
-PACKAGES = ("numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn", "xgboost-cpu")
+PACKAGES = (
+    *("jax", "jaxlib", "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn"),
+    "xgboost-cpu",
+)
 """What decides how a model comes out, or what it needs to be loaded."""
 UNKNOWN = "unknown"
 
@@ -158,7 +162,7 @@ def config_of(settings: Mapping[str, Any]) -> TrainingConfig:
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """Give the settings of a training as JSON values: ``params`` are those of its family."""
-    values = config.model_dump(mode="json", exclude={"xgboost", "gates", "tuning"})
+    values = config.model_dump(mode="json", exclude={*FAMILIES, "gates", "tuning"})
     return {**values, "params": getattr(config, config.model).model_dump(mode="json")}
 
 

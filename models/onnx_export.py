@@ -41,7 +41,7 @@ def trees_to_onnx(booster: xgboost.Booster) -> bytes:
     )
     [node] = model.graph.node
     probabilities = node.output[1]
-    node.output[1] = OUTPUT
+    node.name, node.output[1], model.graph.name = "trees", OUTPUT, "model"  # they are random
     kept = [output for output in model.graph.output if output.name == probabilities]
     del model.graph.output[:]
     model.graph.output.extend(kept)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from feature_store.registry import FeatureSchema
 from models.errors import TrainingRefused
 
 Config = TypeVar("Config", bound=BaseModel)
@@ -40,7 +41,26 @@ def checked(config: type[Config], params: Mapping[str, Any], family: str) -> Con
         return config(**params)
     except ValidationError as error:
         problem = error.errors()[0]
+        path = ".".join(str(part) for part in problem["loc"])
         raise TrainingRefused(
-            f"{family}'s parameter '{problem['loc'][0]}' has the value {problem['input']!r}: "
-            f"{problem['msg']}."
+            f"{family}'s parameter '{path}' has the value {problem['input']!r}: {problem['msg']}."
         ) from error
+
+
+def refuse_unordered(constraints: Mapping[str, int], schema: FeatureSchema) -> None:
+    """Refuse constraints on features that are not there, or that have no more and less.
+
+    Raises
+    ------
+    TrainingRefused
+        If a name is not that of a number; the message gives the nearest.
+    """
+    numbers = [feature.name for feature in schema.features if feature.kind != "category"]
+    for name in constraints:
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(numbers)}."
+            raise TrainingRefused(
+                f"monotone_constraints names '{name}', which is not a number among the features "
+                f"of the model. {hint}"
+            )

@@ -12,11 +12,13 @@ from pathlib import Path
 import yaml
 
 from models.artifact import ModelArtifact
+from models.xgboost_model import XGBoostModel
 
 LOADER = Path(__file__).with_name("pyfunc_loader.py")
 DATA = "data/artifact"
 """Where the artifact lies in the model."""
-NEEDED = ("numpy", "pandas", "xgboost-cpu")
+NEEDED = ("numpy", "pandas")
+"""Besides the library that answers, which depends on the family."""
 
 
 def write_pyfunc(folder: Path, artifact: ModelArtifact, model_id: str) -> None:
@@ -31,10 +33,8 @@ def write_pyfunc(folder: Path, artifact: ModelArtifact, model_id: str) -> None:
     (folder / "code").mkdir()
     shutil.copy(LOADER, folder / "code")
     python = platform.python_version()
-    requirements = [
-        f"mlflow=={version('mlflow')}",
-        *(f"{name}=={version(name)}" for name in NEEDED),
-    ]
+    engine = "xgboost-cpu" if artifact.family == XGBoostModel.family else "onnxruntime"
+    requirements = [f"{name}=={version(name)}" for name in ("mlflow", *NEEDED, engine)]
     environment = {"python": python, "build_dependencies": [], "dependencies": requirements}
     description = {
         "flavors": {

@@ -1,22 +1,24 @@
 """Loads an artifact for the stock MLflow client: ``mlflow.pyfunc.load_model("models:/…")``.
 
 MLflow copies this one file beside the model and imports it by itself, so it needs nothing of this
-project: only NumPy, pandas and XGBoost.
+project: only NumPy, pandas, and XGBoost or, for other families, ONNX Runtime.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import xgboost
 
 MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
 """Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
+BLOCK = 4_096
+"""Rows that a graph answers at once."""
 
 
 class PackedModel:
@@ -38,7 +40,8 @@ class PackedModel:
                 )
         self.features = json.loads((folder / "schema.json").read_bytes())["features"]
         self.threshold = json.loads((folder / "config.json").read_bytes())["threshold"]
-        self.booster = xgboost.Booster(model_file=folder / "model.ubj")
+        native = folder / "model.ubj"
+        self.answer = trees(native) if native.exists() else graph(folder / "model.onnx")
 
     def predict(
         self, model_input: pd.DataFrame | np.ndarray, params: dict[str, Any] | None = None
@@ -63,15 +66,27 @@ class PackedModel:
         if absent:
             raise ValueError(f"The frame lacks the features {', '.join(absent)}.")
         columns = [encode(frame[feature["name"]], feature) for feature in self.features]
-        data = xgboost.DMatrix(
-            np.column_stack(columns).astype(np.float32),
-            feature_names=self.booster.feature_names,
-            feature_types=self.booster.feature_types,
-            enable_categorical=True,
-        )
-        probability = calibrated(self.booster.predict(data), self.folder / "calibration.json")
+        probability = self.answer(np.column_stack(columns).astype(np.float32))
         decided = {"probability": probability, "prediction": probability >= self.threshold}
         return pd.DataFrame(decided, index=frame.index).astype({"prediction": "int8"})
+
+
+def trees(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Give what answers vectors ``(n, p)`` with the native XGBoost model and its calibration."""
+    import xgboost
+
+    booster = xgboost.Booster(model_file=path)
+
+    def answer(values: np.ndarray) -> np.ndarray:
+        data = xgboost.DMatrix(
+            values,
+            feature_names=booster.feature_names,
+            feature_types=booster.feature_types,
+            enable_categorical=True,
+        )
+        return calibrated(np.asarray(booster.predict(data)), path.with_name("calibration.json"))
+
+    return answer
 
 
 def calibrated(probability: np.ndarray, path: Path) -> np.ndarray:
@@ -80,6 +95,20 @@ def calibrated(probability: np.ndarray, path: Path) -> np.ndarray:
         return probability
     curve = json.loads(path.read_bytes())
     return np.asarray(np.interp(probability, curve["x"], curve["y"]), dtype=np.float32)
+
+
+def graph(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Give what answers vectors ``(n, p)`` with the ONNX graph."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def answer(values: np.ndarray) -> np.ndarray:
+        blocks = [values[start : start + BLOCK] for start in range(0, len(values), BLOCK)]
+        found = [session.run(("probability",), {"features": block})[0][:, 1] for block in blocks]
+        return np.concatenate([np.empty(0, np.float32), *found])
+
+    return answer
 
 
 def encode(column: pd.Series, feature: dict[str, Any]) -> np.ndarray:

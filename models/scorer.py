@@ -23,6 +23,8 @@ class OnnxScorer:
         The graph's bytes; check their hash first (`open_artifact`).
     p
         How many features it must take.
+    threads
+        More than one may change the last bits.
 
     Raises
     ------
@@ -32,11 +34,11 @@ class OnnxScorer:
 
     engine = "onnx"
 
-    def __init__(self, model: bytes, p: int) -> None:
+    def __init__(self, model: bytes, p: int, threads: int = 1) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
         try:

@@ -86,7 +86,7 @@ def split_rows(
 
 
 def row_groups(values: NDArray[np.float32]) -> Places:
-    """Number of the distinct vector of each row; vectors are equal to the bit."""
+    """Number of the distinct vector of each row, ``(n,)``; vectors are equal to the bit."""
     width = values.shape[1] * values.itemsize
     rows = np.ascontiguousarray(values).view(np.dtype((np.void, width)))[:, 0]
     numbers: Places = np.unique(rows, return_inverse=True)[1]

@@ -18,6 +18,7 @@ from models.artifact import ModelArtifact, example_json, json_bytes, schema_json
 from models.base import Model, OnRound, narrowed
 from models.calibrated_model import calibrated
 from models.calibration import fit_calibration
+from models.errors import TrainingRefused
 from models.judgement import NOTHING_ELSE, Beside, look_closer
 from models.lineage import Recipe, git_commit
 from models.masking import Masker
@@ -87,7 +88,13 @@ def fit(
     """Fit a model on the training part and its masked copies; the validation part is complete.
 
     The validation part decides the rest too: a calibration, if one is wanted, and the threshold.
+
+    Raises
+    ------
+    TrainingRefused
+        If a calibration is wanted of a family that learns from the validation part as well.
     """
+    refuse_dishonest_calibration(model, config)
     train, labels = masker.narrow(split.train.features), split.validation.labels
     validation = masker.narrow(split.validation.features)
     rows = masker.with_copies(train, split.train.labels, config.masking, config.seed)
@@ -98,13 +105,30 @@ def fit(
         weights=rows.weights,
         on_round=on_round,
     )
-    if config.calibration != "none":
-        said = fitted.predict_proba(validation)
-        fitted = calibrated(fitted, fit_calibration(config.calibration, labels, said))
+    if config.calibration == "none":
+        return fitted
+    said = fitted.predict_proba(validation)
+    fitted = calibrated(fitted, fit_calibration(config.calibration, labels, said))
     fitted.threshold = evaluation.choose_threshold(
         labels, fitted.predict_proba(validation), config.threshold_objective, config.decision
     )
     return fitted
+
+
+def refuse_dishonest_calibration(model: Model, config: TrainingConfig) -> None:
+    """Refuse to calibrate a model on rows that it learned from.
+
+    Raises
+    ------
+    TrainingRefused
+        If the settings ask for that.
+    """
+    if config.calibration != "none" and model.learns_from_validation:
+        raise TrainingRefused(
+            f"{model.title} learns from the validation rows too and is calibrated out of fold; "
+            f"calibration '{config.calibration}' has no rows left. Set 'training.calibration' to "
+            "none."
+        )
 
 
 def judge(model: Model, test: Part, masker: Masker, config: TrainingConfig) -> dict[str, float]:

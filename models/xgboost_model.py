@@ -4,28 +4,38 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import XGBoostConfig
+from configs.settings import DecisionConfig, XGBoostConfig
 from feature_store.engine import FeatureMatrix
 from feature_store.registry import FeatureSchema
 from models import evaluation
-from models.base import Features, Labels, OnRound, Values, feature_matrix, refuse_other_schema
+from models.base import (
+    Features,
+    Labels,
+    OnRound,
+    Values,
+    feature_matrix,
+    label_array,
+    refuse_other_schema,
+)
 from models.cores import share_cores
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import ThresholdObjective
-from models.parameters import checked
+from models.parameters import checked, refuse_unordered
 
 if TYPE_CHECKING:
     import pandas as pd
     import xgboost
 
-MODEL_FILE = "model.ubj"
+    from models.graphs import Graph
+
+MODEL, SUFFIX = "model", ".ubj"
 ATTRIBUTE = "fti"
 """Under which the booster carries what else makes up the model, as JSON."""
 
@@ -39,8 +49,8 @@ class XGBoostModel:
         Values of `XGBoostConfig` by name; what is not named has its default there.
     seed
         Equal seeds, rows and threads give equal models.
-    threshold_objective
-        What the threshold maximises on the validation rows.
+    threshold_objective, decision
+        How the threshold is chosen on the validation rows; see `evaluation.choose_threshold`.
 
     Examples
     --------
@@ -54,6 +64,9 @@ class XGBoostModel:
     family: ClassVar[str] = "xgboost"
     title: ClassVar[str] = "XGBoost"
     label_prefix: ClassVar[str] = "xgb"
+    learns_from_validation: ClassVar[bool] = False
+    file: ClassVar[str] = MODEL + SUFFIX
+    """Name of the native file of a model that is by itself in its folder."""
 
     def __init__(
         self,
@@ -61,10 +74,12 @@ class XGBoostModel:
         *,
         seed: int = 0,
         threshold_objective: ThresholdObjective = "balanced",
+        decision: DecisionConfig = evaluation.USUAL_DECISION,
     ) -> None:
         self.params = checked(XGBoostConfig, params or {}, self.title)
         self.seed = seed
         self.threshold_objective = threshold_objective
+        self.decision = decision
         self.threshold = evaluation.HALF
         self.schema: FeatureSchema | None = None
         self.most_rounds = self.params.n_estimators
@@ -93,18 +108,18 @@ class XGBoostModel:
         share_cores()
         import xgboost
 
-        matrix, known = feature_matrix(features), _labels(labels)
+        matrix, known = feature_matrix(features), label_array(labels)
         evaluation.refuse_one_class(known, "Training")
         train = self._binned(matrix, known, weights)
         options: dict[str, Any] = {}
         if validation is not None:
-            held_out, held_out_labels = feature_matrix(validation[0]), _labels(validation[1])
+            held_out, held_out_labels = feature_matrix(validation[0]), label_array(validation[1])
             refuse_other_schema(matrix.schema, held_out.schema)
             watched = self._binned(held_out, held_out_labels, like=train)
             options["evals"] = [(watched, "validation")]
             options["early_stopping_rounds"] = self.params.early_stopping_rounds
         booster = xgboost.train(
-            self._native_params(),
+            self._native_params(matrix.schema),
             train,
             self.most_rounds,
             verbose_eval=False,
@@ -115,7 +130,10 @@ class XGBoostModel:
         self.schema = matrix.schema
         if validation is not None:
             self.threshold = evaluation.choose_threshold(
-                held_out_labels, self.predict_proba(held_out), self.threshold_objective
+                held_out_labels,
+                self.predict_proba(held_out),
+                self.threshold_objective,
+                self.decision,
             )
         return self
 
@@ -128,7 +146,7 @@ class XGBoostModel:
 
     def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
         """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
-        return evaluation.metrics(_labels(labels), self.predict_proba(features), self.threshold)
+        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in the total gain of all splits, largest first."""
@@ -155,7 +173,14 @@ class XGBoostModel:
 
         return trees_to_onnx(self._fitted)
 
-    def save(self, folder: Path) -> None:
+    @classmethod
+    def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
+        """Add ``share`` times the sum of the models' logits to a graph, ``(n, 1)``."""
+        from models.tree_graph import add_trees
+
+        return add_trees(graph, [model.to_onnx() for model in models], share)
+
+    def save(self, folder: Path, name: str = MODEL) -> None:
         """Write ``model.ubj``: the trees, with threshold, parameters and fingerprint inside."""
         about = {
             "params": self.params.model_dump(),
@@ -165,10 +190,10 @@ class XGBoostModel:
         }
         booster = self._fitted
         booster.set_attr(**{ATTRIBUTE: json.dumps(about)})
-        booster.save_model(folder / MODEL_FILE)
+        booster.save_model(folder / f"{name}{SUFFIX}")
 
     @classmethod
-    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+    def load(cls, folder: Path, schema: FeatureSchema, name: str = MODEL) -> Self:
         """Read what `save` wrote for features of this schema.
 
         Check the file's hash first (`open_artifact`): XGBoost may crash on altered bytes.
@@ -178,11 +203,12 @@ class XGBoostModel:
         ArtifactError
             If the file is not there, or was written for other features.
         """
-        booster = read_booster(folder / MODEL_FILE)
+        path = folder / f"{name}{SUFFIX}"
+        booster = read_booster(path)
         about = json.loads(booster.attr(ATTRIBUTE) or "{}")
         if about.get("schema_fingerprint") != schema.fingerprint:
             raise ArtifactError(
-                f"{folder / MODEL_FILE} was trained on schema {about.get('schema_fingerprint')}; "
+                f"{path} was trained on schema {about.get('schema_fingerprint')}; "
                 f"given is {schema.fingerprint}. Train again with the present features."
             )
         model = cls(about["params"], seed=about["seed"])
@@ -195,7 +221,8 @@ class XGBoostModel:
             raise TrainingRefused("The model has not been fitted; call fit first.")
         return self._booster
 
-    def _native_params(self) -> dict[str, Any]:
+    def _native_params(self, schema: FeatureSchema) -> dict[str, Any]:
+        refuse_unordered(self.params.monotone_constraints, schema)
         apart = {"n_estimators", "early_stopping_rounds"}
         return self.params.model_dump(exclude=apart) | {
             "objective": "binary:logistic",
@@ -273,7 +300,3 @@ def _description(schema: FeatureSchema) -> dict[str, Any]:
         "enable_categorical": True,
         "nthread": os.cpu_count(),
     }
-
-
-def _labels(labels: Labels | pd.Series) -> Labels:
-    return np.asarray(labels, dtype=np.int8)

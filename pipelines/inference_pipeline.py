@@ -15,7 +15,7 @@ from configs.command_line import Debug, Stopwatch, done, new_app, progress, run
 from configs.settings import load_settings, utc_time
 from feature_store.connect import offline_store
 from feature_store.feature_definitions import MODEL_VIEW
-from models.bulk_scorer import BulkScorer
+from models.bulk_scorer import bulk_scorer
 from serving.batch import ScoredBy, score, write_predictions
 from serving.connect import arm_to_serve, model_loader
 
@@ -37,11 +37,11 @@ def inference_pipeline(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Score all users of the offline store with the native engine and write them to Parquet."""
+    """Score all users of the offline store in bulk and write them to Parquet."""
     settings, now, watch = load_settings(), datetime.now(UTC), Stopwatch()
     arm = arm_to_serve(settings, model_version)
     artifact = model_loader(settings).artifact(arm)
-    scorer = BulkScorer(artifact.path / "model.ubj")
+    scorer = bulk_scorer(artifact)
     done(f"Loaded {arm.label}", watch.lap())
 
     features = offline_store(settings).latest(

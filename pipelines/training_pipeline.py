@@ -40,7 +40,9 @@ app = new_app()
 @app.command()
 def training_pipeline(
     experiment_name: Annotated[str | None, typer.Option(help="The MLflow experiment.")] = None,
-    model: Annotated[str | None, typer.Option(help="The family: xgboost.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The family: xgboost, neural_network or ensemble.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the split, masks and model.")] = None,
     start: Annotated[str | None, typer.Option(help="First label time, as 2020-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="First label time not included.")] = None,

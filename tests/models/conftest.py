@@ -40,8 +40,11 @@ def masker() -> Masker:
 @pytest.fixture(scope="session")
 def training() -> TrainingConfig:
     """The settings of a training that takes a second."""
-    params = {"n_estimators": 40, "learning_rate": 0.2, "max_depth": 4}
-    return load_settings(training={"seed": 101, "xgboost": params}).training
+    trees = {"n_estimators": 40, "learning_rate": 0.2, "max_depth": 4}
+    network = {"epochs": 6, "width": 32, "learning_rate": 0.01, "average_decay": 0.9}
+    ensemble = {"folds": 2, "xgboost": trees, "neural_network": network}
+    sections = {"xgboost": trees, "neural_network": network, "ensemble": ensemble}
+    return load_settings(training={"seed": 101, **sections}).training
 
 
 @pytest.fixture(scope="session")

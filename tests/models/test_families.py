@@ -2,32 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from feature_store.engine import FeatureMatrix
 from feature_store.errors import SchemaMismatch
 from feature_store.training_data import decoded_frame
-from models.errors import TrainingRefused
-from models.families import new_model
+from models.artifact import json_bytes, schema_json, write_artifact
+from models.bulk_scorer import bulk_scorer
+from models.errors import ArtifactError, TrainingRefused
+from models.families import FAMILIES, new_model
+from models.onnx_export import TOLERANCE, parity_rows, refuse_different
+from models.pyfunc_loader import PackedModel
 from models.scorer import OnnxScorer
+from models.split import Part
+from models.training import fit, judge
 
-FAMILIES = ["xgboost"]
+FIRST = np.arange(20)
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES)
 def config(request, training):
     return training.model_copy(update={"model": request.param})
 
 
-@pytest.fixture
-def model(config, split):
-    validation = split.validation
-    return new_model(config).fit(
-        split.train.features,
-        split.train.labels,
-        validation=(validation.features, validation.labels),
-    )
+@pytest.fixture(scope="module")
+def model(config, split, masker):
+    """Fitted as the pipeline does, on complete rows and masked copies."""
+    return fit(new_model(config), split, masker, config)
+
+
+@pytest.fixture(scope="module")
+def graph(model):
+    return model.to_onnx()
+
+
+@pytest.fixture(scope="module")
+def strange(split, masker):
+    """Complete, masked and unseen rows, and every word of every category."""
+    return parity_rows(split.test.features, masker)
+
+
+@pytest.fixture(scope="module")
+def few(config):
+    """The same family, learning as little as it can."""
+    least = {"epochs": 1, "n_estimators": 2}
+    section = getattr(config, config.model)
+    known = {name: value for name, value in least.items() if name in type(section).model_fields}
+    if config.model == "ensemble":
+        known = {
+            name: getattr(section, name).model_copy(
+                update={key: least[key] for key in least if hasattr(getattr(section, name), key)}
+            )
+            for name in section.members
+        }
+    return config.model_copy(update={config.model: section.model_copy(update=known)})
+
+
+def saved(model, folder):
+    """The files that a model is saved as, by name."""
+    folder.mkdir()
+    model.save(folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_probabilities_are_float32_between_0_and_1(model, split):
@@ -40,15 +78,25 @@ def test_it_learns(model, split):
     assert model.evaluate(split.test.features, split.test.labels)["roc_auc"] > 0.88
 
 
-def test_equal_seeds_give_equal_bits(model, config, split):
-    again = new_model(config).fit(
-        split.train.features,
-        split.train.labels,
-        validation=(split.validation.features, split.validation.labels),
+def test_equal_seeds_give_equal_files_whatever_the_test_part_holds(
+    model, config, split, masker, tmp_path
+):
+    """What judges cannot have influenced anything: neither its labels nor its features."""
+    test = split.test
+    poison = Part(replace(test.features, values=-7 * test.features.values), 1 - test.labels)
+    again = fit(new_model(config), replace(split, test=poison), masker, config)
+    assert saved(again, tmp_path / "again") == saved(model, tmp_path / "model")
+
+
+def test_another_seed_gives_another_model(few, split):
+    first, other = (
+        new_model(few.model_copy(update={"seed": seed})).fit(
+            split.train.features, split.train.labels
+        )
+        for seed in (1, 2)
     )
     test = split.test.features
-    assert again.predict_proba(test).tobytes() == model.predict_proba(test).tobytes()
-    assert again.threshold == model.threshold
+    assert first.predict_proba(test).tobytes() != other.predict_proba(test).tobytes()
 
 
 def test_a_saved_model_answers_as_before(model, split, tmp_path):
@@ -58,19 +106,40 @@ def test_a_saved_model_answers_as_before(model, split, tmp_path):
     assert loaded.predict_proba(test).tobytes() == model.predict_proba(test).tobytes()
     assert loaded.threshold == model.threshold
     assert loaded.importance() == model.importance()
+    assert loaded.facts() == model.facts()
+    assert loaded.to_onnx() == model.to_onnx()
+
+
+def test_a_saved_model_of_other_features_is_refused(model, split, tmp_path):
+    model.save(tmp_path)
+    other = split.test.features.schema.select(["age", "education"])
+    with pytest.raises(ArtifactError, match="Train again with the present features"):
+        type(model).load(tmp_path, other)
+
+
+def test_files_that_are_not_there_are_named(model, split, tmp_path):
+    with pytest.raises(ArtifactError, match=str(tmp_path)):
+        type(model).load(tmp_path, split.test.features.schema)
 
 
 def test_a_batch_of_one_equals_its_row(model, split):
     test = split.test.features
-    one = [model.predict_proba(test.rows(np.array([place])))[0] for place in range(20)]
-    assert np.array(one).tobytes() == model.predict_proba(test)[:20].tobytes()
+    one = [model.predict_proba(test.rows(np.array([place])))[0] for place in FIRST]
+    assert np.array(one).tobytes() == model.predict_proba(test)[FIRST].tobytes()
 
 
-def test_missing_values_survive(model, split, masker):
+def test_it_stays_sensible_when_attributes_are_absent(model, config, split, masker):
+    found = judge(model, split.test, masker, config)
+    base_rate = found["log_loss_base_rate"]
+    assert found["log_loss_all_missing"] == pytest.approx(base_rate, abs=0.05)
+    assert found["log_loss_request_attributes"] < base_rate - 0.05
+
+
+def test_with_nothing_present_the_answer_is_about_the_base_rate(model, split, masker):
     test = split.test.features
-    nothing = masker.hide(test.values[:5], masker.all_but(5, ()))
-    p = model.predict_proba(FeatureMatrix(nothing, test.keys[:5], test.times[:5], test.schema))
-    assert np.isfinite(p).all()
+    nothing = masker.hide(test.values[:1], masker.all_but(1, ()))
+    [p] = model.predict_proba(FeatureMatrix(nothing, test.keys[:1], test.times[:1], test.schema))
+    assert p == pytest.approx(split.train.labels.mean(), abs=0.1)
 
 
 def test_the_input_is_left_as_it_was(model, split):
@@ -84,12 +153,69 @@ def test_importance_names_all_features_and_sums_to_1(model, split):
     importance = model.importance()
     assert set(importance) == set(split.test.features.schema.names)
     assert sum(importance.values()) == pytest.approx(1)
+    assert list(importance.values()) == sorted(importance.values(), reverse=True)
 
 
-def test_the_onnx_graph_answers_as_the_model(model, split):
-    test = split.test.features
-    exported = OnnxScorer(model.to_onnx(), len(test.schema)).predict(test.values)
-    assert exported == pytest.approx(model.predict_proba(test), abs=1e-5)
+def test_the_onnx_graph_answers_as_the_model_on_missing_and_unseen_words_too(model, graph, strange):
+    assert refuse_different(model, graph, strange) <= TOLERANCE
+
+
+def test_a_row_has_the_same_bits_in_every_batch_of_the_graph(graph, strange):
+    scorer = OnnxScorer(graph, strange.shape[1])
+    whole = scorer.predict(strange)
+    for size in (*range(1, 20), 31, 32, 33, 63, 64):
+        parts = [strange[start : start + size] for start in range(0, 320, size)]
+        found = np.concatenate([scorer.predict(part) for part in parts])
+        assert found.tobytes() == whole[: len(found)].tobytes(), size
+
+
+def test_numbers_beyond_all_bounds_and_codes_of_no_word_are_answered(graph, strange):
+    rows = np.stack([np.full(strange.shape[1], odd) for odd in (-1e30, 1e30, np.inf, -np.inf, 999)])
+    p = OnnxScorer(graph, strange.shape[1]).predict(rows.astype(np.float32))
+    assert ((p >= 0) & (p <= 1)).all()
+
+
+@pytest.fixture(scope="module")
+def artifact(model, graph, split, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artifact")
+    model.save(folder)
+    files = {
+        "schema.json": schema_json(split.test.features.schema, "user_id"),
+        "config.json": json_bytes({"family": model.family, "threshold": model.threshold}),
+        "model.onnx": graph,
+        "example.json": json_bytes({}),
+    }
+    return write_artifact(folder, files)
+
+
+def test_the_engine_for_many_rows_agrees(artifact, graph, strange):
+    scorer, many = bulk_scorer(artifact), np.tile(strange, (5, 1))
+    assert scorer.predict(many[:0]).shape == (0,)
+    found = scorer.predict(many)
+    assert found.dtype == np.float32
+    assert found == pytest.approx(
+        np.tile(OnnxScorer(graph, strange.shape[1]).predict(strange), 5), abs=TOLERANCE
+    )
+
+
+def test_what_the_stock_mlflow_client_loads_agrees(artifact, model, rows):
+    frame, _ = decoded_frame(rows, "user_id", "income")
+    found = PackedModel(artifact.path).predict(frame)
+    assert found["probability"].to_numpy() == pytest.approx(
+        model.predict_proba(rows.features), abs=TOLERANCE
+    )
+    assert found["prediction"].tolist() == (found["probability"] >= model.threshold).tolist()
+
+
+def test_no_file_holds_a_pickle(artifact):
+    for name in artifact.files:
+        content = artifact.read(name)
+        if name.endswith(".npz"):
+            with np.load(artifact.path / name, allow_pickle=False) as arrays:
+                assert all(arrays[key].dtype.kind in "fi" for key in arrays.files)
+        else:
+            assert name.endswith((".json", ".onnx", ".ubj"))
+            assert not content.startswith(b"\x80")
 
 
 def test_a_frame_of_words_is_as_good_as_the_matrix(model, rows, split):
@@ -100,18 +226,37 @@ def test_a_frame_of_words_is_as_good_as_the_matrix(model, rows, split):
     assert judged == model.evaluate(split.test.features, split.test.labels)
 
 
-def test_some_features_suffice_and_others_are_refused_then(config, rows):
+def test_some_features_suffice_and_others_are_refused_then(few, rows):
     frame, labels = decoded_frame(rows, "user_id", "income")
     some = frame[["age", "education", "hours_per_week"]]
-    model = new_model(config).fit(some, labels)
+    model = new_model(few).fit(some, labels)
     assert model.predict_proba(some).shape == (len(rows),)
     with pytest.raises(SchemaMismatch, match="missing: education, hours_per_week"):
         model.predict_proba(frame[["age"]])
 
 
+@pytest.mark.parametrize("names", [["age", "hours_per_week"], ["education", "sex"]])
+def test_numbers_alone_and_categories_alone_suffice(few, rows, names):
+    frame, labels = decoded_frame(rows, "user_id", "income")
+    model = new_model(few).fit(frame[names], labels)
+    values = rows.features.values[:, [rows.features.schema.position(name) for name in names]]
+    assert refuse_different(model, model.to_onnx(), values) <= TOLERANCE
+
+
+def test_a_number_that_never_varies_or_never_is_there_is_no_obstacle(few, split):
+    values = split.train.features.values.copy()
+    age, hours = (split.train.features.schema.position(n) for n in ("age", "hours_per_week"))
+    values[:, age], values[:, hours] = 40, np.nan
+    features = replace(split.train.features, values=values)
+    model = new_model(few).fit(features, split.train.labels)
+    assert np.isfinite(model.predict_proba(split.test.features)).all()
+
+
 def test_an_unfitted_model_says_so(config, split):
     with pytest.raises(SchemaMismatch, match="has not been fitted"):
         new_model(config).predict_proba(split.test.features)
+    with pytest.raises(TrainingRefused, match="has not been fitted"):
+        new_model(config).to_onnx()
 
 
 def test_one_class_is_refused(config, split):
@@ -120,7 +265,12 @@ def test_one_class_is_refused(config, split):
         new_model(config).fit(split.train.features, zeros)
 
 
-def test_rounds_are_reported(config, split):
+def test_a_parameter_that_is_not_known_is_named(config):
+    with pytest.raises(TrainingRefused, match="has no parameter 'no_such' here"):
+        type(new_model(config))({"no_such": 1})
+
+
+def test_rounds_are_reported(few, split):
     rounds = []
-    new_model(config).fit(split.train.features, split.train.labels, on_round=rounds.append)
-    assert sum(rounds) == new_model(config).most_rounds
+    new_model(few).fit(split.train.features, split.train.labels, on_round=rounds.append)
+    assert sum(rounds) == new_model(few).most_rounds

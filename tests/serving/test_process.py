@@ -19,7 +19,20 @@ from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded, services
 from tests.serving.worlds import ENGINE, now, random_matrix, running_api, scorer
 
-HEAVY = ("feast", "mlflow", "evidently", "pandas", "xgboost", "sklearn", "polars", "pyarrow")
+HEAVY = (
+    *(
+        "catboost",
+        "evidently",
+        "fairlearn",
+        "feast",
+        "jax",
+        "lightgbm",
+        "mlflow",
+        "optuna",
+        "pandas",
+    ),
+    *("polars", "pyarrow", "sklearn", "xgboost"),
+)
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
 
 

@@ -1,0 +1,246 @@
+"""Several families at once: their logits blended with weights learned out of fold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import DecisionConfig, EnsembleConfig
+from feature_store.engine import FeatureMatrix
+from feature_store.registry import FeatureSchema
+from models import evaluation
+from models.base import (
+    Features,
+    Labels,
+    OnRound,
+    Values,
+    feature_matrix,
+    label_array,
+    refuse_other_schema,
+)
+from models.blending import Blend, Logits, fit_blend, logits_of
+from models.errors import TrainingRefused
+from models.evaluation import ThresholdObjective
+from models.native_files import read_about
+from models.neural_network import NeuralNetworkModel
+from models.out_of_fold import fold_numbers, joined, originals
+from models.parameters import checked
+from models.xgboost_model import XGBoostModel
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABOUT_FILE = "ensemble.json"
+Member = XGBoostModel | NeuralNetworkModel
+MEMBERS: Mapping[str, Any] = {
+    member.family: member for member in (XGBoostModel, NeuralNetworkModel)
+}
+
+
+class EnsembleModel:
+    """A model of each family for each fold; each answers for the rows that it has not seen.
+
+    Rows are divided into folds. Each family learns once for each fold, from the other folds, and
+    stops early on the fold. What these models say about their fold decides how much each family
+    counts, and the threshold. All of them answer: the mean over the folds is steadier than one
+    model of all rows.
+
+    Parameters
+    ----------
+    params
+        Values of `EnsembleConfig` by name; what is not named has its default there.
+    seed
+        Equal seeds, rows and threads give equal models.
+    threshold_objective, decision
+        How the threshold is chosen on the rows out of fold; see `evaluation.choose_threshold`.
+    """
+
+    family: ClassVar[str] = "ensemble"
+    title: ClassVar[str] = "Ensemble"
+    label_prefix: ClassVar[str] = "ens"
+    learns_from_validation: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        threshold_objective: ThresholdObjective = "balanced",
+        decision: DecisionConfig = evaluation.USUAL_DECISION,
+    ) -> None:
+        self.params = checked(EnsembleConfig, params or {}, self.title)
+        self.seed = seed
+        self.threshold_objective = threshold_objective
+        self.decision = decision
+        self.threshold = evaluation.HALF
+        self.schema: FeatureSchema | None = None
+        self.most_rounds = self.params.folds * len(self.params.members)
+        self.members: dict[str, list[Member]] = {}
+        self._blend = Blend((), 0)
+
+    def fit(
+        self,
+        features: Features,
+        labels: Labels | pd.Series,
+        *,
+        validation: tuple[Features, Labels | pd.Series] | None = None,
+        weights: NDArray[np.float32] | None = None,
+        on_round: OnRound | None = None,
+    ) -> Self:
+        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+
+        The folds make validation rows of their own, so those that are given are learned from as
+        well. Of rows with the same key the first counts as the complete one.
+
+        Raises
+        ------
+        TrainingRefused
+            If the labels are all equal.
+        """
+        matrix, known = feature_matrix(features), label_array(labels)
+        evaluation.refuse_one_class(known, "Training")
+        shares = np.ones(len(known), np.float32) if weights is None else weights
+        if validation is not None:
+            more, more_labels = feature_matrix(validation[0]), label_array(validation[1])
+            refuse_other_schema(matrix.schema, more.schema)
+            matrix, known = joined(matrix, more), np.concatenate([known, more_labels])
+            shares = np.concatenate([shares, np.ones(len(more), np.float32)])
+        self.schema = matrix.schema
+        logits = self._fit_members(matrix, known, shares, on_round)
+        complete = originals(matrix)
+        self._blend = fit_blend(logits[complete], known[complete])
+        self.threshold = evaluation.choose_threshold(
+            known[complete],
+            self._blend.probabilities(logits[complete]),
+            self.threshold_objective,
+            self.decision,
+        )
+        return self
+
+    def predict_proba(self, features: Features) -> Values:
+        """Probability of label 1, float32 ``(n,)``."""
+        matrix = feature_matrix(features)
+        refuse_other_schema(self.schema, matrix.schema)
+        logits = np.empty((len(matrix), len(self._fitted)))
+        for column, models in enumerate(self._fitted.values()):
+            answers = [logits_of(model.predict_proba(matrix)) for model in models]
+            logits[:, column] = sum(answers) / len(answers)
+        return self._blend.probabilities(logits)
+
+    def member_probabilities(self, features: Features) -> dict[str, Values]:
+        """Probability of label 1 by family: what each would answer by itself."""
+        alone = Blend((1.0,), 0.0)
+        return {
+            family: alone.probabilities(
+                np.mean([logits_of(m.predict_proba(features)) for m in models], axis=0)[:, None]
+            )
+            for family, models in self._fitted.items()
+        }
+
+    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
+        """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
+        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
+
+    def importance(self) -> dict[str, float]:
+        """Share of each feature: the members' shares, weighted as the members are."""
+        total = sum(self._blend.weights) or 1.0
+        shares = dict.fromkeys(self.schema.names if self.schema else (), 0.0)
+        for weight, models in zip(self._blend.weights, self._fitted.values(), strict=True):
+            for model in models:
+                for name, share in model.importance().items():
+                    shares[name] += weight * share / (len(models) * total)
+        return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+    def facts(self) -> dict[str, int | float | str]:
+        """What each family counts, and from which probability on the prediction is 1."""
+        counts = zip(self._fitted, self._blend.weights, strict=True)
+        weights = {f"weight_{family}": weight for family, weight in counts}
+        return {**weights, "offset": self._blend.offset, "threshold": self.threshold}
+
+    def to_onnx(self) -> bytes:
+        """All members as one ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
+        from models.graphs import LANES, Graph
+
+        graph = Graph(len(self.schema or ()))
+        total = graph.constant([[self._blend.offset] * LANES])
+        counts = zip(self._fitted.items(), self._blend.weights, strict=True)
+        for (family, models), weight in counts:
+            logit = MEMBERS[family].add_logit(graph, models, weight / len(models))
+            total = graph.add("Add", total, logit)
+        return graph.answer(total)
+
+    def save(self, folder: Path) -> None:
+        """Write the members' files, and ``ensemble.json``, what else makes up the model."""
+        for family, models in self._fitted.items():
+            for fold, model in enumerate(models):
+                model.save(folder, f"{family}_{fold}")
+        about = {
+            "params": self.params.model_dump(),
+            "seed": self.seed,
+            "threshold": self.threshold,
+            "weights": self._blend.weights,
+            "offset": self._blend.offset,
+            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
+        }
+        (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+        """Read what `save` wrote for features of this schema.
+
+        Raises
+        ------
+        ArtifactError
+            If a file is not there or not readable, or was written for other features.
+        """
+        about = read_about(folder / ABOUT_FILE, schema)
+        model = cls(about["params"], seed=about["seed"])
+        model.schema, model.threshold = schema, about["threshold"]
+        model._blend = Blend(tuple(about["weights"]), about["offset"])
+        for family in model.params.members:
+            model.members[family] = [
+                MEMBERS[family].load(folder, schema, f"{family}_{fold}")
+                for fold in range(model.params.folds)
+            ]
+        return model
+
+    @property
+    def _fitted(self) -> dict[str, list[Member]]:
+        if not self.members:
+            raise TrainingRefused("The model has not been fitted; call fit first.")
+        return self.members
+
+    def _fit_members(
+        self,
+        matrix: FeatureMatrix,
+        labels: Labels,
+        weights: NDArray[np.float32],
+        on_round: OnRound | None,
+    ) -> Logits:
+        """Fit every family on every fold; return the logits out of fold, ``(n, families)``."""
+        folds = fold_numbers(matrix, self.params.folds, self.seed)
+        complete, logits = originals(matrix), np.zeros((len(labels), len(self.params.members)))
+        self.members = {family: [] for family in self.params.members}
+        for fold, (column, family) in product(
+            range(self.params.folds), enumerate(self.params.members)
+        ):
+            out = folds == fold
+            learned, judged = np.flatnonzero(~out), np.flatnonzero(out & complete)
+            params = getattr(self.params, family).model_dump()
+            model = MEMBERS[family](params, seed=self.seed + fold).fit(
+                matrix.rows(learned),
+                labels[learned],
+                validation=(matrix.rows(judged), labels[judged]),
+                weights=weights[learned],
+            )
+            logits[out, column] = logits_of(model.predict_proba(matrix.rows(np.flatnonzero(out))))
+            self.members[family].append(model)
+            if on_round:
+                on_round(1)
+        return logits

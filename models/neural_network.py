@@ -1,0 +1,213 @@
+"""A neural network for tables: embedded categories, binned numbers, an ensemble of perceptrons."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import DecisionConfig, NeuralNetworkConfig
+from feature_store.registry import FeatureSchema
+from models import evaluation, network
+from models.base import (
+    Features,
+    Labels,
+    OnRound,
+    Values,
+    feature_matrix,
+    label_array,
+    refuse_other_schema,
+)
+from models.encoding import Encoding
+from models.errors import TrainingRefused
+from models.evaluation import ThresholdObjective
+from models.importance import permutation_importance
+from models.native_files import read_about, read_arrays
+from models.parameters import checked
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from models.graphs import Graph
+
+MODEL = "model"
+
+
+class NeuralNetworkModel:
+    """Perceptrons that share their weights, over piecewise-linear numbers and embedded words.
+
+    Parameters
+    ----------
+    params
+        Values of `NeuralNetworkConfig` by name; what is not named has its default there.
+    seed
+        Equal seeds, rows and threads give equal models.
+    threshold_objective, decision
+        How the threshold is chosen on the validation rows; see `evaluation.choose_threshold`.
+
+    Examples
+    --------
+    >>> NeuralNetworkModel({"layer": 3})
+    Traceback (most recent call last):
+    ...
+    models.errors.TrainingRefused: Neural network has no parameter 'layer' here. Did you mean
+    'layers'?
+    """
+
+    family: ClassVar[str] = "neural_network"
+    title: ClassVar[str] = "Neural network"
+    label_prefix: ClassVar[str] = "nn"
+    learns_from_validation: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        threshold_objective: ThresholdObjective = "balanced",
+        decision: DecisionConfig = evaluation.USUAL_DECISION,
+    ) -> None:
+        self.params = checked(NeuralNetworkConfig, params or {}, self.title)
+        self.seed = seed
+        self.threshold_objective = threshold_objective
+        self.decision = decision
+        self.threshold = evaluation.HALF
+        self.schema: FeatureSchema | None = None
+        self.most_rounds = self.params.epochs
+        self._epochs = 0
+        self._weights: dict[str, NDArray[Any]] = {}
+        self._encoding: Encoding | None = None
+        self._importance: dict[str, float] = {}
+
+    def fit(
+        self,
+        features: Features,
+        labels: Labels | pd.Series,
+        *,
+        validation: tuple[Features, Labels | pd.Series] | None = None,
+        weights: NDArray[np.float32] | None = None,
+        on_round: OnRound | None = None,
+    ) -> Self:
+        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+
+        With validation rows, training ends when their log loss no longer falls, the best weights
+        are kept, and the threshold is chosen on them; without, all epochs are gone through and the
+        threshold is 0.5.
+
+        Raises
+        ------
+        TrainingRefused
+            If the labels are all equal.
+        """
+        from models.network_training import Rows, train_network
+
+        matrix, known = feature_matrix(features), label_array(labels)
+        evaluation.refuse_one_class(known, "Training")
+        judges = (matrix, known)
+        if validation is not None:
+            judges = feature_matrix(validation[0]), label_array(validation[1])
+            refuse_other_schema(matrix.schema, judges[0].schema)
+        shares = np.ones(len(known), np.float32) if weights is None else weights
+        self.schema = matrix.schema
+        self._encoding = Encoding.fit(matrix, known, weights, self.params.bins)
+        self._weights, self._epochs = train_network(
+            Rows(matrix.values, known.astype(np.float32), shares),
+            self._encoding,
+            self.params,
+            self.seed,
+            None if validation is None else (judges[0].values, judges[1]),
+            on_round,
+        )
+        if validation is not None:
+            self.threshold = evaluation.choose_threshold(
+                judges[1],
+                self.predict_proba(judges[0]),
+                self.threshold_objective,
+                self.decision,
+            )
+        self._importance = permutation_importance(self.predict_proba, *judges, seed=self.seed)
+        return self
+
+    def predict_proba(self, features: Features) -> Values:
+        """Probability of label 1, float32 ``(n,)``."""
+        matrix = feature_matrix(features)
+        refuse_other_schema(self.schema, matrix.schema)
+        return network.probabilities(self._weights, self._fitted, matrix.values)
+
+    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
+        """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
+        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
+
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in what is lost when it is shuffled, largest first."""
+        return dict(self._importance)
+
+    def facts(self) -> dict[str, int | float | str]:
+        """How many epochs it learned, and from which probability on the prediction is 1."""
+        return {"n_epochs": self._epochs, "threshold": self.threshold}
+
+    def to_onnx(self) -> bytes:
+        """The network as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
+        from models.graphs import Graph
+        from models.network_onnx import add_network
+
+        encoding = self._fitted
+        graph = Graph(len(self.schema or ()))
+        zero, one = add_network(graph, self._weights, encoding)
+        return graph.ended(graph.add("Concat", zero, one, axis=1))
+
+    @classmethod
+    def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
+        """Add ``share`` times the sum of the models' logits to a graph, ``(n, LANES)``."""
+        from models.network_onnx import add_network_logit
+
+        networks = [model.network for model in models]
+        return add_network_logit(graph, networks, share)
+
+    def save(self, folder: Path, name: str = MODEL) -> None:
+        """Write ``model.npz``, the arrays, and ``model.json``, what else makes up the model."""
+        about = {
+            "params": self.params.model_dump(),
+            "seed": self.seed,
+            "threshold": self.threshold,
+            "n_epochs": self._epochs,
+            "importance": self._importance,
+            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
+        }
+        arrays: dict[str, Any] = {**self._fitted.arrays(), **self._weights}
+        np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
+        (folder / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, schema: FeatureSchema, name: str = MODEL) -> Self:
+        """Read what `save` wrote for features of this schema.
+
+        Raises
+        ------
+        ArtifactError
+            If a file is not there or not readable, or was written for other features.
+        """
+        about = read_about(folder / f"{name}.json", schema)
+        arrays = read_arrays(folder / f"{name}.npz")
+        model = cls(about["params"], seed=about["seed"])
+        model.schema, model.threshold = schema, about["threshold"]
+        model._epochs, model._importance = about["n_epochs"], about["importance"]
+        model._encoding = Encoding.of(arrays)
+        encoded = model._encoding.arrays()
+        model._weights = {name: array for name, array in arrays.items() if name not in encoded}
+        return model
+
+    @property
+    def network(self) -> tuple[dict[str, NDArray[Any]], Encoding]:
+        """The arrays by name, and how rows enter."""
+        return self._weights, self._fitted
+
+    @property
+    def _fitted(self) -> Encoding:
+        if self._encoding is None:
+            raise TrainingRefused("The model has not been fitted; call fit first.")
+        return self._encoding
