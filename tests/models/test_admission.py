@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from models import connect
+from models.command_line.verifying import verify
 from models.errors import DeploymentRefused
 from tests.models.worlds import POOR, World
 
@@ -62,6 +63,26 @@ def test_a_decision_against_an_earlier_champion_is_made_anew(world: World):
     decision = world.decision(fair)
     assert (decision.champion, decision.champion_digest) == (good.label, good.digest)
     assert world.registry.find(fair.label).tags["gates"] == "failed"
+
+
+def test_models_with_and_without_protected_features_are_compared_by_slices(world: World):
+    whole = world.train()
+    world.promoter.deploy(whole)
+    blind = world.train(exclude_protected=True)
+    decision = world.decision(blind)
+    slices = {each.gate for each in decision.results if each.gate.startswith("slice ")}
+    assert slices == {"slice sex=Female", "slice sex=Male"}  # which it does not take
+    assert decision.champion == whole.label
+    again = world.promoter.admission.judge(blind, world.promoter.store.current().champion)
+    measured = {each.gate: each.value for each in again.results if each.gate != "latency"}
+    assert measured == {e.gate: e.value for e in decision.results if e.gate != "latency"}
+
+    world.promoter.deploy(blind, force="to compare the other way")
+    other = world.train(seed=102)
+    assert world.decision(other).champion == blind.label
+    assert "neither model learned from" in world.decision(other).results[2].reason
+    answer, is_well = verify(world.settings)
+    assert (answer.data["findings"], is_well) == ([], True)
 
 
 def test_force_is_recorded_with_who_when_why_and_what_was_overruled(world: World):

@@ -12,8 +12,10 @@ from feature_store.errors import SchemaMismatch
 from feature_store.training_data import decoded_frame
 from models.artifact import json_bytes, schema_json, write_artifact
 from models.bulk_scorer import bulk_scorer
+from models.calibrated_model import calibrated
+from models.calibration import fit_calibration
 from models.errors import ArtifactError, TrainingRefused
-from models.families import FAMILIES, new_model
+from models.families import FAMILIES, load_model, new_model
 from models.onnx_export import TOLERANCE, parity_rows, refuse_different
 from models.pyfunc_loader import PackedModel
 from models.scorer import OnnxScorer
@@ -196,6 +198,41 @@ def test_the_engine_for_many_rows_agrees(artifact, graph, strange):
     assert found == pytest.approx(
         np.tile(OnnxScorer(graph, strange.shape[1]).predict(strange), 5), abs=TOLERANCE
     )
+
+
+def test_it_is_loaded_by_the_name_of_its_family(artifact, model, split):
+    loaded, test = load_model(artifact), split.test.features
+    assert type(loaded) is type(model)
+    assert loaded.predict_proba(test).tobytes() == model.predict_proba(test).tobytes()
+
+
+def test_a_calibration_behind_it_is_part_of_its_graph(model, graph, strange, split):
+    labels, test = split.test.labels, split.test.features
+    right = calibrated(model, fit_calibration("isotonic", labels, model.predict_proba(test)))
+    scorer = OnnxScorer(right.to_onnx(), strange.shape[1])
+    whole = scorer.predict(strange)
+    said = OnnxScorer(graph, strange.shape[1]).predict(strange)
+    assert whole.tobytes() == right.calibration(said).tobytes()
+    one_by_one = [scorer.predict(strange[place : place + 1]) for place in FIRST]
+    assert np.concatenate(one_by_one).tobytes() == whole[FIRST].tobytes()
+
+
+def test_who_learned_from_the_validation_rows_is_not_calibrated_on_them(few, split, masker):
+    config, untrained = few.model_copy(update={"calibration": "platt"}), new_model(few)
+    if untrained.learns_from_validation:
+        with pytest.raises(TrainingRefused, match="learns from the validation rows too"):
+            fit(untrained, split, masker, config)
+    else:
+        assert "calibration_knots" in fit(untrained, split, masker, config).facts()
+
+
+def test_what_errors_cost_decides_its_threshold(few, split, masker):
+    thresholds = []
+    for cost in (1, 10):
+        costly = few.decision.model_copy(update={"cost_false_negative": cost})
+        config = few.model_copy(update={"threshold_objective": "cost", "decision": costly})
+        thresholds.append(fit(new_model(config), split, masker, config).threshold)
+    assert thresholds[1] < thresholds[0]
 
 
 def test_what_the_stock_mlflow_client_loads_agrees(artifact, model, rows):

@@ -1,11 +1,13 @@
 """Trainings repeated from their record: equal, or with what differs."""
 
+import json
 import re
 
 import pytest
 
 from models import connect
 from models.errors import TrainingRefused
+from models.families import FAMILIES
 from models.lineage import config_of, settings_of
 from models.reproduction import NotReproduced, Reproduction, common
 from tests.models.worlds import World
@@ -23,6 +25,15 @@ def test_a_version_is_trained_anew_with_equal_metrics_and_bits(world: World):
     assert "largest difference 0.0e+00" in printed
     assert "held-out rows are equal to the bit" in printed
     assert [each.label for each in world.registry.versions()] == [version.label]
+
+
+@pytest.mark.full
+def test_so_is_one_without_protected_features(world: World):
+    version = world.train(exclude_protected=True)
+    ended = world.start("pipelines/training_pipeline.py", "--reproduce", version.label)
+    printed, errors = ended.communicate(timeout=300)
+    assert ended.returncode == 0, errors
+    assert "held-out rows are equal to the bit" in printed
 
 
 @pytest.mark.full
@@ -55,9 +66,12 @@ def test_without_recorded_metrics_nothing_is_proven():
         common({"other": 1.0}, {"accuracy": 1.0})
 
 
-def test_settings_come_back_as_they_were(training):
-    again = config_of(settings_of(training))
-    assert again == training.model_copy(update={"gates": again.gates})
+@pytest.mark.parametrize("family", FAMILIES)
+def test_settings_come_back_as_they_were(training, family):
+    config = training.model_copy(update={"model": family})
+    again = config_of(json.loads(json.dumps(settings_of(config))))
+    do_not_matter = {*FAMILIES, "gates", "tuning"} - {family}
+    assert again == config.model_copy(update={name: getattr(again, name) for name in do_not_matter})
 
 
 def test_settings_that_this_code_does_not_know_are_refused(training):

@@ -75,16 +75,18 @@ class Trainer:
     folder: Path
     written: dict[object, Written] = field(default_factory=dict)
 
-    def train(self, rows: TrainingRows, seed: int, params: Mapping[str, object]) -> Written:
-        """The model of these rows, seed and parameters."""
-        key = Dataset.of(rows).digest, seed, *params.items()
+    def train(
+        self, rows: TrainingRows, settings: Mapping[str, object], params: Mapping[str, object]
+    ) -> Written:
+        """The model of these rows, settings and parameters of trees."""
+        key = Dataset.of(rows).digest, *settings.items(), *params.items()
         if key not in self.written:
-            self.written[key] = self._train(rows, seed, params)
+            family = self.training.xgboost.model_copy(update=dict(params))
+            config = self.training.model_copy(update={**settings, "xgboost": family})
+            self.written[key] = self._train(rows, config)
         return self.written[key]
 
-    def _train(self, rows: TrainingRows, seed: int, params: Mapping[str, object]) -> Written:
-        family = self.training.xgboost.model_copy(update=dict(params))
-        config = self.training.model_copy(update={"seed": seed, "xgboost": family})
+    def _train(self, rows: TrainingRows, config: TrainingConfig) -> Written:
         masker = masker_of(MODEL_VIEW, config)
         split = split_of(rows, masker.schema, config)
         model = fit(new_model(config), split, masker, config)
@@ -138,10 +140,17 @@ class World:
         view = MODEL_VIEW
         return training_rows(self.offline, view.schema, view.entity, config.start, config.end)
 
-    def train(self, seed: int = 101, is_judged: bool = True, **params: object) -> ModelVersion:
+    def train(
+        self,
+        seed: int = 101,
+        is_judged: bool = True,
+        exclude_protected: bool = False,
+        **params: object,
+    ) -> ModelVersion:
         """Train, judge and register a version as the training pipeline does."""
         started_at = datetime.now(UTC)
-        written = self.trainer.train(self.rows(), seed, params)
+        settings = {"seed": seed, "exclude_protected": exclude_protected}
+        written = self.trainer.train(self.rows(), settings, params)
         champion = connect.champion_of(self.settings)
         origin = Provenance.here(started_at, champion.label if champion else None)
         decision = connect.judge(self.settings).judge(
