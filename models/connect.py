@@ -15,7 +15,6 @@ from models.artifact_cache import ArtifactCache, MlflowFiles
 from models.deployment import Arm
 from models.deployment_store import DeploymentStore
 from models.registry import ModelRegistry
-from models.study_store import StudyStore
 
 if TYPE_CHECKING:
     from models.admission import Admission
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from models.judging import Judge
     from models.promotion import Promoter
     from models.registry_watch import RegistryWatch
+    from models.study_store import StudyStore
 
 CONNECT_LIMIT_S = 2
 STATEMENT_LIMIT = "SET statement_timeout = '10s'"
@@ -38,6 +38,8 @@ def model_registry(settings: Settings) -> ModelRegistry:
 
 def study_store(settings: Settings) -> StudyStore:
     """The studies of tuning; starts the embedded PostgreSQL when no URL is configured."""
+    from models.study_store import StudyStore
+
     return StudyStore(postgres_url(settings))
 
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from models.base import Model
+from models.blending import logits_of
 
 Numbers = NDArray[np.float64]
 ORDERS = 8
-SMALLEST = 1e-7
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,4 @@ def _sampled(
 
 def _log_odds(model: Model, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
     matrix = FeatureMatrix(values, like.keys, like.times, like.schema)
-    p = np.clip(model.predict_proba(matrix).astype(np.float64), SMALLEST, 1 - SMALLEST)
-    odds: Numbers = np.log(p) - np.log1p(-p)
-    return odds
+    return logits_of(model.predict_proba(matrix))
