@@ -49,7 +49,7 @@ def test_feast_apply_works_in_a_plain_shell(
     store = FeatureStore(repo_path=str(REPO))
     view = store.get_feature_view(MODEL_VIEW.name)
     assert [field.name for field in view.features] == list(MODEL_VIEW.schema.names)
-    services = [service.name for service in store.list_feature_services()]
+    services = sorted(service.name for service in store.list_feature_services())
     assert services == [settings.model_name, f"{settings.model_name}_on_request"]
 
 
