@@ -51,14 +51,11 @@ class ValueCodec:
 
         ``packed_<view>`` is all raw attributes as one value, for the on-demand view.
         """
+        if names == [self._packed]:
+            return [Value(bytes_val=packing_of(self.schema.view).packed(vector))]
         numbers = vector.tolist()
-        return [self._value(name, vector, numbers) for name in names]
-
-    def _value(self, name: str, vector: NDArray[np.float32], numbers: list[float]) -> Value:
-        if name == self._packed:
-            return Value(bytes_val=packing_of(self.schema.view).packed(vector))
-        place = self.schema.position(name)
-        return self._to_value[place](numbers[place])
+        places = [self.schema.position(name) for name in names]
+        return [self._to_value[place](numbers[place]) for place in places]
 
     def vector(self, values: Mapping[str, Value]) -> NDArray[np.float32]:
         """A vector ``(p,)`` out of Feast's values; absent and null ones are missing."""

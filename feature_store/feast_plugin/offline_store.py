@@ -194,6 +194,14 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(config.offline_store.url)
         store.postgres.ingest(logging_config.destination.table, logs, "create_append")
 
+    @staticmethod
+    def ensure_monitoring_tables(config: RepoConfig) -> None:
+        """Refuse ``feast monitor``."""
+        raise FeatureStoreError(
+            "`feast monitor` has no tables here. See `python -m feature_store stats`, and the room "
+            "monitoring/ for drift."
+        )
+
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:

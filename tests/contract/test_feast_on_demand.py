@@ -109,6 +109,18 @@ def test_a_feature_that_stays_missing_is_null(world: World) -> None:
     assert statuses == {"user_id": "PRESENT", "age": "PRESENT", "sex": "NULL_VALUE"}
 
 
+def test_of_a_row_that_is_too_old_only_the_request_counts(world: World) -> None:
+    packed = world.objects["packed"]
+    patient, packed.ttl = packed.ttl, timedelta(days=1)
+    try:
+        world.feast.apply([packed])
+        answer = world.feast.get_online_features(REFS, asked([4], ['{"age": 61}'])).to_dict()
+    finally:
+        packed.ttl = patient
+        world.feast.apply([packed])
+    assert rows_of(answer) == [expected(None, {"age": 61})]
+
+
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [

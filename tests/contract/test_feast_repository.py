@@ -50,7 +50,7 @@ def test_feast_apply_works_in_a_plain_shell(
     views = {view.name: view for view in store.list_feature_views()}
     for view in VIEWS:
         assert [field.name for field in views[view.name].features] == list(view.schema.names)
-    services = [service.name for service in store.list_feature_services()]
+    services = sorted(service.name for service in store.list_feature_services())
     assert services == [settings.model_name, f"{settings.model_name}_on_request"]
 
 

