@@ -160,6 +160,55 @@ class XGBoostConfig(Section):
     max_cat_threshold: int = Field(64, ge=1, description="most categories on one side of a split")
 
 
+class DecisionConfig(Section):
+    """What the decision threshold is worth: used by the objectives ``cost`` and ``precision``."""
+
+    cost_false_positive: float = Field(1, gt=0)
+    cost_false_negative: float = Field(1, gt=0)
+    target_precision: float = Field(0.8, gt=0, lt=1)
+
+
+class EvaluationConfig(Section):
+    """What is looked at beside the metrics of all test rows."""
+
+    slices: tuple[str, ...] = Field((), description="categories whose words are judged apart")
+    smallest_slice: int = Field(100, ge=10, description="rows below which a slice is marked")
+    explained_rows: int = Field(300, ge=10, description="test rows whose contributions are drawn")
+    learning_curve_seconds: float = Field(120, gt=0, description="no further size after so long")
+
+
+class SearchRange(Section):
+    """Where tuning looks for one hyper-parameter: from ``low`` to ``high``, or some ``choices``."""
+
+    low: float | None = None
+    high: float | None = None
+    log: bool = Field(False, description="equal factors instead of equal steps are equally likely")
+    choices: tuple[bool | int | float | str, ...] = ()
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        bounds = [value for value in (self.low, self.high) if value is not None]
+        if len(bounds) != (0 if self.choices else 2):
+            raise ValueError("give both low and high, or choices")
+        if bounds and bounds[0] >= bounds[1]:
+            raise ValueError(f"low ({bounds[0]:g}) must be below high ({bounds[1]:g})")
+        if self.log and (not bounds or bounds[0] <= 0):
+            raise ValueError("log needs a low above 0")
+        return self
+
+
+class TuningConfig(Section):
+    """How ``--tune`` searches, and in which space for each family."""
+
+    folds: int = Field(3, ge=2, le=10, description="of the training part; each is scored once")
+    rows: int = Field(12_000, ge=200, description="most rows of the training part that are used")
+    copies: int = Field(1, ge=0, le=20, description="masked copies of each of them")
+    warmup_trials: int = Field(8, ge=1, description="trials before hopeless ones are cut short")
+    spaces: dict[str, dict[str, SearchRange]] = Field(
+        {}, description="family to hyper-parameter to where it may lie"
+    )
+
+
 class TrainingConfig(Section):
     """``configs/training_config.yaml``."""
 
@@ -170,11 +219,18 @@ class TrainingConfig(Section):
     seed: int = Field(7, ge=0, lt=2**31, description="of the split, the masks and the model")
     test_share: float = Field(0.2, gt=0, lt=1)
     validation_share: float = Field(0.1, gt=0, lt=1, description="of what is not test")
-    threshold_objective: Literal["balanced", "f1", "accuracy"] = Field(
-        "balanced", description="what the decision threshold maximises on the validation rows"
+    threshold_objective: Literal["balanced", "f1", "accuracy", "cost", "precision"] = Field(
+        "balanced", description="what the decision threshold is chosen by on the validation rows"
     )
+    decision: DecisionConfig = DecisionConfig()
+    calibration: Literal["none", "isotonic", "platt"] = Field(
+        "none", description="fitted on the validation rows and shipped inside the artifact"
+    )
+    exclude_protected: bool = Field(False, description="leave protected features out")
     masking: MaskingConfig = MaskingConfig()
     xgboost: XGBoostConfig = XGBoostConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    tuning: TuningConfig = TuningConfig()
 
 
 class ApiConfig(Section):

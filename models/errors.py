@@ -6,6 +6,7 @@ ModelError
 ├── ArtifactError          an artifact lacks a file, was altered, or belongs to another format
 ├── ExportRefused          the exported model does not answer as the trained one does
 ├── RegistryUnavailable    MLflow does not answer, or not in time
+├── StudyUnavailable       the study of a tuning cannot be reached
 ├── DeploymentRefused      a version may not be deployed (so), or another one is under test
 └── DeploymentConflict     somebody else deployed in the meantime
 """
@@ -35,6 +36,10 @@ class ExportRefused(ModelError):
 
 class RegistryUnavailable(ModelError):
     """MLflow does not answer, or not in time."""
+
+
+class StudyUnavailable(ModelError):
+    """The study of a tuning cannot be reached."""
 
 
 class DeploymentRefused(ModelError):

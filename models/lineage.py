@@ -82,7 +82,7 @@ class Recipe:
 
 def settings_of(config: TrainingConfig) -> dict[str, Any]:
     """Give the settings of a training as JSON values: ``params`` are those of its family."""
-    values = config.model_dump(mode="json", exclude={"xgboost"})
+    values = config.model_dump(mode="json", exclude={"xgboost", "tuning"})
     return {**values, "params": getattr(config, config.model).model_dump(mode="json")}
 
 

@@ -17,7 +17,7 @@ from configs.settings import MaskingConfig
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.errors import UnknownFeature
 from feature_store.feature_view import FeatureView
-from feature_store.registry import MISSING, UNSEEN
+from feature_store.registry import MISSING, UNSEEN, FeatureSchema
 from models.base import Labels
 
 Mask = NDArray[np.bool_]
@@ -38,6 +38,14 @@ class Masker:
 
     Attributes that follow from each other are hidden together (`FeatureView.attribute_groups`).
 
+    Parameters
+    ----------
+    view
+        Defines how features are computed.
+    schema
+        Those that a model takes, when it does not take all: vectors in and out have only them.
+        None of them may derive from an attribute that is not among them.
+
     Examples
     --------
     >>> from feature_store.feature_definitions import MODEL_VIEW
@@ -49,13 +57,26 @@ class Masker:
     (50, None, None)
     """
 
-    def __init__(self, view: FeatureView) -> None:
+    def __init__(self, view: FeatureView, schema: FeatureSchema | None = None) -> None:
         self.engine = Engine(view)
-        self.groups = view.attribute_groups
-        places = {feature.name: place for place, feature in enumerate(self.engine.raw)}
+        self.schema = schema or self.engine.schema
+        self.raw = tuple(f for f in self.engine.raw if f.name in self.schema.positions)
+        self._raw_places = [self.schema.position(feature.name) for feature in self.raw]
+        self._places = [self.engine.schema.position(name) for name in self.schema.names]
+        names = {feature.name for feature in self.raw}
+        present = (tuple(n for n in group if n in names) for group in view.attribute_groups)
+        self.groups = tuple(group for group in present if group)
         self._group_of = {
-            places[name]: group for group, names in enumerate(self.groups) for name in names
+            name: number for number, group in enumerate(self.groups) for name in group
         }
+
+    def narrow(self, matrix: FeatureMatrix) -> FeatureMatrix:
+        """Give a matrix of the whole view with those features that the model takes."""
+        if matrix.schema.fingerprint == self.schema.fingerprint:
+            return matrix
+        places = [matrix.schema.position(name) for name in self.schema.names]
+        values = np.ascontiguousarray(matrix.values[:, places])
+        return FeatureMatrix(values, matrix.keys, matrix.times, self.schema)
 
     def hide(
         self, values: NDArray[np.float32], hidden: Mask, unseen: Mask | None = None
@@ -65,13 +86,13 @@ class Masker:
         Categories where ``unseen`` holds get the code of a word outside the vocabulary.
         """
         columns = {}
-        for place, column in enumerate(self.engine.columns_of(values)):
-            feature, group = self.engine.raw[place], self._group_of[place]
+        for feature, place in zip(self.raw, self._raw_places, strict=True):
+            group = self._group_of[feature.name]
             absent = MISSING if feature.kind == "category" else np.nan
-            columns[feature.name] = np.where(hidden[:, group], absent, column)
+            columns[feature.name] = np.where(hidden[:, group], absent, values[:, place])
             if unseen is not None and feature.kind == "category":
                 columns[feature.name][unseen[:, group]] = UNSEEN
-        return self.engine.table(columns)
+        return self._taken(self.engine.table(columns))
 
     def all_but(self, n: int, present: Collection[str]) -> Mask:
         """Hide in ``n`` rows every group without one of the ``present`` attributes.
@@ -81,7 +102,7 @@ class Masker:
         UnknownFeature
             If an attribute is not a raw column of the view.
         """
-        known = {name for group in self.groups for name in group}
+        known = {feature.name for feature in self.engine.raw}
         for name in present:
             if name not in known:
                 raise UnknownFeature(
@@ -118,3 +139,9 @@ class Masker:
             features.schema,
         )
         return WeightedRows(matrix, labels[repeated], weights)
+
+    def _taken(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of vectors ``(n, p)`` of the whole view, the features that the model takes."""
+        if self.schema.names == self.engine.schema.names:
+            return values
+        return np.ascontiguousarray(values[:, self._places])

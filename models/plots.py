@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from models.base import Labels, Values
+from models.calibration import reliability
 from models.evaluation import counts
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 INK, GREY, LIGHT, BLUE, ORANGE = "#22303c", "#7b8794", "#e4e7eb", "#2563a8", "#d9742b"
 SQUARE = (5.6, 5.4)
 MOST_FEATURES = 20
-CALIBRATION_BINS = 10
 STYLE: Any = {
     "font.size": 10,
     "text.color": INK,
@@ -79,7 +79,7 @@ def feature_importance(importance: Mapping[str, float]) -> Figure:
     shown = ranked[:MOST_FEATURES]
     names, shares = [name for name, _ in shown], np.array([100 * share for _, share in shown])
     rest = 100 * sum(share for _, share in ranked[MOST_FEATURES:])
-    figure, axes = _figure(7.5, 1.6 + 0.26 * len(shown))
+    figure, axes = new_figure(7.5, 1.6 + 0.26 * len(shown))
     bars = axes.barh(names, shares, color=BLUE, height=0.7)
     axes.bar_label(bars, fmt="%.1f", padding=4, color=GREY, fontsize=9)
     axes.invert_yaxis()
@@ -131,11 +131,10 @@ def pr_curve(labels: Labels, probabilities: Values, threshold: float) -> Figure:
 
 def calibration(labels: Labels, probabilities: Values) -> Figure:
     """Predicted against observed frequency in tenths of the rows, with 95 % intervals."""
-    bins = np.array_split(np.argsort(probabilities, kind="stable"), CALIBRATION_BINS)
-    filled = [rows for rows in bins if len(rows)]
-    predicted = np.array([probabilities[rows].mean() for rows in filled])
-    observed = np.array([labels[rows].mean() for rows in filled])
-    spread = np.array([_wilson(labels[rows]) for rows in filled]).T
+    bins = reliability(labels, probabilities)
+    predicted = np.array([each.predicted for each in bins])
+    observed = np.array([each.observed.value for each in bins])
+    spread = np.array([(each.observed.low, each.observed.high) for each in bins]).T
     figure, axes = _square()
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 4)), label="perfect")
     axes.errorbar(
@@ -150,7 +149,7 @@ def calibration(labels: Labels, probabilities: Values) -> Figure:
         capsize=2,
         label="model, by tenths of the rows",
     )
-    error = float(np.average(np.abs(predicted - observed), weights=[len(rows) for rows in filled]))
+    error = float(np.average(np.abs(predicted - observed), weights=[each.n for each in bins]))
     axes.set(
         title="Calibration",
         xlabel=f"predicted probability (mean distance to observed: {error:.4f})",
@@ -165,7 +164,7 @@ def confusion_matrix(labels: Labels, probabilities: Values, threshold: float) ->
     tp, fp, fn, tn = counts(labels, probabilities, threshold)
     table = np.array([[tn, fp], [fn, tp]])
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
-    figure, axes = _figure(*SQUARE)
+    figure, axes = new_figure(*SQUARE)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.25)
     for (row, column), count in np.ndenumerate(table):
         dark = shares[row, column] > 0.6
@@ -191,7 +190,8 @@ def confusion_matrix(labels: Labels, probabilities: Values, threshold: float) ->
     return figure
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """An empty figure, in inches, that belongs to no window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -201,7 +201,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def _square() -> tuple[Figure, Axes]:
-    figure, axes = _figure(*SQUARE)
+    figure, axes = new_figure(*SQUARE)
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     return figure, axes
 
@@ -220,10 +220,3 @@ def _mark(axes: Axes, x: float, y: float, threshold: float) -> None:
         zorder=3,
     )
 
-
-def _wilson(labels: Labels, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a share (Wilson 1927)."""
-    n, share = len(labels), float(labels.mean())
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return centre - half, centre + half

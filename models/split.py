@@ -52,6 +52,7 @@ def split_rows(
     test_share: float,
     validation_share: float,
     seed: int,
+    told_apart_by: NDArray[np.float32] | None = None,
 ) -> Split:
     """Split at random with equal shares of 1s; rows with equal features stay together.
 
@@ -59,13 +60,18 @@ def split_rows(
     rows that have an equal one elsewhere: those are learned from, so that nothing that was
     learned by heart is asked for.
 
+    Parameters
+    ----------
+    told_apart_by
+        ``(n, q)`` values by which rows are equal; all features when None.
+
     Raises
     ------
     TrainingRefused
         If there are rows of one label only, or too few for three parts.
     """
     refuse_one_class(labels, "Training")
-    group = _groups(features.values)
+    group = row_groups(features.values if told_apart_by is None else told_apart_by)
     rest, test = _draw(np.arange(len(labels)), labels, test_share, seed)
     test = test[~np.isin(group[test], group[rest])]
     rest = np.setdiff1d(np.arange(len(labels)), test)
@@ -78,7 +84,7 @@ def split_rows(
     return Split(*[Part(features.rows(places), labels[places]) for places in parts.values()])
 
 
-def _groups(values: NDArray[np.float32]) -> Places:
+def row_groups(values: NDArray[np.float32]) -> Places:
     """Number of the distinct vector of each row; vectors are equal to the bit."""
     width = values.shape[1] * values.itemsize
     rows = np.ascontiguousarray(values).view(np.dtype((np.void, width)))[:, 0]

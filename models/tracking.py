@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.artifact import ModelArtifact
 from models.errors import ModelError
@@ -19,6 +19,10 @@ from models.lineage import Dataset
 from models.mlflow_api import MlflowApi, tags_of
 from models.pyfunc import DATA, write_pyfunc
 from models.registry import ModelRegistry, ModelVersion
+from models.trial_runs import log_trials
+
+if TYPE_CHECKING:
+    from models.tuning import Tuned
 
 LONGEST_DIGEST = 36
 """MLflow keeps no longer digest of a data set; the whole one is a tag."""
@@ -38,6 +42,8 @@ class TrainingRecord:
         A folder whose files become the run's artifacts: plots, ``config.json``.
     artifact
         The deployable model.
+    tuned
+        The search for its hyper-parameters: each trial becomes a run below this one.
     """
 
     experiment: str
@@ -49,6 +55,7 @@ class TrainingRecord:
     dataset: Dataset
     files: Path
     artifact: ModelArtifact
+    tuned: Tuned | None = None
 
 
 def publish(registry: ModelRegistry, record: TrainingRecord) -> ModelVersion:
@@ -68,6 +75,8 @@ def publish(registry: ModelRegistry, record: TrainingRecord) -> ModelVersion:
         api.upload(record.files, run["artifact_uri"])
         model = _upload_model(api, experiment, run_id, record)
         _log_facts(api, run_id, model["model_id"], record)
+        if record.tuned is not None:
+            log_trials(api, experiment, run_id, record.tuned)
         _end_run(api, run_id, "FINISHED")
         return registry.register(
             model["artifact_uri"],

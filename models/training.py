@@ -10,17 +10,29 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import TrainingConfig
+from feature_store.feature_view import FeatureView
+from feature_store.training_data import TrainingRows
 from models import evaluation, plots
 from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
 from models.base import Model, OnRound
+from models.calibrated_model import calibrated
+from models.calibration import fit_calibration
+from models.judgement import Beside, look_closer
 from models.lineage import Recipe, git_commit
 from models.masking import Masker
 from models.onnx_export import parity_rows, refuse_different
 from models.scorer import OnnxScorer
-from models.split import Part, Split
+from models.model_card.page import model_card
+from models.search_plots import save_contributions, save_tuning
+from models.split import Part, Split, split_rows
 from models.tracking import TrainingRecord
 
 EXAMPLES = 8
+SHOWN_SETTINGS = (
+    *("model", "seed", "start", "end", "test_share"),
+    *("threshold_objective", "calibration", "exclude_protected"),
+)
+"""Settings that a run shows among its parameters; ``config.json`` has them all."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +50,32 @@ class Trained:
     metrics: dict[str, float]
 
 
+def masker_of(view: FeatureView, config: TrainingConfig) -> Masker:
+    """Choose the features that a model takes: all, or those that tell of nothing protected."""
+    if not config.exclude_protected:
+        return Masker(view)
+    schema = view.schema
+    open_ones = [feature.name for feature in schema.features if not feature.protected]
+    return Masker(view, schema.select(open_ones))
+
+
+def recipe_of(rows: TrainingRows, masker: Masker, config: TrainingConfig) -> Recipe:
+    """Say what a training of these rows depends on; ``rows`` have all features of the view."""
+    return Recipe.of(TrainingRows(masker.narrow(rows.features), rows.labels), config)
+
+
+def split_of(rows: TrainingRows, masker: Masker, config: TrainingConfig) -> Split:
+    """Split rows of all features, so that no two parts have rows that a model cannot tell apart."""
+    return split_rows(
+        rows.features,
+        rows.labels,
+        test_share=config.test_share,
+        validation_share=config.validation_share,
+        seed=config.seed,
+        told_apart_by=masker.narrow(rows.features).values,
+    )
+
+
 def fit(
     model: Model,
     split: Split,
@@ -45,49 +83,69 @@ def fit(
     config: TrainingConfig,
     on_round: OnRound | None = None,
 ) -> Model:
-    """Fit a model on the training part and its masked copies; the validation part is complete."""
-    train, validation = split.train, split.validation
-    rows = masker.with_copies(train.features, train.labels, config.masking, config.seed)
-    return model.fit(
+    """Fit a model on the training part and its masked copies; the validation part is complete.
+
+    The validation part decides the rest too: a calibration, if one is wanted, and the threshold.
+    """
+    train, labels = masker.narrow(split.train.features), split.validation.labels
+    validation = masker.narrow(split.validation.features)
+    rows = masker.with_copies(train, split.train.labels, config.masking, config.seed)
+    fitted: Model = model.fit(
         rows.features,
         rows.labels,
-        validation=(validation.features, validation.labels),
+        validation=(validation, labels),
         weights=rows.weights,
         on_round=on_round,
     )
+    if config.calibration != "none":
+        said = fitted.predict_proba(validation)
+        fitted = calibrated(fitted, fit_calibration(config.calibration, labels, said))
+    fitted.threshold = evaluation.choose_threshold(
+        labels, fitted.predict_proba(validation), config.threshold_objective, config.decision
+    )
+    return fitted
 
 
 def judge(model: Model, test: Part, masker: Masker, config: TrainingConfig) -> dict[str, float]:
     """Metrics on the test part: complete, and with attributes absent."""
+    features = masker.narrow(test.features)
     masked = evaluation.masked_metrics(
-        model, test.features, test.labels, masker, config.masking.request_attributes
+        model, features, test.labels, masker, config.masking.request_attributes
     )
-    return model.evaluate(test.features, test.labels) | masked
+    return model.evaluate(features, test.labels) | masked
 
 
 def write_up(
-    trained: Trained, recipe: Recipe, masker: Masker, started_at: datetime, folder: Path
+    trained: Trained,
+    recipe: Recipe,
+    masker: Masker,
+    started_at: datetime,
+    folder: Path,
+    config: TrainingConfig,
+    beside: Beside = Beside(),
 ) -> TrainingRecord:
-    """Pack the model and draw its plots in a folder; return all that MLflow shall keep.
+    """Pack the model, draw its plots and write its card; return all that MLflow shall keep.
 
     Raises
     ------
     ExportRefused
         If the ONNX graph answers otherwise than the model.
     """
-    model, test, settings = trained.model, trained.split.test, recipe.settings
+    model, settings, dataset = trained.model, recipe.settings, recipe.dataset
     artifact = pack(trained, recipe, masker, folder / "artifact")
+    judgement = look_closer(model, trained.split, masker, config, beside)
     files = folder / "files"
     files.mkdir()
     shutil.copy(artifact.path / "config.json", files)
+    (files / "evaluation.json").write_bytes(json_bytes(judgement.to_json()))
     plots.save_plots(
-        files,
-        test.labels,
-        model.predict_proba(test.features),
-        model.threshold,
-        model.importance(),
+        files, judgement.labels, judgement.probabilities, model.threshold, model.importance()
     )
-    dataset = recipe.dataset
+    save_contributions(files, judgement.explained)
+    if beside.tuned is not None:
+        save_tuning(files, beside.tuned)
+    card = model_card(trained, recipe, judgement, started_at)
+    (files / "model_card.html").write_text(card, encoding="utf-8")
     return TrainingRecord(
         experiment=settings["experiment_name"],
         run_name=model.family,
@@ -95,12 +153,12 @@ def write_up(
         params={
             "n_samples": dataset.n_samples,
             "n_features": dataset.n_features,
-            **{name: settings[name] for name in ("model", "seed", "start", "end", "test_share")},
+            **{name: settings[name] for name in SHOWN_SETTINGS},
             **{f"masking_{name}": value for name, value in settings["masking"].items()},
             **settings["params"],
             **model.facts(),
         },
-        metrics=trained.metrics,
+        metrics={**trained.metrics, **judgement.metrics()},
         tags={
             "schema_fingerprint": dataset.fingerprint,
             "dataset_digest": dataset.digest,
@@ -111,6 +169,7 @@ def write_up(
         dataset=dataset,
         files=files,
         artifact=artifact,
+        tuned=beside.tuned,
     )
 
 
@@ -122,7 +181,7 @@ def pack(trained: Trained, recipe: Recipe, masker: Masker, folder: Path) -> Mode
     ExportRefused
         If the ONNX graph answers otherwise than the model.
     """
-    model, test = trained.model, trained.split.test.features
+    model, test = trained.model, masker.narrow(trained.split.test.features)
     onnx, rows = model.to_onnx(), parity_rows(test, masker)
     config = {
         **recipe.settings,

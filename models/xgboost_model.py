@@ -137,6 +137,13 @@ class XGBoostModel:
         shares = {name: gain.get(name, 0.0) / total for name in names}
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
+    def contributions(self, features: Features) -> NDArray[np.float64]:
+        """What each feature adds to the log-odds, and what all start from: ``(n, p + 1)``."""
+        matrix = feature_matrix(features)
+        refuse_other_schema(self.schema, matrix.schema)
+        shares = self._fitted.predict(self._exact(matrix), pred_contribs=True)
+        return np.asarray(shares, dtype=np.float64)
+
     def facts(self) -> dict[str, int | float | str]:
         """How many trees answer, and from which probability on the prediction is 1."""
         return {"n_trees": int(self._fitted.num_boosted_rounds()), "threshold": self.threshold}

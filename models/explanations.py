@@ -1,0 +1,96 @@
+"""What each feature adds to a prediction: contributions that sum to its log-odds.
+
+Trees know them exactly (TreeSHAP). Any other model is asked: features of a row replace those of a
+background row one by one, in random order, and each is given what its replacement changes. That is
+an unbiased estimate of the Shapley values, and for every row it sums exactly.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.engine import FeatureMatrix
+from models.base import Model
+
+Numbers = NDArray[np.float64]
+ORDERS = 8
+SMALLEST = 1e-7
+
+
+@dataclass(frozen=True)
+class Contributions:
+    """What the features add to the log-odds of some rows.
+
+    Parameters
+    ----------
+    values
+        float64 ``(n, p)``, in the order of the schema of ``rows``.
+    base
+        float64 ``(n,)``: the log-odds before any feature is known.
+    method
+        How they were found, in words.
+    """
+
+    rows: FeatureMatrix
+    values: Numbers
+    base: Numbers
+    method: str
+
+    @property
+    def margin(self) -> Numbers:
+        """Log-odds of each row ``(n,)``: its base and all contributions."""
+        total: Numbers = self.base + self.values.sum(axis=1)
+        return total
+
+    def mean_size(self) -> dict[str, float]:
+        """Mean absolute contribution by feature, largest first."""
+        sizes = np.abs(self.values).mean(axis=0)
+        names = self.rows.schema.names
+        return {names[place]: float(sizes[place]) for place in np.argsort(-sizes, kind="stable")}
+
+
+def contributions(
+    model: Model, rows: FeatureMatrix, background: FeatureMatrix, seed: int = 0
+) -> Contributions:
+    """Explain the predictions of some rows, before any calibration.
+
+    Parameters
+    ----------
+    background
+        Rows that stand for not knowing a feature; trees do not need them.
+    """
+    exact = getattr(model, "contributions", None)
+    if exact is not None:
+        found = exact(rows)
+        return Contributions(rows, found[:, :-1], found[:, -1], "TreeSHAP, exact")
+    values, base = _sampled(getattr(model, "model", model), rows, background, seed)
+    return Contributions(rows, values, base, f"Shapley values from {ORDERS} random orders")
+
+
+def _sampled(
+    model: Model, rows: FeatureMatrix, background: FeatureMatrix, seed: int
+) -> tuple[Numbers, Numbers]:
+    random = np.random.default_rng(seed)
+    n, p = rows.values.shape
+    values, base = np.zeros((n, p)), np.zeros(n)
+    for _ in range(ORDERS):
+        order = random.permutation(p)
+        mixed = background.values[random.integers(0, len(background), n)].copy()
+        before = _log_odds(model, mixed, rows)
+        base += before / ORDERS
+        for place in order:
+            mixed[:, place] = rows.values[:, place]
+            after = _log_odds(model, mixed, rows)
+            values[:, place] += (after - before) / ORDERS
+            before = after
+    return values, base
+
+
+def _log_odds(model: Model, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
+    matrix = FeatureMatrix(values, like.keys, like.times, like.schema)
+    p = np.clip(model.predict_proba(matrix).astype(np.float64), SMALLEST, 1 - SMALLEST)
+    odds: Numbers = np.log(p) - np.log1p(-p)
+    return odds
