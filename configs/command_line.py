@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import typer
 from tqdm import tqdm
@@ -57,24 +57,38 @@ def note(line: str) -> None:
     typer.secho(f"  {line}", dim=True)
 
 
+class Advance(Protocol):
+    """What a body calls with how much more is done, and a remark on how it goes."""
+
+    def __call__(self, more: int, remark: str = "") -> object:
+        """Show it."""
+
+
 @contextmanager
-def progress(what: str, total: int, unit: str) -> Iterator[Callable[[int], object]]:
+def progress(what: str, total: int, unit: str) -> Iterator[Advance]:
     """Show progress while the body calls what it is given with how much more is done.
 
     A bar on a terminal; elsewhere a plain line every ten seconds.
     """
     if sys.stderr.isatty():
         with tqdm(total=total, desc=f"  {what}", unit=unit, unit_scale=True, leave=False) as bar:
-            yield bar.update
+
+            def move(more: int, remark: str = "") -> None:
+                if remark:
+                    bar.set_postfix_str(remark, refresh=False)
+                bar.update(more)
+
+            yield move
         return
     finished, last_line = 0, time.monotonic()
 
-    def advance(more: int) -> None:
+    def advance(more: int, remark: str = "") -> None:
         nonlocal finished, last_line
         finished += more
         if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
             last_line = time.monotonic()
-            note(f"{what}: {finished:,} of {total:,} {unit.strip()}")
+            said = f"; {remark}" if remark else ""
+            note(f"{what}: {finished:,} of {total:,} {unit.strip()}{said}")
 
     yield advance
 

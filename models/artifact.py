@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,10 @@ class ModelArtifact:
             If they are not described completely.
         """
         try:
-            schema = FeatureSchema.from_meaning(self.schema["view"], self.schema["features"])
+            view, whole = self.schema["view"], self.schema.get("selected_from")
+            schema = FeatureSchema.from_meaning(view, self.schema["features"])
+            if whole is not None:
+                schema = replace(schema, whole=FeatureSchema.from_meaning(view, whole))
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{self.path}/schema.json lacks {error}. Train again.") from error
         if schema.fingerprint != self.fingerprint:
@@ -174,9 +177,10 @@ def open_artifact(path: Path, digest: str | None = None) -> ModelArtifact:
 
 
 def schema_json(schema: FeatureSchema, entity: str) -> bytes:
-    """Describe the features as ``schema.json``."""
+    """Describe the features as ``schema.json``, and those of the view that they are some of."""
     about = {"view": schema.view, "entity": entity, "fingerprint": schema.fingerprint}
-    return json_bytes(about | {"features": schema.meaning})
+    selected = {"selected_from": schema.whole.meaning} if schema.whole else {}
+    return json_bytes(about | {"features": schema.meaning} | selected)
 
 
 def example_json(vectors: NDArray[np.float32], probabilities: Sequence[float]) -> bytes:

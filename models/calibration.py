@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models import intervals
 from models.base import Labels, Values
@@ -67,7 +66,9 @@ class Calibration:
 
     def __call__(self, probabilities: Values) -> Values:
         """Set probabilities ``(n,)`` right."""
-        piece = np.clip(np.searchsorted(self.x, probabilities, side="right") - 1, 0, len(self.x) - 2)
+        piece = np.clip(
+            np.searchsorted(self.x, probabilities, side="right") - 1, 0, len(self.x) - 2
+        )
         steps = self.slope[piece] * (probabilities - self.x[piece])
         right: Values = np.clip(self.y[piece] + steps, np.float32(0), np.float32(1))
         return right

@@ -31,8 +31,8 @@ def calibrated_graph(onnx: bytes, calibration: Calibration, output: str) -> byte
         "one": np.array([[1]], dtype=np.int64),
         "zero": np.array([[0]], dtype=np.int64),
         "last": np.array([[len(calibration.x) - 2]], dtype=np.int64),
-        "nought": np.float32(0),
-        "whole": np.float32(1),
+        "nought": np.array(0, dtype=np.float32),
+        "whole": np.array(1, dtype=np.float32),
     }
     model.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), f"calibration_{name}")

@@ -23,6 +23,7 @@ Numbers = NDArray[np.float64]
 SMALLEST = 1e-7
 """Probabilities are kept so far from 0 and 1 in logarithms: float32 has no more near 1."""
 HALF = 0.5
+USUAL_DECISION = DecisionConfig()
 ECE_BINS = 15
 """Of equal width, as publications have them (Guo et al. 2017)."""
 SMOOTHING_SHARE = 0.05
@@ -102,7 +103,7 @@ def choose_threshold(
     labels: Labels,
     probabilities: Values,
     objective: ThresholdObjective = "balanced",
-    decision: DecisionConfig = DecisionConfig(),
+    decision: DecisionConfig = USUAL_DECISION,
 ) -> float:
     """Find the threshold with the best decisions on validation rows.
 

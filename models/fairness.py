@@ -9,7 +9,7 @@ import numpy as np
 
 from feature_store.engine import FeatureMatrix
 from models.base import Labels, Values
-from models.slices import MISSING_WORD, words_of
+from models.slices import FEWEST_OF_A_LABEL, MISSING_WORD, words_of
 
 FEWEST_GROUPS = 2
 
@@ -63,7 +63,9 @@ def fairness(
     features = matrix.schema.features
     protected = [name for name in by if features[matrix.schema.position(name)].protected]
     decided = probabilities >= threshold
-    found = [_compared(name, words_of(matrix, name), labels, decided, smallest) for name in protected]
+    found = [
+        _compared(name, words_of(matrix, name), labels, decided, smallest) for name in protected
+    ]
     return tuple(each for each in found if each is not None)
 
 
@@ -74,7 +76,8 @@ def _compared(
 
     found, group = np.unique(words.astype(str), return_inverse=True)
     size, ones = np.bincount(group), np.bincount(group, labels)
-    large = (size >= smallest) & (ones > 0) & (ones < size) & (found != MISSING_WORD)
+    few = np.minimum(ones, size - ones)
+    large = (size >= smallest) & (few >= FEWEST_OF_A_LABEL) & (found != MISSING_WORD)
     if large.sum() < FEWEST_GROUPS:
         return None
     rows = large[group]

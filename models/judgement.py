@@ -26,6 +26,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Comparison:
+    """Another model on the same test rows.
+
+    Parameters
+    ----------
+    metrics
+        Its metrics, by name.
+    gains
+        By how much its mean log loss, Brier score and accuracy are larger, paired by row.
+    parity
+        Its demographic parity difference by protected attribute.
+    """
+
+    metrics: Mapping[str, float]
+    gains: Mapping[str, Estimate]
+    parity: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Beside:
     """What was found beside the model itself, where it was asked for.
 
@@ -44,23 +63,7 @@ class Beside:
     whole: Comparison | None = None
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Another model on the same test rows.
-
-    Parameters
-    ----------
-    metrics
-        Its metrics, by name.
-    gains
-        By how much its mean log loss, Brier score and accuracy are larger, paired by row.
-    parity
-        Its demographic parity difference by protected attribute.
-    """
-
-    metrics: Mapping[str, float]
-    gains: Mapping[str, Estimate]
-    parity: Mapping[str, float]
+NOTHING_ELSE = Beside()
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,7 @@ class Judgement:
     fairness: tuple[Fairness, ...]
     reliability: tuple[Bin, ...]
     explained: Contributions
-    beside: Beside = Beside()
+    beside: Beside
 
     def metrics(self) -> dict[str, float]:
         """Those that belong among a run's metrics, by name."""
@@ -107,7 +110,11 @@ class Judgement:
 
 
 def look_closer(
-    model: Model, split: Split, masker: Masker, config: TrainingConfig, beside: Beside = Beside()
+    model: Model,
+    split: Split,
+    masker: Masker,
+    config: TrainingConfig,
+    beside: Beside = NOTHING_ELSE,
 ) -> Judgement:
     """Judge a model on the test part in detail; its features may be fewer than the split's."""
     test, settings = split.test, config.evaluation
@@ -167,9 +174,7 @@ def headline(labels: Labels, probabilities: Values, threshold: float) -> dict[st
     }
 
 
-def _explained(
-    model: Model, split: Split, masker: Masker, config: TrainingConfig
-) -> Contributions:
+def _explained(model: Model, split: Split, masker: Masker, config: TrainingConfig) -> Contributions:
     random = np.random.default_rng(config.seed)
     n = min(config.evaluation.explained_rows, len(split.test))
     drawn = np.sort(random.choice(len(split.test), n, replace=False))

@@ -48,9 +48,7 @@ def learning_curve(
         if before - begun + last > config.evaluation.learning_curve_seconds:
             break
         part = sampled(split.train, round(len(split.train) * share), config.seed)
-        rows = masker.with_copies(
-            narrow(part.features), part.labels, config.masking, config.seed
-        )
+        rows = masker.with_copies(narrow(part.features), part.labels, config.masking, config.seed)
         validation = narrow(split.validation.features), split.validation.labels
         model = new_model(config).fit(
             rows.features, rows.labels, validation=validation, weights=rows.weights

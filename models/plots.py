@@ -219,4 +219,3 @@ def _mark(axes: Axes, x: float, y: float, threshold: float) -> None:
         label=f"threshold {threshold:.3f}",
         zorder=3,
     )
-

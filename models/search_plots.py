@@ -63,7 +63,7 @@ def contribution_summary(explained: Contributions) -> Figure:
         bar = figure.colorbar(drawn, ax=axes, ticks=[0, 1], aspect=40, pad=0.02)
         bar.ax.set_yticklabels(["low", "high"])
         bar.set_label("value of the feature")
-        bar.outline.set_visible(False)  # type: ignore[operator]
+        bar.outline.set_visible(False)
     return figure
 
 
@@ -114,4 +114,5 @@ def value_shares(column: np.ndarray) -> np.ndarray:
         return np.full(len(column), 0.5)
     low, high = np.quantile(known, [0.05, 0.95])
     share = (column - low) / max(float(high - low), 1e-9)
-    return np.clip(np.nan_to_num(share, nan=0.5), 0, 1)
+    inside: np.ndarray = np.clip(np.nan_to_num(share, nan=0.5), 0, 1)
+    return inside

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
-from feature_store.registry import FIRST_KNOWN
+from feature_store.registry import FIRST_KNOWN, FeatureDefinition
 from models import intervals
 from models.base import Labels, Values
 from models.errors import TrainingRefused
@@ -80,13 +80,17 @@ def slices(
     for name in by:
         words = words_of(matrix, name)
         for word, rows in _groups(words, matrix.schema.features[matrix.schema.position(name)]):
-            found.append(_judged(name, word, labels[rows], probabilities[rows], threshold, smallest))
+            found.append(
+                _judged(name, word, labels[rows], probabilities[rows], threshold, smallest)
+            )
     return tuple(found)
 
 
-def _groups(words: NDArray[np.object_], feature: object) -> Iterator[tuple[str, NDArray]]:
+def _groups(
+    words: NDArray[np.object_], feature: FeatureDefinition
+) -> Iterator[tuple[str, NDArray[np.intp]]]:
     """The words that occur, in the order of the vocabulary, with their rows."""
-    for word in (*getattr(feature, "categories", ()), MISSING_WORD):
+    for word in (*feature.categories, MISSING_WORD):
         rows = np.flatnonzero(words == word)
         if len(rows):
             yield word, rows

@@ -17,12 +17,12 @@ from models.artifact import ModelArtifact, example_json, json_bytes, schema_json
 from models.base import Model, OnRound
 from models.calibrated_model import calibrated
 from models.calibration import fit_calibration
-from models.judgement import Beside, look_closer
+from models.judgement import NOTHING_ELSE, Beside, look_closer
 from models.lineage import Recipe, git_commit
 from models.masking import Masker
+from models.model_card.page import model_card
 from models.onnx_export import parity_rows, refuse_different
 from models.scorer import OnnxScorer
-from models.model_card.page import model_card
 from models.search_plots import save_contributions, save_tuning
 from models.split import Part, Split, split_rows
 from models.tracking import TrainingRecord
@@ -122,7 +122,7 @@ def write_up(
     started_at: datetime,
     folder: Path,
     config: TrainingConfig,
-    beside: Beside = Beside(),
+    beside: Beside = NOTHING_ELSE,
 ) -> TrainingRecord:
     """Pack the model, draw its plots and write its card; return all that MLflow shall keep.
 
@@ -160,7 +160,7 @@ def write_up(
         },
         metrics={**trained.metrics, **judgement.metrics()},
         tags={
-            "schema_fingerprint": dataset.fingerprint,
+            "schema_fingerprint": masker.schema.definition_fingerprint,  # of the stored version
             "dataset_digest": dataset.digest,
             "training_key": recipe.training_key,
             "git_commit": git_commit(),

@@ -31,9 +31,7 @@ def log_trials(api: MlflowApi, experiment: str, parent: str, tuned: Tuned) -> No
             pass
 
 
-def _log(
-    api: MlflowApi, experiment: str, parent: str, tuned: Tuned, trial: FinishedTrial
-) -> None:
+def _log(api: MlflowApi, experiment: str, parent: str, tuned: Tuned, trial: FinishedTrial) -> None:
     begun, ended = _ms(trial.started_at), _ms(trial.ended_at)
     tags = {
         "mlflow.parentRunId": parent,
@@ -50,7 +48,9 @@ def _log(
         tags=tags_of(tags),
     )
     run_id = created["run"]["info"]["run_id"]
-    metrics = [_metric("log_loss_by_fold", value, ended, n) for n, value in enumerate(trial.by_fold)]
+    metrics = [
+        _metric("log_loss_by_fold", value, ended, n) for n, value in enumerate(trial.by_fold)
+    ]
     if trial.value is not None:
         metrics.append(_metric("log_loss", trial.value, ended, 0))
     api.post("runs/log-batch", run_id=run_id, params=tags_of(trial.params), metrics=metrics)

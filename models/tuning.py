@@ -122,7 +122,9 @@ def study_name(recipe: Recipe, config: TrainingConfig) -> str:
         "code": recipe.code,
         "settings": {k: v for k, v in recipe.settings.items() if k not in apart},
         "tuning": tuning,
-        "space": [(n, r.model_dump(mode="json")) for n, r in config.tuning.spaces[config.model].items()],
+        "space": [
+            (n, r.model_dump(mode="json")) for n, r in config.tuning.spaces[config.model].items()
+        ],
     }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return f"{config.model}-{digest[:16]}"
@@ -175,8 +177,8 @@ def found(study: optuna.Study, trials: int, seen: int, on_trials: OnTrials) -> T
     import optuna
 
     with translated():
-        finished = [_finished(trial) for trial in study.get_trials() if trial.state.is_finished()]
-        finished = [trial for trial in finished if trial is not None]
+        told = (_finished(trial) for trial in study.get_trials())
+        finished = [trial for trial in told if trial is not None]
         on_trials(len(finished) - seen, _best_so_far(study))
         best = study.best_trial
     try:

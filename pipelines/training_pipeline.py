@@ -12,18 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from configs.command_line import Debug, done, new_app, note, progress, run
+from configs.command_line import Debug, done, new_app, progress, run
 from configs.settings import load_settings
 from feature_store.connect import offline_store, ttl
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import training_rows
-from models.connect import model_registry
+from models.connect import model_registry, study_store
 from models.families import new_model
-from models.lineage import Recipe
-from models.masking import Masker
-from models.split import split_rows
+from models.search_space import SearchSpace
 from models.tracking import publish
-from models.training import Trained, fit, judge, write_up
+from models.training import Trained, fit, judge, masker_of, recipe_of, split_of, write_up
+from pipelines.training_options import found_beside, report, tuned_settings
 
 app = new_app()
 
@@ -38,6 +37,15 @@ def training_pipeline(
     config: Annotated[Path, typer.Option(help="The training settings (YAML).")] = Path(
         "configs/training_config.yaml"
     ),
+    tune: Annotated[
+        int, typer.Option(min=0, help="Search hyper-parameters with so many trials in all.")
+    ] = 0,
+    exclude_protected: Annotated[
+        bool, typer.Option("--exclude-protected", help="Train without protected features.")
+    ] = False,
+    learning_curve: Annotated[
+        bool, typer.Option("--learning-curve", help="Train on growing shares of the rows too.")
+    ] = False,
     reuse: Annotated[
         bool, typer.Option(help="Keep a version of the same data, settings and code.")
     ] = False,
@@ -48,40 +56,38 @@ def training_pipeline(
     Options that are not given have the values of the training settings.
     """
     started_at = datetime.now(UTC)
-    settings = load_settings(
-        {"training": config},
-        training=given(
-            experiment_name=experiment_name, model=model, seed=seed, start=start, end=end
-        ),
+    options = given(
+        experiment_name=experiment_name,
+        model=model,
+        seed=seed,
+        start=start,
+        end=end,
+        exclude_protected=exclude_protected or None,
     )
-    training, registry, masker = settings.training, model_registry(settings), Masker(MODEL_VIEW)
+    settings = load_settings({"training": config}, training=options)
+    training, registry = settings.training, model_registry(settings)
+    if tune:
+        SearchSpace.of(training)  # refuses a bad one before any work is done
     registry.refuse_unreachable()
 
-    rows = training_rows(
-        offline_store(settings),
-        MODEL_VIEW.schema,
-        MODEL_VIEW.entity,
-        training.start,
-        training.end,
-        ttl=ttl(settings),
-    )
+    store = offline_store(settings)
+    schema, entity, times = MODEL_VIEW.schema, MODEL_VIEW.entity, (training.start, training.end)
+    rows = training_rows(store, schema, entity, *times, ttl=ttl(settings))
     done(f"Retrieved {len(rows):,} rows from feature store")
 
-    recipe = Recipe.of(rows, training)
+    masker = masker_of(MODEL_VIEW, training)
+    recipe, split = recipe_of(rows, masker, training), split_of(rows, masker, training)
+    done(f"Split: {1 - training.test_share:.0%} train, {training.test_share:.0%} test")
+    tuned = None
+    if tune:
+        studies = study_store(settings)
+        tuned, training = tuned_settings(studies, split, masker, recipe, training, tune)
+        recipe = recipe_of(rows, masker, training)
     known = registry.trained_from(recipe.training_key) if reuse else None
     if known:
         done(f"Model registered: {known.label} (of the same data, settings and code; not repeated)")
         done(f"MLflow experiment: {registry.experiment_url(training.experiment_name)}")
         return
-
-    split = split_rows(
-        rows.features,
-        rows.labels,
-        test_share=training.test_share,
-        validation_share=training.validation_share,
-        seed=training.seed,
-    )
-    done(f"Split: {1 - training.test_share:.0%} train, {training.test_share:.0%} test")
 
     untrained = new_model(training)
     done(f"Training {untrained.title} model...")
@@ -89,9 +95,10 @@ def training_pipeline(
         fitted = fit(untrained, split, masker, training, on_round)
     trained = Trained(fitted, split, judge(fitted, split.test, masker, training))
     report(trained.metrics)
+    beside = found_beside(trained, masker, training, tuned, with_curve=learning_curve)
 
     with TemporaryDirectory() as folder:
-        record = write_up(trained, recipe, masker, started_at, Path(folder))
+        record = write_up(trained, recipe, masker, started_at, Path(folder), training, beside)
         version = publish(registry, record)
     done(f"Model registered: {version.label}")
     done(f"MLflow experiment: {registry.experiment_url(training.experiment_name)}")
@@ -100,19 +107,6 @@ def training_pipeline(
 def given(**options: Any) -> dict[str, Any]:
     """The options that the command line gave."""
     return {name: value for name, value in options.items() if value is not None}
-
-
-def report(metrics: dict[str, float]) -> None:
-    """Print the quality on the test part."""
-    decided = f"at the chosen threshold of {metrics['threshold']:.3f}"
-    done(f"Accuracy: {metrics['accuracy']:.4f}")
-    note(f"at 0.5; {metrics['accuracy_at_threshold']:.4f} {decided}")
-    done(f"F1 Score: {metrics['f1_score']:.4f}")
-    note(f"{decided}; {metrics['f1_score_at_half']:.4f} at 0.5")
-    note(
-        f"ROC-AUC {metrics['roc_auc']:.4f}, log loss {metrics['log_loss']:.4f}; "
-        f"{metrics['log_loss_request_attributes']:.4f} on the attributes of a request alone"
-    )
 
 
 if __name__ == "__main__":

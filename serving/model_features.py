@@ -44,11 +44,7 @@ class ModelFeatures:
         self._changes = schema_changes(schema.meaning, present.meaning)
         self._places = np.array([engine.schema.position(name) for name in present.names], dtype=int)
         self._nothing = engine.row({})
-        self._raw = [
-            (name, place, feature.kind == "category")
-            for place, (name, feature) in enumerate(zip(schema.names, schema.features, strict=True))
-            if not feature.inputs
-        ]
+        self._raw = _raw_of(schema)
 
     async def read(self, entity: int, now_us: int) -> StoredFeatures:
         """Read the stored features of one entity."""
@@ -94,6 +90,30 @@ class ModelFeatures:
         return self.engine.override(vector, attributes)
 
 
+class SelectedFeatures(ModelFeatures):
+    """Gives vectors of some features of a version, out of whole ones.
+
+    Parameters
+    ----------
+    schema
+        Some of the features of `whole`.
+    """
+
+    def __init__(self, schema: FeatureSchema, whole: ModelFeatures) -> None:
+        self.schema = schema
+        self.whole = whole
+        self._chosen = np.array([whole.schema.position(name) for name in schema.names], dtype=int)
+        self._raw = _raw_of(schema)
+
+    async def read(self, entity: int, now_us: int) -> StoredFeatures:
+        """Read the stored features of one entity: those of the whole version."""
+        return await self.whole.read(entity, now_us)
+
+    def vector(self, attributes: Mapping[str, object], stored: StoredFeatures | None) -> Vector:
+        """The vector ``(q,)`` of the chosen features; see `ModelFeatures.vector`."""
+        return np.ascontiguousarray(self.whole.vector(attributes, stored)[self._chosen])
+
+
 class FeatureVersions:
     """The features of every version that some model takes.
 
@@ -116,9 +136,21 @@ class FeatureVersions:
     def of(self, schema: FeatureSchema) -> ModelFeatures:
         """The features of a version."""
         known = self._known.get(schema.fingerprint)
+        if known is None and schema.whole is not None:
+            known = SelectedFeatures(schema, self.of(schema.whole))
+            self._known[schema.fingerprint] = known
         if known is None:
             is_present = schema.fingerprint == self.engine.schema.fingerprint
             nothing = self.engine.row({}) if is_present else missing_vector(schema)
             known = ModelFeatures(schema, self.engine, self.source(schema, nothing))
             self._known[schema.fingerprint] = known
         return known
+
+
+def _raw_of(schema: FeatureSchema) -> list[tuple[str, int, bool]]:
+    """Name and place of the raw columns, and whether they are categories."""
+    return [
+        (name, place, feature.kind == "category")
+        for place, (name, feature) in enumerate(zip(schema.names, schema.features, strict=True))
+        if not feature.inputs
+    ]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,83 +10,13 @@ from numpy.typing import NDArray
 from models.calibration import Bin
 from models.explanations import Contributions
 from models.intervals import Estimate
+from models.model_card.frame import Frame, short, svg, text, ticks
 from models.search_plots import value_shares
 
 Numbers = NDArray[np.float64]
 SHADES = 7
 SHOWN_FEATURES = 15
 CURVE_POINTS = 160
-
-
-class Frame:
-    """A plot area with axes from 0 to 1, or other ranges, drawn into SVG parts.
-
-    Parameters
-    ----------
-    across, up
-        Smallest and largest value of each axis.
-    """
-
-    def __init__(
-        self,
-        across: tuple[float, float],
-        up: tuple[float, float],
-        labels: tuple[str, str],
-        width: int = 400,
-        height: int = 300,
-    ) -> None:
-        self.across, self.up, self.labels = across, up, labels
-        self.width, self.height = width, height
-        self.left, self.right, self.top, self.bottom = 50, width - 10, 10, height - 42
-        self.parts: list[str] = [self._axes()]
-
-    def x(self, value: float) -> float:
-        """Place of a value on the horizontal axis."""
-        low, high = self.across
-        return round(self.left + (value - low) / (high - low) * (self.right - self.left), 1)
-
-    def y(self, value: float) -> float:
-        """Place of a value on the vertical axis."""
-        low, high = self.up
-        return round(self.bottom - (value - low) / (high - low) * (self.bottom - self.top), 1)
-
-    def path(self, xs: Iterable[float], ys: Iterable[float]) -> str:
-        """A line through points, as the ``d`` of a path."""
-        return "M" + "L".join(f"{self.x(x)} {self.y(y)}" for x, y in zip(xs, ys, strict=True))
-
-    def line(self, xs: Iterable[float], ys: Iterable[float], kind: str = "curve") -> None:
-        """Draw a line through points."""
-        self.parts.append(f'<path class="{kind}" d="{self.path(xs, ys)}"/>')
-
-    def dot(self, x: float, y: float, kind: str = "dot", radius: float = 3.6) -> None:
-        """Draw a point."""
-        self.parts.append(f'<circle class="{kind}" cx="{self.x(x)}" cy="{self.y(y)}" r="{radius}"/>')
-
-    def whisker(self, x: float, estimate: Estimate) -> None:
-        """Draw an interval upright."""
-        self.line((x, x), (estimate.low, estimate.high), "whisker")
-
-    def svg(self, title: str) -> str:
-        """The finished chart."""
-        return svg(self.width, self.height, title, "".join(self.parts))
-
-    def _axes(self) -> str:
-        parts = []
-        for value in ticks(*self.across):
-            at = self.x(value)
-            parts.append(f'<path class="axis" d="M{at} {self.top}V{self.bottom}"/>')
-            parts.append(_text(at, self.bottom + 16, _short(value), "middle"))
-        for value in ticks(*self.up):
-            at = self.y(value)
-            parts.append(f'<path class="axis" d="M{self.left} {at}H{self.right}"/>')
-            parts.append(_text(self.left - 7, at + 4, _short(value), "end"))
-        middle = (self.left + self.right) / 2
-        parts.append(_text(middle, self.height - 6, self.labels[0], "middle"))
-        parts.append(
-            f'<text transform="translate(12 {(self.top + self.bottom) / 2}) rotate(-90)" '
-            f'text-anchor="middle">{escape(self.labels[1])}</text>'
-        )
-        return "".join(parts)
 
 
 def roc(labels: NDArray[np.int8], probabilities: NDArray[np.float32], threshold: float) -> str:
@@ -102,9 +31,7 @@ def roc(labels: NDArray[np.int8], probabilities: NDArray[np.float32], threshold:
     frame.parts.append(f'<path class="area" d="{frame.path([*xs, 1], [*ys, 0])}Z"/>')
     frame.line(xs, ys)
     decided = probabilities >= threshold
-    frame.dot(
-        float(decided[labels == 0].mean()), float(decided[labels == 1].mean()), "point", 5.5
-    )
+    frame.dot(float(decided[labels == 0].mean()), float(decided[labels == 1].mean()), "point", 5.5)
     return frame.svg("ROC curve")
 
 
@@ -124,7 +51,7 @@ def confusion(counts: tuple[int, int, int, int]) -> str:
     tp, fp, fn, tn = counts
     parts = []
     for row, (name, values) in enumerate((("is 0", (tn, fp)), ("is 1", (fn, tp)))):
-        parts.append(_text(52, 78 + row * 112, name, "end"))
+        parts.append(text(52, 78 + row * 112, name, "end"))
         for column, count in enumerate(values):
             share = count / max(sum(values), 1)
             x, y = 62 + column * 166, 24 + row * 112
@@ -133,9 +60,9 @@ def confusion(counts: tuple[int, int, int, int]) -> str:
                 f'opacity="{0.08 + 0.42 * share:.2f}"/>'
                 f'<text class="ink" x="{x + 79}" y="{y + 52}" text-anchor="middle" '
                 f'style="font-size:19px;font-weight:600">{count:,}</text>'
-                + _text(x + 79, y + 74, f"{share:.1%}", "middle")
+                + text(x + 79, y + 74, f"{share:.1%}", "middle")
             )
-    parts += [_text(141, 14, "said 0", "middle"), _text(307, 14, "said 1", "middle")]
+    parts += [text(141, 14, "said 0", "middle"), text(307, 14, "said 1", "middle")]
     return svg(400, 250, "Decisions", "".join(parts))
 
 
@@ -168,17 +95,17 @@ def swarm(explained: Contributions) -> str:
         x = left + (value - low) * scale
         kind = "zero" if value == 0 else "axis"
         parts.append(f'<path class="{kind}" d="M{x:.1f} 0V{bottom}"/>')
-        parts.append(_text(x, bottom + 15, _short(value), "middle"))
+        parts.append(text(x, bottom + 15, short(value), "middle"))
     for line, (name, place) in enumerate(zip(names, places, strict=True)):
         middle = step * line + step / 2
-        parts.append(_text(left - 12, middle + 4, name, "end", "ink"))
+        parts.append(text(left - 12, middle + 4, name, "end", "ink"))
         added = np.clip(explained.values[:, place], low, high)
         shade = np.round(value_shares(explained.rows.values[:, place]) * (SHADES - 1)).astype(int)
         xs = left + (added - low) * scale
         ys = middle + 9 * random.uniform(-1, 1, len(added)) * _crowding(xs)
         parts += _dots(xs, ys, shade)
     parts.append(
-        _text((left + width) / 2, bottom + 32, "contribution to the log-odds of 1", "middle")
+        text((left + width) / 2, bottom + 32, "contribution to the log-odds of 1", "middle")
     )
     return svg(width, bottom + 38, "What features add", "".join(parts))
 
@@ -194,12 +121,12 @@ def waterfall(names: Sequence[str], added: Sequence[float], base: float) -> str:
         start, end = left + (ends[line] - low) * scale, left + (ends[line + 1] - low) * scale
         y = step * line
         kind = "up" if value > 0 else "down"
-        parts.append(_text(left - 10, y + 13, name, "end", "ink"))
+        parts.append(text(left - 10, y + 13, name, "end", "ink"))
         parts.append(
             f'<rect class="{kind}" x="{min(start, end):.1f}" y="{y + 3}" rx="2" '
             f'width="{max(abs(end - start), 1):.1f}" height="{step - 7}"/>'
         )
-        parts.append(_text(max(start, end) + 5, y + 13, f"{value:+.2f}"))
+        parts.append(text(max(start, end) + 5, y + 13, f"{value:+.2f}"))
     return svg(width, step * len(names) + 4, "One prediction", "".join(parts))
 
 
@@ -243,31 +170,13 @@ def bars(shares: Mapping[str, float], most: int = 12) -> str:
     parts = []
     for line, (name, share) in enumerate(ranked):
         y = 22 * line
-        parts.append(_text(150, y + 14, name, "end", "ink"))
+        parts.append(text(150, y + 14, name, "end", "ink"))
         width = 190 * share / largest
         parts.append(
             f'<rect class="bar" x="160" y="{y + 3}" width="{width:.1f}" height="14" rx="3"/>'
         )
-        parts.append(_text(166 + width, y + 14, f"{share:.1%}"))
+        parts.append(text(166 + width, y + 14, f"{share:.1%}"))
     return svg(400, 22 * len(ranked), "Shares", "".join(parts))
-
-
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
-    """Round values between two ends, some five of them."""
-    rough = (high - low) / about
-    size = 10.0 ** np.floor(np.log10(rough))
-    step = size * min((1, 2, 2.5, 5, 10), key=lambda factor: abs(factor * size - rough))
-    first = np.ceil(low / step - 1e-9)
-    last = np.floor(high / step + 1e-9)
-    return [round(float(k * step), 10) for k in np.arange(first, last + 1)]
-
-
-def svg(width: float, height: float, title: str, content: str) -> str:
-    """An SVG element that scales with the page."""
-    return (
-        f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{escape(title)}">'
-        f"{content}</svg>"
-    )
 
 
 def _crowding(xs: Numbers) -> Numbers:
@@ -283,23 +192,17 @@ def _dots(xs: Numbers, ys: Numbers, shade: NDArray[np.int64]) -> list[str]:
     parts = []
     for number in range(SHADES):
         d = "".join(
-            f"M{x:.0f} {y:.0f}h0" for x, y in zip(xs[shade == number], ys[shade == number], strict=True)
+            f"M{x:.0f} {y:.0f}h0"
+            for x, y in zip(xs[shade == number], ys[shade == number], strict=True)
         )
         if d:
             share = 200 * number / (SHADES - 1)
-            low, high, part = ("low", "middle", share) if share < 100 else ("middle", "high", share - 100)
+            low, high, part = (
+                ("low", "middle", share) if share < 100 else ("middle", "high", share - 100)
+            )
             mixed = f"color-mix(in srgb, var(--{high}) {part:.0f}%, var(--{low}))"
             parts.append(
                 f'<path d="{d}" style="stroke:{mixed};stroke-width:4.4;stroke-linecap:round;'
                 'opacity:.75"/>'
             )
     return parts
-
-
-def _text(x: float, y: float, text: str, anchor: str = "start", kind: str = "") -> str:
-    marked = f' class="{kind}"' if kind else ""
-    return f'<text{marked} x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _short(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"

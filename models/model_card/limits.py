@@ -34,8 +34,8 @@ def limits(trained: Trained, recipe: Recipe, judgement: Judgement) -> Iterator[s
 def _scope(trained: Trained, recipe: Recipe) -> Iterator[str]:
     settings = recipe.settings
     yield (
-        f"It knows labels of {settings['start'][:10]} up to, not including, {settings['end'][:10]}. "
-        "What has changed since, it does not know."
+        f"It knows labels of {settings['start'][:10]} up to, not including, "
+        f"{settings['end'][:10]}. What has changed since, it does not know."
     )
     yield (
         f"It says 1 from a probability of {trained.model.threshold:.3f} on, chosen on validation "
@@ -59,7 +59,9 @@ def _protected(trained: Trained, judgement: Judgement) -> Iterator[str]:
             "It takes no feature that tells of a protected attribute. Others may still stand in "
             "for one: see its fairness."
         )
-    ratios = [each for each in judgement.fairness if each.demographic_parity_ratio < NOTABLE_PARITY_RATIO]
+    ratios = [
+        each for each in judgement.fairness if each.demographic_parity_ratio < NOTABLE_PARITY_RATIO
+    ]
     for each in ratios:
         yield (
             f"By <code>{escape(each.by)}</code>, <b>{escape(each.least_selected)}</b> gets a 1 "

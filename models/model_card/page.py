@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from html import escape
 from typing import TYPE_CHECKING
@@ -38,9 +38,7 @@ SHOWN_EXAMPLES = 2
 SHOWN_STEPS = 9
 
 
-def model_card(
-    trained: Trained, recipe: Recipe, judgement: Judgement, started_at: datetime
-) -> str:
+def model_card(trained: Trained, recipe: Recipe, judgement: Judgement, started_at: datetime) -> str:
     """Write the card of a model as one HTML page that needs nothing from elsewhere."""
     settings, model = recipe.settings, trained.model
     title = f"{settings['experiment_name']}: {model.title}"
@@ -106,10 +104,12 @@ def _quality(trained: Trained, judgement: Judgement) -> str:
     return section(
         "How good it is",
         columns(
-            table(head, rows + masked, numbers=(1, 2)),
-            charts.roc(judgement.labels, judgement.probabilities, judgement.threshold),
+            "<h3>Metrics</h3>" + table(head, rows + masked, numbers=(1, 2)),
+            "<h3>ROC curve, and where it decides</h3>"
+            + charts.roc(judgement.labels, judgement.probabilities, judgement.threshold),
             "<h3>Decisions at the threshold</h3>" + charts.confusion(decided),
-            "<h3>Calibration, by tenths of the rows</h3>" + charts.reliability(judgement.reliability),
+            "<h3>Calibration, by tenths of the rows</h3>"
+            + charts.reliability(judgement.reliability),
         ),
         about=f"On {n:,} test rows, {ones:,} of them ({ones / n:.1%}) with label 1.",
     )
@@ -124,8 +124,10 @@ def _cost_of_excluding(trained: Trained, judgement: Judgement) -> Iterator[str]:
     for name in names:
         ours, theirs = trained.metrics[name], whole.metrics[name]
         gain = whole.gains.get(name)
-        paired = f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})" if gain else (
-            f"{theirs - ours:+.4f}"
+        paired = (
+            f"{gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+            if gain
+            else (f"{theirs - ours:+.4f}")
         )
         rows.append((TITLES[name], number(ours), number(theirs), paired))
     for each in judgement.fairness:
@@ -166,8 +168,9 @@ def _example(judgement: Judgement, row: int) -> str:
     steps = charts.waterfall(
         [*names, f"{len(rest)} others"], [*values[most], values[rest].sum()], explained.base[row]
     )
-    probability = 1 / (1 + np.exp(-explained.margin[row]))
-    return f"<p>From {explained.base[row]:.2f} to {explained.margin[row]:.2f}: {probability:.1%}</p>{steps}"
+    base, margin = explained.base[row], explained.margin[row]
+    said = f"From log-odds of {base:.2f} to {margin:.2f}: {1 / (1 + np.exp(-margin)):.1%}"
+    return f"<p>{said}</p>{steps}"
 
 
 def _tuning(judgement: Judgement) -> Iterator[str]:
@@ -176,17 +179,23 @@ def _tuning(judgement: Judgement) -> Iterator[str]:
         return
     trials = [(t.number, t.value, t.was_pruned) for t in tuned.trials if t.value is not None]
     cut = sum(t.was_pruned for t in tuned.trials)
-    best = {name: f"{value:.5g}" if isinstance(value, float) else value for name, value in tuned.best.items()}
+    best = {
+        name: f"{value:.5g}" if isinstance(value, float) else value
+        for name, value in tuned.best.items()
+    }
     yield section(
         "How its settings were found",
         columns(
-            charts.history(trials),
-            "<h3>Best settings</h3>" + facts(best),
-            *(["<h3>Which settings matter</h3>" + charts.bars(tuned.importance)] if tuned.importance else []),
+            "<h3>Trials, and the best so far</h3>" + charts.history(trials),
+            "<h3>Best settings</h3>" + facts(best) + _matters(tuned.importance),
         ),
         about=f"{len(tuned.trials)} trials in study <code>{escape(tuned.study)}</code>, {cut} of "
         f"them cut short; best cross-validated log loss {tuned.best_value:.5f}.",
     )
+
+
+def _matters(importance: Mapping[str, float]) -> str:
+    return f"<h3>Which settings matter</h3>{charts.bars(importance)}" if importance else ""
 
 
 def _learning(judgement: Judgement) -> Iterator[str]:
@@ -263,4 +272,6 @@ def _lineage(trained: Trained, recipe: Recipe) -> str:
 
 
 def _said(value: object) -> str:
-    return "missing" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
+    return (
+        "missing" if value is None else f"{value:,.4g}" if isinstance(value, float) else str(value)
+    )

@@ -38,9 +38,7 @@ def tile(name: str, value: str, below: str = "") -> str:
     return f'<div class="tile"><span>{escape(name)}</span><b>{value}</b><span>{below}</span></div>'
 
 
-def table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()
-) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
     """A table; cells are HTML, columns whose places are in ``numbers`` are set to the right."""
 
     def cell(kind: str, place: int, content: str) -> str:
@@ -56,7 +54,9 @@ def table(
 
 def facts(values: Mapping[str, object]) -> str:
     """Names and values, one a line."""
-    rows = [(escape(str(name)), f"<code>{escape(str(value))}</code>") for name, value in values.items()]
+    rows = [
+        (escape(str(name)), f"<code>{escape(str(value))}</code>") for name, value in values.items()
+    ]
     return table(("", ""), rows).replace("<tr><th></th><th></th></tr>", "")
 
 

@@ -72,7 +72,9 @@ def fairness_section(judgement: Judgement) -> Iterator[str]:
 
 
 def _ends(slices: tuple[Slice, ...], name: str) -> tuple[float, float]:
-    large = [s.metrics[name] for s in slices if not s.is_small and np.isfinite(s.metrics[name].value)]
+    large = [
+        s.metrics[name] for s in slices if not s.is_small and np.isfinite(s.metrics[name].value)
+    ]
     if not large:
         return 0, 1
     low, high = min(e.low for e in large), max(e.high for e in large)
@@ -85,10 +87,17 @@ def _heading(by: str, width: int) -> str:
 
 def _row(each: Slice, ends: dict[str, tuple[float, float]]) -> str:
     tag = '<span class="tag">small</span>' if each.is_small else ""
-    cells = [f"<td>{escape(each.word)}{tag}</td>", _n(f"{each.n:,}"), _n(percent(each.positives / each.n))]
+    cells = [
+        f"<td>{escape(each.word)}{tag}</td>",
+        _n(f"{each.n:,}"),
+        _n(percent(each.positives / each.n)),
+    ]
     for name in MARKS:
         estimate = each.metrics[name]
-        cells += [_n(number(estimate.value, 3)), f"<td>{charts.interval(estimate, *ends[name])}</td>"]
+        cells += [
+            _n(number(estimate.value, 3)),
+            f"<td>{charts.interval(estimate, *ends[name])}</td>",
+        ]
     cells += [_n(percent(each.metrics[name].value)) for name in SHARES]
     gap = each.metrics["calibration_gap"]
     is_off = not each.is_small and not gap.low <= 0 <= gap.high

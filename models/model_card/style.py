@@ -27,8 +27,9 @@ section { background: var(--sheet); border: 1px solid var(--line); border-radius
   padding: 14px 16px 12px; }
 .tile b { display: block; font-size: 25px; line-height: 1.25; font-weight: 650; }
 .tile span { color: var(--soft); font-size: 12.5px; display: block; }
-.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr));
-  gap: 24px 32px; align-items: start; }
+.columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(400px, 1fr));
+  gap: 26px 40px; align-items: start; }
+.columns > div { max-width: 520px; } .columns h3:first-child { margin-top: 0; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th { text-align: left; font-weight: 600; color: var(--soft); font-size: 12.5px;

@@ -1,0 +1,84 @@
+"""What a training does beside its story, where it is asked for: tuning, comparison, curve."""
+
+from __future__ import annotations
+
+from configs.command_line import done, note, progress
+from configs.settings import TrainingConfig
+from feature_store.feature_definitions import MODEL_VIEW
+from models.families import new_model
+from models.judgement import Beside, Comparison, compare
+from models.learning_curve import SHARES, CurvePoint, learning_curve
+from models.lineage import Recipe
+from models.masking import Masker
+from models.search_space import with_params
+from models.split import Split
+from models.study_store import StudyStore
+from models.training import Trained, fit, masker_of
+from models.tuning import Tuned, tune
+
+
+def tuned_settings(
+    store: StudyStore,
+    split: Split,
+    masker: Masker,
+    recipe: Recipe,
+    config: TrainingConfig,
+    trials: int,
+) -> tuple[Tuned, TrainingConfig]:
+    """Search hyper-parameters; return what was found, and the settings with the best of them."""
+    with progress("Tuning", trials, " trials") as on_trials:
+        tuned = tune(store, split, masker, recipe, config, trials, on_trials)
+    cut = sum(trial.was_pruned for trial in tuned.trials)
+    done(f"Tuned: {len(tuned.trials)} trials, {cut} cut short; study {tuned.study}")
+    best = ", ".join(f"{name} {value:.4g}" for name, value in tuned.best.items())
+    note(f"cross-validated log loss {tuned.best_value:.5f} with {best}")
+    return tuned, with_params(config, tuned.best)
+
+
+def found_beside(
+    trained: Trained,
+    masker: Masker,
+    config: TrainingConfig,
+    tuned: Tuned | None,
+    *,
+    with_curve: bool,
+) -> Beside:
+    """Train what the model is compared with, and its learning curve."""
+    whole = with_protected(trained, masker, config) if config.exclude_protected else None
+    curve: tuple[CurvePoint, ...] = ()
+    if with_curve:
+        with progress("Learning curve", len(SHARES), " sizes") as on_size:
+            curve = learning_curve(trained.split, masker, config, on_size)
+        done(f"Learning curve: {len(curve)} of {len(SHARES)} sizes")
+        for point in curve:
+            note(f"{point.rows:,} rows: log loss {point.log_loss.value:.4f}")
+    return Beside(tuned, curve, whole)
+
+
+def with_protected(trained: Trained, masker: Masker, config: TrainingConfig) -> Comparison:
+    """Train the same model with the protected features, on the same split, and compare."""
+    everything = config.model_copy(update={"exclude_protected": False})
+    untrained = new_model(everything)
+    with progress("With protected features", untrained.most_rounds, " rounds") as on_round:
+        whole = masker_of(MODEL_VIEW, everything)
+        other = fit(untrained, trained.split, whole, everything, on_round)
+    found = compare(trained.model, other, trained.split.test, masker, config)
+    ours, theirs = trained.metrics, found.metrics
+    note(
+        f"with protected features: ROC-AUC {theirs['roc_auc']:.4f} (without "
+        f"{ours['roc_auc']:.4f}), log loss {theirs['log_loss']:.4f} ({ours['log_loss']:.4f})"
+    )
+    return found
+
+
+def report(metrics: dict[str, float]) -> None:
+    """Print the quality on the test part."""
+    decided = f"at the chosen threshold of {metrics['threshold']:.3f}"
+    done(f"Accuracy: {metrics['accuracy']:.4f}")
+    note(f"at 0.5; {metrics['accuracy_at_threshold']:.4f} {decided}")
+    done(f"F1 Score: {metrics['f1_score']:.4f}")
+    note(f"{decided}; {metrics['f1_score_at_half']:.4f} at 0.5")
+    note(
+        f"ROC-AUC {metrics['roc_auc']:.4f}, log loss {metrics['log_loss']:.4f}; "
+        f"{metrics['log_loss_request_attributes']:.4f} on the attributes of a request alone"
+    )
