@@ -136,8 +136,9 @@ class Run:
     def pack(self) -> None:
         """Export the artifact and draw the plots."""
         fresh = Path(tempfile.mkdtemp(dir=self.folder))
-        recipe = Recipe.of(self.rows, self.settings.training)
-        self.record = write_up(self.trained, recipe, MASKER, datetime.now(UTC), fresh)
+        config, now = self.settings.training, datetime.now(UTC)
+        recipe = Recipe.of(self.rows, config)
+        self.record = write_up(self.trained, recipe, MASKER, now, fresh, config)
 
     def register(self) -> None:
         """Log the run and register the version."""

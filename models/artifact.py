@@ -5,6 +5,7 @@ manifest.json      SHA-256 of every other file; its own SHA-256 is the artifact'
 schema.json        view, entity, fingerprint, and the definitions of the features, in order
 config.json        family, label prefix, threshold, parameters, seed, and how it came about
 model.ubj          the native model, for many rows at once
+calibration.json   where there is one: the curve that its probabilities pass through
 model.onnx         the same model, for single rows
 example.json       a few vectors with the probabilities that ``model.onnx`` gives them
 =================  =============================================================================

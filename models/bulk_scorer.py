@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from models.calibration import Calibration
 from models.xgboost_model import read_booster
 
 
@@ -19,13 +20,15 @@ class BulkScorer:
     Parameters
     ----------
     model
-        Path of the native file; check its hash first (`open_artifact`).
+        Path of the native file, with its calibration, if any, beside it; check their hashes
+        first (`open_artifact`).
     """
 
     engine = "xgboost"
 
     def __init__(self, model: Path) -> None:
         self._booster = read_booster(model)
+        self._calibration = Calibration.beside(model)
         # The layout was checked by the schema's fingerprint; without names rows go in uncopied.
         self._booster.feature_names = None
         self._booster.feature_types = None
@@ -33,4 +36,4 @@ class BulkScorer:
     def predict(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
         probabilities: NDArray[np.float32] = self._booster.inplace_predict(values)
-        return probabilities
+        return self._calibration(probabilities) if self._calibration else probabilities

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+def with_calibration(model: Model, folder: Path) -> Model:
+    """Give a loaded model the calibration that was saved with it, if there was one."""
+    calibration = Calibration.beside(folder / FILE)
+    return model if calibration is None else calibrated(model, calibration)
+
+
 def calibrated(model: Model, calibration: Calibration) -> Model:
     """Give a model that answers as before, but for its probabilities, which are set right."""
     return cast(Model, CalibratedModel(model, calibration))

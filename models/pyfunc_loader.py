@@ -29,6 +29,7 @@ class PackedModel:
     """
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         manifest = json.loads((folder / "manifest.json").read_bytes())
         for name, expected in manifest["files"].items():
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != expected:
@@ -68,9 +69,17 @@ class PackedModel:
             feature_types=self.booster.feature_types,
             enable_categorical=True,
         )
-        probability = self.booster.predict(data)
+        probability = calibrated(self.booster.predict(data), self.folder / "calibration.json")
         decided = {"probability": probability, "prediction": probability >= self.threshold}
         return pd.DataFrame(decided, index=frame.index).astype({"prediction": "int8"})
+
+
+def calibrated(probability: np.ndarray, path: Path) -> np.ndarray:
+    """Set probabilities right by the curve in a file, where the model has one."""
+    if not path.exists():
+        return probability
+    curve = json.loads(path.read_bytes())
+    return np.interp(probability, curve["x"], curve["y"]).astype(np.float32)
 
 
 def encode(column: pd.Series, feature: dict[str, Any]) -> np.ndarray:

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import psycopg
 
 SCHEMA = "tuning"
-HEARTBEAT_S = 5
-GRACE_S = 20
-"""A trial whose process has not been heard of for so long is tried again."""
 WAIT_S = 0.5
 BEGUN = "begun"
 
@@ -31,9 +28,14 @@ class StudyStore:
     ----------
     url
         ``postgresql://…``
+    heartbeat_s, grace_s
+        How often a running trial says that it lives; and after how long without a word it is
+        taken for dead and tried again.
     """
 
     url: str
+    heartbeat_s: int = 5
+    grace_s: int = 20
 
     def study(self, name: str) -> optuna.Study:
         """Open a study, new or begun.
@@ -57,8 +59,8 @@ class StudyStore:
                     "connect_args": {"options": f"-csearch_path={SCHEMA}", "connect_timeout": 5},
                     "pool_pre_ping": True,
                 },
-                heartbeat_interval=HEARTBEAT_S,
-                grace_period=GRACE_S,
+                heartbeat_interval=self.heartbeat_s,
+                grace_period=self.grace_s,
                 heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(),
             )
             return optuna.create_study(

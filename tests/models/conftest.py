@@ -73,7 +73,8 @@ def record(
     """A training, written up."""
     started_at = datetime(2026, 1, 1, tzinfo=UTC)
     folder: Path = tmp_path_factory.mktemp("record")
-    return write_up(trained, Recipe.of(rows, training), masker, started_at, folder)
+    recipe = Recipe.of(rows, training)
+    return write_up(trained, recipe, masker, started_at, folder, training)
 
 
 @pytest.fixture(scope="session")

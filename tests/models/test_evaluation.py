@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from configs.settings import DecisionConfig
 from models import evaluation
 from models.errors import TrainingRefused
 
@@ -15,6 +18,13 @@ def calibrated(random):
     """Probabilities and labels drawn with them."""
     probabilities = random.beta(0.5, 1.5, size=20_000).astype(np.float32)
     return (random.random(20_000) < probabilities).astype(np.int8), probabilities
+
+
+def by_hand(labels, p):
+    """The expected calibration error over fifteen bins of equal width, bin by bin."""
+    edges = np.linspace(0, 1, 16)
+    rows = [(p >= low) & (p < high) for low, high in itertools.pairwise(edges)]
+    return sum(abs(p[r].mean() - labels[r].mean()) * r.mean() for r in rows if r.any())
 
 
 def test_metrics_are_those_of_scikit_learn(calibrated):
@@ -33,6 +43,7 @@ def test_metrics_are_those_of_scikit_learn(calibrated):
         "log_loss": sk.log_loss(labels, p.astype(np.float64)),
         "brier": sk.brier_score_loss(labels, p),
         "threshold": 0.4,
+        "ece": by_hand(labels, p),
     }
     assert found == pytest.approx(expected, abs=1e-6)
 
@@ -58,6 +69,28 @@ def test_the_balanced_threshold_lies_between_the_other_two(calibrated):
         for objective in ("f1", "balanced", "accuracy")
     )
     assert f1 < balanced < accuracy
+
+
+def test_the_threshold_of_costs_is_their_ratio(calibrated):
+    # Calibrated: to say 1 pays from p = cost of a false positive by the sum of both costs on.
+    decision = DecisionConfig(cost_false_positive=1, cost_false_negative=4)
+    found = evaluation.choose_threshold(*calibrated, "cost", decision)
+    assert found == pytest.approx(1 / 5, abs=0.04)
+
+
+@pytest.mark.parametrize("target", [0.6, 0.8])
+def test_a_target_precision_is_reached_and_no_more(calibrated, target):
+    labels, p = calibrated
+    decision = DecisionConfig(target_precision=target)
+    found = evaluation.choose_threshold(labels, p, "precision", decision)
+    assert sk.precision_score(labels, p >= found) == pytest.approx(target, abs=0.03)
+
+
+def test_a_precision_out_of_reach_gives_the_nearest(random):
+    labels = (random.random(2_000) < 0.3).astype(np.int8)
+    p = random.random(2_000).astype(np.float32)
+    decision = DecisionConfig(target_precision=0.99)
+    assert 0 < evaluation.choose_threshold(labels, p, "precision", decision) < 1
 
 
 def test_the_threshold_lies_between_two_probabilities(calibrated):
