@@ -23,9 +23,9 @@ def space(**ranges):
         ({"gamma": {"low": -1, "high": 1}}, "'gamma' has the value -1"),
         ({"learning_rate": {"low": 0, "high": 1, "log": True}}, "log needs a low above 0"),
         ({"learning_rat": {"low": 0.1, "high": 1}}, "Did you mean 'learning_rate'"),
-        ({"max_depth": {"low": 3}}, "give both low and high, or choices"),
+        ({"gamma": {"low": 3}}, "give both low and high, or choices"),
         ({"max_depth": {"low": "three", "high": 9}}, "max_depth.low' has the value 'three'"),
-        ({"max_depth": {"choices": [3, 77]}}, "'max_depth' has the value 77"),
+        ({"max_bin": {"choices": [64, 1]}}, "'max_bin' has the value 1"),
     ],
 )
 def test_a_bad_bound_is_one_line(ranges, message):

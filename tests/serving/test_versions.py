@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from feature_store import connect, versions
@@ -128,3 +129,26 @@ def test_attributes_that_cannot_be_computed_any_more_are_refused_with_what_chang
     assert refused.status_code == 503
     assert "feature 'age' changed: valid_range 0 to 99 → 0 to 120" in refused.json()["error"]
     assert served.status_code == 200
+
+
+def test_a_model_of_some_features_is_served_from_the_rows_of_all(world: World) -> None:
+    chosen = [feature.name for feature in PRESENT.features if not feature.protected]
+    some = PRESENT.select(chosen)
+    places = [PRESENT.position(name) for name in chosen]
+    arm, scorer = model_of(world, 11, some)
+    rows = random_matrix()
+    fill(world, PRESENT, rows)
+    world.deploy_arm(arm)
+    with running_api(world) as api:
+        stored = api.post("/predict", json={"user_id": 7}).json()
+        alone = api.post("/predict", json={"education": "Masters", "sex": "Male"}).json()
+        other = api.post("/predict", json={"education": "Masters", "sex": "Female"}).json()
+    expected = scorer.predict(np.ascontiguousarray(rows.values[6:7, places]))[0]
+    assert stored["probability"] == pytest.approx(float(expected), abs=1e-7)
+    assert stored["degraded"] is False
+    row = ENGINE.row({"education": "Masters"})[None, places]
+    assert alone["probability"] == pytest.approx(float(scorer.predict(row)[0]), abs=1e-7)
+    assert alone["probability"] == other["probability"]
+    receipts = world.stored_predictions()
+    assert {receipt["schema_fingerprint"] for receipt in receipts} == {some.fingerprint}
+    assert {len(receipt["features"]) for receipt in receipts} == {len(some)}
