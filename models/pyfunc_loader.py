@@ -79,7 +79,7 @@ def calibrated(probability: np.ndarray, path: Path) -> np.ndarray:
     if not path.exists():
         return probability
     curve = json.loads(path.read_bytes())
-    return np.interp(probability, curve["x"], curve["y"]).astype(np.float32)
+    return np.asarray(np.interp(probability, curve["x"], curve["y"]), dtype=np.float32)
 
 
 def encode(column: pd.Series, feature: dict[str, Any]) -> np.ndarray:

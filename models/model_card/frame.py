@@ -29,7 +29,7 @@ class Frame:
     ) -> None:
         self.across, self.up, self.labels = across, up, labels
         self.width, self.height = width, height
-        self.left, self.right, self.top, self.bottom = 50, width - 10, 10, height - 42
+        self.left, self.right, self.top, self.bottom = 58, width - 10, 10, height - 42
         self.parts: list[str] = [self._axes()]
 
     def x(self, value: float) -> float:
@@ -90,7 +90,7 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     step = size * min((1, 2, 2.5, 5, 10), key=lambda factor: abs(factor * size - rough))
     first = np.ceil(low / step - 1e-9)
     last = np.floor(high / step + 1e-9)
-    return [round(float(k * step), 10) for k in np.arange(first, last + 1)]
+    return [round(float(k * step), 10) + 0.0 for k in np.arange(first, last + 1)]
 
 
 def svg(width: float, height: float, title: str, content: str) -> str:

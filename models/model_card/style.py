@@ -18,7 +18,7 @@ header { margin-bottom: 26px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 6px; letter-spacing: -.01em; }
 h2 { font-size: 19px; margin: 0 0 4px; letter-spacing: -.005em; }
 h3 { font-size: 14px; margin: 22px 0 6px; color: var(--soft); font-weight: 600; }
-p { margin: 0 0 12px; max-width: 76ch; }
+p { margin: 0 0 12px; max-width: 92ch; }
 .soft { color: var(--soft); } .small { font-size: 13px; }
 section { background: var(--sheet); border: 1px solid var(--line); border-radius: 12px;
   padding: 24px 28px 26px; margin-top: 18px; }
@@ -46,7 +46,7 @@ code { font: 12.5px ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }
 pre { font: 12px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; margin: 8px 0 0;
   background: var(--faint); border-radius: 8px; padding: 14px 16px; overflow-x: auto; }
-ul { margin: 6px 0 0; padding-left: 20px; } li { margin: 5px 0; max-width: 80ch; }
+ul { margin: 6px 0 0; padding-left: 20px; } li { margin: 5px 0; max-width: 96ch; }
 details { margin-top: 14px; } summary { cursor: pointer; color: var(--blue); }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
 svg text { fill: var(--soft); font-size: 11.5px; font-family: inherit; }

@@ -66,9 +66,12 @@ def test_the_run_holds_parameters_metrics_plots_and_the_data_set(client, version
         "calibration.png",
         "config.json",
         "confusion_matrix.png",
+        "evaluation.json",
         "feature_importance.png",
+        "model_card.html",
         "pr_curve.png",
         "roc_curve.png",
+        "shap_summary.png",
     }
 
 

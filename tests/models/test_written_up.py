@@ -15,7 +15,7 @@ from models.lineage import Dataset, Recipe, git_commit
 
 def test_every_plot_is_a_picture_of_some_size_and_more_than_one_colour(record):
     plots = sorted(record.files.glob("*.png"))
-    assert len(plots) == 5
+    assert len(plots) == 6
     for path in plots:
         with Image.open(path) as picture:
             assert min(picture.size) > 600
