@@ -201,7 +201,7 @@ class TuningConfig(Section):
     """How ``--tune`` searches, and in which space for each family."""
 
     folds: int = Field(3, ge=2, le=10, description="of the training part; each is scored once")
-    rows: int = Field(12_000, ge=200, description="most rows of the training part that are used")
+    rows: int = Field(10_000, ge=200, description="most rows of the training part that are used")
     copies: int = Field(1, ge=0, le=20, description="masked copies of each of them")
     warmup_trials: int = Field(8, ge=1, description="trials before hopeless ones are cut short")
     spaces: dict[str, dict[str, SearchRange]] = Field(

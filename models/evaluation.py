@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from configs.settings import DecisionConfig
 from feature_store.engine import FeatureMatrix
 from models.base import Labels, Model, Values
+from models.cores import share_cores
 from models.errors import TrainingRefused
 from models.masking import Masker
 
@@ -42,6 +43,7 @@ def metrics(labels: Labels, probabilities: Values, threshold: float) -> dict[str
     TrainingRefused
         If there are no rows, or all have one label: nothing can be ranked then.
     """
+    share_cores()
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     refuse_one_class(labels, "Evaluation")

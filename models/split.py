@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from models.base import Labels
+from models.cores import share_cores
 from models.errors import TrainingRefused
 from models.evaluation import refuse_one_class
 
@@ -94,6 +95,7 @@ def row_groups(values: NDArray[np.float32]) -> Places:
 
 def _draw(places: Places, labels: Labels, share: float, seed: int) -> tuple[Places, Places]:
     """Draw a share of each label's places; return those that are left, and those drawn."""
+    share_cores()
     from sklearn.model_selection import train_test_split
 
     try:

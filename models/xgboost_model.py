@@ -16,6 +16,7 @@ from feature_store.engine import FeatureMatrix
 from feature_store.registry import FeatureSchema
 from models import evaluation
 from models.base import Features, Labels, OnRound, Values, feature_matrix, refuse_other_schema
+from models.cores import share_cores
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import ThresholdObjective
 from models.parameters import checked
@@ -241,15 +242,6 @@ def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallba
             return False
 
     return [Progress(on_round)] if on_round else []
-
-
-def share_cores() -> None:
-    """Let threads that wait for each other sleep; call it before XGBoost is first imported.
-
-    By default they spin, and on cores that other programs use too a training then takes up to
-    four times as long. On free cores it makes no difference.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def read_booster(path: Path) -> xgboost.Booster:

@@ -9,10 +9,12 @@ import pytest
 
 from configs.settings import Settings, load_settings
 from infrastructure import embedded
+from models.cores import share_cores
 
 
 def pytest_configure() -> None:
-    """Forget settings in the environment: a test says what it needs."""
+    """Forget settings in the environment: a test says what it needs. Tests share the cores."""
+    share_cores()
     for name in ("DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"):
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.startswith("FTI_")]:

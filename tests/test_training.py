@@ -52,7 +52,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("configs") / "training.yaml"
     text = (ROOT / "configs/training_config.yaml").read_text()
     text = text.replace("n_estimators: 2000", "n_estimators: 15")
-    path.write_text(text.replace("rows: 12000", "rows: 600").replace("copies: 2", "copies: 0"))
+    path.write_text(text.replace("rows: 10000", "rows: 600").replace("copies: 2", "copies: 0"))
     return str(path)
 
 
