@@ -57,6 +57,7 @@ def test_a_file_with_a_pickle_in_it_is_refused(tmp_path):
         read_arrays(tmp_path / "model.npz")
 
 
+@pytest.mark.full
 def test_jax_is_imported_to_train_only_and_says_nothing():
     program = """
 import sys

@@ -63,6 +63,7 @@ def test_nothing_is_done_while_nothing_was_changed(world, watch):
     assert watch.poll() == []
 
 
+@pytest.mark.full
 def test_an_alias_deploys_a_version_that_passes_the_gates(world, watch, client):
     first, second = world.train(), world.train(seed=102, n_estimators=60)
     point(client, "production", first)
