@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-from itertools import islice
 
-from configs.settings import ROOT, TrainingConfig, load_settings
-from feature_store import ingest
-from feature_store.engine import Engine
+from benchmarks.stage import real_rows
+from configs.settings import TrainingConfig, load_settings
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.sources.files import read_rows
 from feature_store.training_data import TrainingRows
 from models.lineage import Recipe
 from models.masking import Masker
@@ -39,14 +36,8 @@ def store(url: str) -> StudyStore:
 def work(url: str, seed: int, trials: int, rows: TrainingRows | None = None) -> Tuned:
     """Tune until so many trials are finished; print how many there are."""
     if rows is None:
-        feature = load_settings().feature
-        raw = ingest.parse(
-            list(islice(read_rows(feature.source, ROOT), N_ROWS)),
-            MODEL_VIEW,
-            feature.source,
-            feature.event_time,
-        )
-        rows = TrainingRows(ingest.engineer(raw, Engine(MODEL_VIEW)), raw.labels)
+        matrix, labels = real_rows(load_settings(), N_ROWS)
+        rows = TrainingRows(matrix, labels.values)
     training, masker = config(seed), Masker(MODEL_VIEW)
     split, recipe = split_of(rows, masker.schema, training), Recipe.of(rows, training)
     return tune(store(url), split, masker, recipe, training, trials, say)
