@@ -20,7 +20,7 @@ from feature_store.online_store import OnlineStore
 from feature_store.online_views import read_views
 from feature_store.postgres import Postgres
 from feature_store.profile_changes import ProfileChange, ProfileWriter
-from feature_store.redis_deadline import bounded
+from feature_store.redis_deadline import bounded, bounded_by_cancelling
 from feature_store.references import by_view, resolve
 from feature_store.registry import FeatureSchema
 from feature_store.sources.files import FileSource
@@ -121,8 +121,9 @@ def async_redis_client(settings: Settings, deadline_ms: float) -> AsyncRedis:
     from redis.asyncio import Redis as AsyncRedis
 
     seconds = deadline_ms / 1000
-    return AsyncRedis.from_url(
-        redis_url(settings), socket_timeout=seconds, socket_connect_timeout=seconds, retry=None
+    url = redis_url(settings)
+    return bounded_by_cancelling(
+        AsyncRedis.from_url(url, socket_timeout=seconds, socket_connect_timeout=seconds, retry=None)
     )
 
 

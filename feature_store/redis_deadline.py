@@ -11,13 +11,14 @@ import select
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     import socket
 
     from redis import Redis
+    from redis.asyncio import Redis as AsyncRedis
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -55,10 +56,19 @@ def deadline_of(client: Redis) -> deadline:
 
 def bounded(client: Redis) -> Redis:
     """The client, its connections held to `deadline`; one that is late is closed, not reused."""
-    pool = client.connection_pool
-    plain = pool.connection_class
-    pool.connection_class = type(f"Bounded{plain.__name__}", (BoundedConnection, plain), {})
+    _mix(client.connection_pool, BoundedConnection)
     return client
+
+
+def bounded_by_cancelling(client: AsyncRedis) -> AsyncRedis:
+    """The client; a connection that is cancelled, as by ``asyncio.timeout``, is closed."""
+    _mix(client.connection_pool, CancelledConnection)
+    return client
+
+
+def _mix(pool: Any, mixin: type) -> None:
+    plain = pool.connection_class
+    pool.connection_class = type(f"Bounded{plain.__name__}", (mixin, plain), {})
 
 
 def time_left(seconds: float | None) -> float | None:
@@ -105,6 +115,28 @@ class BoundedConnection:
 
     def _connect(self) -> Any:
         return _BoundedSocket(super()._connect())  # type: ignore[misc]
+
+
+class CancelledConnection:
+    """Closes a connection of ``redis.asyncio`` that is cancelled while it is being opened.
+
+    redis-py would put it back among the usable ones, with answers to its greeting on their way.
+    """
+
+    async def connect(self) -> None:
+        """Connect and greet the server, or close."""
+        await self._or_close(super().connect())  # type: ignore[misc]
+
+    async def can_read_destructive(self) -> bool:
+        """Whether anything has come; the pool asks before each call."""
+        return bool(await self._or_close(super().can_read_destructive()))  # type: ignore[misc]
+
+    async def _or_close(self, waiting: Awaitable[A]) -> A:
+        try:
+            return await waiting
+        except BaseException:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
 
 
 class _BoundedSocket:

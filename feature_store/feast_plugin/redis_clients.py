@@ -71,16 +71,18 @@ class RedisClients:
         StoreUnavailable
             If the read fails, or is not over within the deadline.
         """
+        client = self.reads  # made before the clock starts
         with translated("read"), deadline(self.read_deadline_ms / 1000):
-            yield self.reads
+            yield client
 
     @asynccontextmanager
     async def read_in_time_async(self) -> AsyncIterator[AsyncRedis]:
         """`read_in_time` without blocking the event loop."""
+        client = self.of_this_loop
         try:
             with translated("read"):
                 async with asyncio.timeout(self.read_deadline_ms / 1000):
-                    yield self.of_this_loop
+                    yield client
         except TimeoutError as error:
             raise StoreUnavailable(
                 f"Redis did not read: no answer within {self.read_deadline_ms:g} ms. "
