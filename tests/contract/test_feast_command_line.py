@@ -13,7 +13,6 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from urllib.error import URLError
 
@@ -132,7 +131,6 @@ def page(url: str, body: object = None) -> str:
         return response.read().decode()
 
 
-@pytest.mark.skipif(find_spec("grpc_reflection") is None, reason="`feast ui` needs feast[grpcio]")
 def test_the_user_interface_shows_the_registry(world: World) -> None:
     with served("ui") as url:
         assert "<title>Feast Feature Store</title>" in page(f"{url}/")
