@@ -50,6 +50,7 @@ check: $(DEV) check-pins ## Check format, lint, types, imports between rooms, ge
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m feature_store.catalogue --check
+	$(BIN)/python -m benchmarks.table --check
 
 check-pins: $(UV)
 	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT \
@@ -71,7 +72,7 @@ test-all: $(DEV) ## Run all tests; those whose system tools are missing are skip
 bench: $(DEV) ## Measure every published figure into benchmarks/results
 	$(BIN)/python -m benchmarks
 
-bench-table: $(DEV) ## Write the README's table from benchmarks/results
+bench-table: $(DEV) ## Write the figures in README.md and docs/figures.md from benchmarks/results
 	$(BIN)/python -m benchmarks.table
 
 docs: $(DEV) ## Write the pages that are generated from code

@@ -1,48 +1,136 @@
-"""Write the README's table of figures from `benchmarks/results`: `make bench-table`."""
+"""Write the figures in the README and in docs/figures.md from the results: `make bench-table`."""
 
 from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.harness import RESULTS
 from configs.settings import ROOT
 
-README = ROOT / "README.md"
+README, PAGE = ROOT / "README.md", ROOT / "docs" / "figures.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
+COLUMNS = ["| figure | measured | target |", "|---|---|---|"]
+HEADLINES = {
+    ("feature_engine", "ours_one_row"): "47 features of one row",
+    ("feature_engine", "ours_million_rows"): "47 features of 1,000,000 rows",
+    ("feature_pipeline", "first_run_wall"): "feature pipeline: 48,842 rows, files to both stores",
+    ("historical_retrieval", "ours_wall_48842"): "point-in-time read of 48,842 rows",
+    ("offline_write", "ours_wall"): "48,842 × 47 into PostgreSQL",
+    ("online_write", "ours_wall"): "48,842 × 47 into Redis",
+    ("online_write", "feast_over_ours_wall"): "… against `feast materialize`",
+    ("online_read", "feast_over_ours_read_p50"): "online read, against the Feast SDK",
+    ("freshness", "ours_p99_at_1000_per_s"): "event to readable at 1,000 events/s, p99",
+    ("freshness", "ours_sustained"): "events sustained",
+    ("single_row_model", "pyfunc_over_onnx_one_row"): "one prediction, against MLflow's pyfunc",
+    ("training_run", "command_wall"): "training command in all",
+    ("model_quality", "xgboost_mean_random_accuracy"): "accuracy of XGBoost, 5 random splits",
+    ("model_quality", "ensemble_mean_random_roc_auc"): "ROC-AUC of the ensemble, 5 random splits",
+    ("model_quality", "ensemble_mean_random_log_loss"): "log loss of the ensemble",
+}
+"""What the README shows, by benchmark and figure, and how it says it."""
 
 
-def table(results: Path) -> str:
-    """The table in Markdown: one row a target, with what was found and the command."""
-    lines = ["| figure | measured | target | command |", "|---|---|---|---|"]
-    for path in sorted(results.glob("*.json")):
-        lines += _rows(json.loads(path.read_text()))
-    return "\n".join(lines)
+@dataclass(frozen=True)
+class Figure:
+    """One target of one benchmark, and what was found."""
+
+    benchmark: str
+    name: str
+    measured: str
+    target: str
+    command: str
+
+    def row(self, title: str) -> str:
+        """The figure as a row of a table."""
+        return f"| {title} | {self.measured} | {self.target} |"
 
 
-def _rows(report: dict[str, Any]) -> list[str]:
-    values = dict(report["ratios"])
-    units = dict.fromkeys(values, "×")
+def figures(report: dict[str, Any]) -> list[Figure]:
+    """The figures of one result file that have a target."""
+    values, units = dict(report["ratios"]), dict.fromkeys(report["ratios"], "×")
     for r in report["results"]:
         values[f"{r['subject']}_{r['metric']}"] = r["median"]
         units[f"{r['subject']}_{r['metric']}"] = f" {r['unit']}" if r["unit"] else ""
-    title = report["name"].replace("_", " ")
-    rows = []
-    for name, (compare, bound) in report["targets"].items():
-        figure, unit = f"{title}: {name.replace('_', ' ')}", units[name]
-        measured, target = f"{values[name]:,.4g}{unit}", f"{compare} {bound:,g}{unit}"
-        rows.append(f"| {figure} | {measured} | {target} | `{report['command']}` |")
+    return [
+        Figure(
+            report["name"],
+            name,
+            f"{values[name]:,.4g}{units[name]}",
+            f"{compare} {bound:,g}{units[name]}",
+            report["command"],
+        )
+        for name, (compare, bound) in report["targets"].items()
+    ]
+
+
+def readme_table(found: Sequence[Figure]) -> str:
+    """The figures of `HEADLINES`, in their order."""
+    known = {(figure.benchmark, figure.name): figure for figure in found}
+    rows = [
+        f"{known[place].row(title)} `{known[place].command}` |"
+        for place, title in HEADLINES.items()
+        if place in known
+    ]
+    return "\n".join([f"{COLUMNS[0]} command |", f"{COLUMNS[1]}---|", *rows])
+
+
+def page(reports: Sequence[dict[str, Any]]) -> str:
+    """Everything that was measured: a section for each benchmark."""
+    parts = [INTRODUCTION]
+    for report in reports:
+        title = report["name"].replace("_", " ").capitalize()
+        parts.append(f"## {title}\n\n`{report['command']}`, {_circumstances(report)}")
+        rows = [figure.row(figure.name.replace("_", " ")) for figure in figures(report)]
+        parts.append("\n".join([*COLUMNS, *rows]))
+        parts.append("\n".join(["| subject | metric | median | least | most |", *_all(report)]))
+    return "\n\n".join(parts) + "\n"
+
+
+INTRODUCTION = """# Figures
+
+Every figure that has a target, then all that was measured beside it: medians of runs in which the
+subjects took turns. Written by `make bench-table` from `benchmarks/results`."""
+
+
+def _circumstances(report: dict[str, Any]) -> str:
+    machine = report["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    cpus = f"{machine['cpus']} cores, Python {machine['python']}"
+    return f"{report['measured_at'][:10]}, {cpus}{', ' * bool(versions)}{versions}:"
+
+
+def _all(report: dict[str, Any]) -> list[str]:
+    rows = ["|---|---|---|---|---|"]
+    for r in report["results"]:
+        low, high = (f"{bound:,.4g}" for bound in (min(r["runs"]), max(r["runs"])))
+        median = f"{r['median']:,.4g} {r['unit']}".strip()
+        metric = r["metric"].replace("_", " ")
+        rows.append(f"| {r['subject'].replace('_', ' ')} | {metric} | {median} | {low} | {high} |")
     return rows
 
 
 def main() -> int:
-    """Put the table between the README's marks."""
+    """Put the headlines between the README's marks, and everything on the page."""
+    reports = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+    found = [figure for report in reports for figure in figures(report)]
     before, _, rest = README.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n\n{table(RESULTS)}\n\n{END}{after}")
-    print(f"✓ Wrote the figures of {len(list(RESULTS.glob('*.json')))} benchmarks into README.md")
+    pages = {
+        README: f"{before}{BEGIN}\n\n{readme_table(found)}\n\n{END}{after}",
+        PAGE: page(reports),
+    }
+    if "--check" in sys.argv:
+        stale = [path.name for path, text in pages.items() if path.read_text() != text]
+        if stale:
+            print(f"✗ Not as measured: {', '.join(stale)}. Run `make bench-table`.")
+        return 1 if stale else 0
+    for path, text in pages.items():
+        path.write_text(text)
+    print(f"✓ Wrote {len(found)} figures of {len(reports)} benchmarks: README.md, docs/figures.md")
     return 0
 
 

@@ -224,30 +224,16 @@ class OfflineStore:
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime
     ) -> FeatureMatrix:
         """The newest row of every entity with an event in ``[start, end)``, by entity."""
-        return self.latest_with_created(schema, entity, start, end)[0]
-
-    def latest_with_created(
-        self, schema: FeatureSchema, entity: str, start: datetime, end: datetime
-    ) -> tuple[FeatureMatrix, NDArray[np.datetime64]]:
-        """`latest`, and when the store learned each row: datetime64[us] ``(n,)``."""
         import polars as pl
 
-        where = [
-            f"event_timestamp >= '{start.isoformat()}'",
-            f"event_timestamp < '{end.isoformat()}'",
-        ]
-        stored = self._rows(schema, entity, where)
+        columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
+        where = " AND ".join(events_within(start, end))
+        stored = self.postgres.query(f"SELECT {columns} FROM {self.table(schema)} WHERE {where}")
         newest = stored.sort(entity, "event_timestamp", "created_timestamp").unique(
             pl.col(entity), keep="last", maintain_order=True
         )
         keys, times = newest[entity].to_numpy(), utc_times(newest["event_timestamp"])
-        matrix = FeatureMatrix(matrix_values(newest, schema), keys, times, schema)
-        return matrix, utc_times(newest["created_timestamp"])
-
-    def _rows(self, schema: FeatureSchema, entity: str, where: Sequence[str]) -> pl.DataFrame:
-        columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
-        table = self.table(schema)
-        return self.postgres.query(f"SELECT {columns} FROM {table} WHERE {' AND '.join(where)}")
+        return FeatureMatrix(matrix_values(newest, schema), keys, times, schema)
 
     def table(self, schema: FeatureSchema) -> str:
         """Name of the table of the definition that ``schema`` was selected from.
@@ -258,6 +244,14 @@ class OfflineStore:
             If no rows of that definition are stored, or it is still being filled.
         """
         return self.versions.readable(schema).table
+
+
+def events_within(start: datetime, end: datetime) -> list[str]:
+    """SQL conditions on rows: the event lies in ``[start, end)``."""
+    return [
+        f"event_timestamp >= '{start.isoformat()}'",
+        f"event_timestamp < '{end.isoformat()}'",
+    ]
 
 
 def missing_vector(schema: FeatureSchema) -> NDArray[np.float32]:

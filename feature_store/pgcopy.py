@@ -42,11 +42,6 @@ class CopyColumn:
     nulls: NDArray[np.bool_] | None = None
 
 
-def copy_chunks(*blocks: Sequence[CopyColumn]) -> Iterator[bytes]:
-    """`copy_blocks` of blocks that are at hand."""
-    return copy_blocks(blocks)
-
-
 def copy_blocks(blocks: Iterable[Sequence[CopyColumn]]) -> Iterator[bytes]:
     """Yield the bytes of a binary COPY of blocks of equally long columns.
 

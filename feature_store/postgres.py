@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -134,17 +135,12 @@ def append_changed(
     *,
     may_repeat: bool = False,
 ) -> int:
-    """Copy blocks of rows into a temporary table, then insert what differs from the newest stored.
+    """Copy blocks of rows into a temporary table, then `insert_changed` from there.
 
-    Memory is that of a block; the work grows with the rows and not with the table, since an index
-    on ``key`` leads to the stored ones.
+    Memory is that of a block.
 
     Parameters
     ----------
-    value
-        The column by which rows differ.
-    among
-        Condition on the stored rows that are compared with.
     may_repeat
         Whether a key may come more than once: then the last row counts.
     """
@@ -153,31 +149,80 @@ def append_changed(
     if first is None:
         return 0
     names = ", ".join(column.name for column in first)
-    connection.execute(f"CREATE TEMP TABLE staged (LIKE {table}) ON COMMIT DROP")
-    with connection.cursor() as cursor:
-        with cursor.copy(f"COPY staged ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            for chunk in copy_blocks(itertools.chain([first], blocks)):
-                copy.write(chunk)
-        lock_table(connection, table)
-        keys = ", ".join(key)
-        cursor.execute(
-            f"""
-            INSERT INTO {table} ({names}) SELECT {names} FROM staged WHERE NOT EXISTS (
-                SELECT FROM (
-                    SELECT DISTINCT ON ({keys}) {keys}, {value} FROM {table}
-                    WHERE ({keys}) IN (SELECT {keys} FROM staged) AND {among}
-                    ORDER BY {keys}, created_timestamp DESC
-                ) AS newest WHERE {_equal("newest", [*key, value])}
-            ) {_AND_LAST.format(_equal("later", key)) * may_repeat}"""
-        )
-        return cursor.rowcount
+    connection.execute(
+        f"CREATE TEMP TABLE staged ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0"
+    )
+    copy_into(connection, "staged", itertools.chain([first], blocks))
+    if may_repeat:
+        keep_last(connection, "staged", key, "ctid")
+    lock_table(connection, table)
+    return insert_changed(connection, "staged", names, table, key, value, among)
 
 
-_AND_LAST = "AND NOT EXISTS (SELECT FROM staged AS later WHERE {} AND later.ctid > staged.ctid)"
+def copy_into(
+    connection: psycopg.Connection, table: str, blocks: Iterable[Sequence[CopyColumn]]
+) -> None:
+    """Copy blocks of rows, all with the columns of the first, into a table."""
+    blocks = iter(blocks)
+    first = next(blocks)
+    names = ", ".join(column.name for column in first)
+    command = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
+    with connection.cursor() as cursor, cursor.copy(command) as copy:
+        for chunk in copy_blocks(itertools.chain([first], blocks)):
+            copy.write(chunk)
 
 
-def _equal(rows: str, names: Sequence[str]) -> str:
-    return " AND ".join(f"{rows}.{name} = staged.{name}" for name in names)
+def keep_last(connection: psycopg.Connection, table: str, key: Sequence[str], place: str) -> None:
+    """Delete the rows of a table that another one with the same key and a later place replaces."""
+    same = " AND ".join(f"earlier.{name} = later.{name}" for name in key)
+    connection.execute(
+        f"DELETE FROM {table} AS earlier USING {table} AS later "
+        f"WHERE {same} AND earlier.{place} < later.{place}"
+    )
+
+
+def insert_changed(
+    connection: psycopg.Connection,
+    staged: str,
+    names: str,
+    table: str,
+    key: Sequence[str],
+    value: str,
+    among: str = "true",
+    created: datetime | None = None,
+) -> int:
+    """Insert staged rows that differ from the newest stored ones for their key; return how many.
+
+    The work grows with the rows and not with the table, since an index on ``key`` leads to the
+    stored ones. Nobody else may write the table meanwhile.
+
+    Parameters
+    ----------
+    staged, names
+        A table with one row a key, and its columns.
+    value
+        The column by which rows differ.
+    among
+        Condition on the stored rows that are compared with.
+    created
+        The ``created_timestamp`` of rows that come without one.
+    """
+    same = " AND ".join(f"{table}.{name} = {staged}.{name}" for name in key)
+    into, values, given = names, names, ()
+    if created is not None:
+        into, values, given = f"{names}, created_timestamp", f"{names}, %s", (created,)
+    # While a table is small a scan of it looks cheap; but it grows meanwhile.
+    connection.execute("SET LOCAL enable_seqscan = off")
+    return connection.execute(
+        f"""
+        INSERT INTO {table} ({into}) SELECT {values} FROM {staged} WHERE NOT EXISTS (
+            SELECT FROM (
+                SELECT {value} FROM {table} WHERE {same} AND {among}
+                ORDER BY created_timestamp DESC LIMIT 1
+            ) AS newest WHERE newest.{value} = {staged}.{value}
+        )""",
+        given,
+    ).rowcount
 
 
 def lock_table(connection: psycopg.Connection, table: str) -> None:

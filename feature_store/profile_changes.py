@@ -20,8 +20,7 @@ from feature_store.engine import Engine, FeatureMatrix
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.pgcopy import copy_chunks
-from feature_store.postgres import clock, create, exists, lock_table
+from feature_store.postgres import clock, copy_into, create, exists, lock_table
 
 if TYPE_CHECKING:
     import psycopg
@@ -190,11 +189,7 @@ class ProfileWriter:
         created: NDArray[np.datetime64],
     ) -> None:
         columns = tables.copy_columns(matrix, self.entity, created, from_changes=True)
-        names = ", ".join(column.name for column in columns)
-        copy_in = f"COPY {self.table} ({names}) FROM STDIN (FORMAT BINARY)"
-        with connection.cursor() as cursor, cursor.copy(copy_in) as copy:
-            for chunk in copy_chunks(columns):
-                copy.write(chunk)
+        copy_into(connection, self.table, [columns])
 
 
 def _refuse_the_future(changes: Sequence[ProfileChange], now: datetime) -> None:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from feature_store import tables
 from feature_store.engine import FeatureMatrix
 from feature_store.offline_store import Labels, QuarantinedRow
-from feature_store.pgcopy import CopyColumn, copy_chunks
-from feature_store.postgres import create
+from feature_store.pgcopy import CopyColumn
+from feature_store.postgres import copy_into, create, insert_changed, keep_last, lock_table
 from feature_store.registry import FeatureSchema
 
 if TYPE_CHECKING:
@@ -97,9 +97,7 @@ class Staging:
         # One writer a table at a time; the time is taken while no other writes, so that times and
         # the order of writing agree.
         for locked in (table, "labels"):
-            self.connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (locked,))
-        # While a table is small a scan of it looks cheap; but it grows meanwhile.
-        self.connection.execute("SET LOCAL enable_seqscan = off")
+            lock_table(self.connection, locked)
         created = self._now()
         key = (self.entity, "event_timestamp")
         # A row that follows from changes says nothing about what the source holds.
@@ -140,20 +138,11 @@ class Staging:
         n = len(columns[0].values)
         places = np.arange(self._places, self._places + n, dtype=np.int64)
         self._places += n
-        columns = [CopyColumn("place", "bigint", places), *columns]
-        names = ", ".join(column.name for column in columns)
-        command = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
-        with self.connection.cursor() as cursor, cursor.copy(command) as copy:
-            for chunk in copy_chunks(columns):
-                copy.write(chunk)
+        copy_into(self.connection, table, [[CopyColumn("place", "bigint", places), *columns]])
 
     def _later_ones(self, staged: str, key: Sequence[str]) -> int:
         """Drop rows that a later one for the same event replaces; return how many are left."""
-        same = " AND ".join(f"earlier.{name} = later.{name}" for name in key)
-        self.connection.execute(
-            f"DELETE FROM {staged} AS earlier USING {staged} AS later "
-            f"WHERE {same} AND earlier.place < later.place"
-        )
+        keep_last(self.connection, staged, key, "place")
         row = self.connection.execute(f"SELECT count(*) FROM {staged}").fetchone()
         return int(row[0]) if row else 0
 
@@ -172,22 +161,11 @@ class Staging:
         created: datetime,
         among: str = "true",
     ) -> int:
-        """Insert what differs from the newest row of its key for which ``among`` holds."""
         found = self.connection.execute(f"SELECT * FROM {staged} LIMIT 0").description or ()
         names = ", ".join(column.name for column in found if column.name != "place")
-        same = " AND ".join(f"{table}.{name} = {staged}.{name}" for name in key)
-        cursor = self.connection.execute(
-            f"""
-            INSERT INTO {table} ({names}, created_timestamp) SELECT {names}, %s FROM {staged}
-            WHERE NOT EXISTS (
-                SELECT FROM (
-                    SELECT {value} FROM {table} WHERE {same} AND {among}
-                    ORDER BY created_timestamp DESC LIMIT 1
-                ) AS newest WHERE newest.{value} = {staged}.{value}
-            )""",
-            (created,),
+        return insert_changed(
+            self.connection, staged, names, table, key, value, among, created=created
         )
-        return cursor.rowcount
 
 
 def _label_columns(labels: Labels) -> list[CopyColumn]:

@@ -52,6 +52,13 @@ def newest_rows(
     return _blocks(postgres, version, f"DISTINCT ON ({version.entity})", where, order)
 
 
+def count_entities(postgres: Postgres, version: ViewVersion, where: Sequence[str] = ()) -> int:
+    """How many rows `newest_rows` yields in all."""
+    kept = f" WHERE {' AND '.join(where)}" if where else ""
+    query = f"SELECT count(DISTINCT {version.entity}) FROM {version.table}{kept}"
+    return int(postgres.query(query).item())
+
+
 def _blocks(
     postgres: Postgres, version: ViewVersion, distinct: str, where: Sequence[str], order: str
 ) -> Iterator[StoredRows]:

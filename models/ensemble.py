@@ -27,9 +27,9 @@ from models.base import (
 from models.blending import Blend, Logits, fit_blend, logits_of
 from models.errors import TrainingRefused
 from models.evaluation import ThresholdObjective
+from models.folds import fold_numbers, joined, originals
 from models.native_files import read_about
 from models.neural_network import NeuralNetworkModel
-from models.out_of_fold import fold_numbers, joined, originals
 from models.parameters import checked
 from models.xgboost_model import XGBoostModel
 
@@ -224,7 +224,7 @@ class EnsembleModel:
         on_round: OnRound | None,
     ) -> Logits:
         """Fit every family on every fold; return the logits out of fold, ``(n, families)``."""
-        folds = fold_numbers(matrix, self.params.folds, self.seed)
+        folds = fold_numbers(matrix, labels, self.params.folds, self.seed)
         complete, logits = originals(matrix), np.zeros((len(labels), len(self.params.members)))
         self.members = {family: [] for family in self.params.members}
         for fold, (column, family) in product(

@@ -16,6 +16,9 @@ from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
+from feature_store.feature_view import FeatureView
+from feature_store.offline_store import events_within
+from feature_store.stored_rows import count_entities, newest_rows
 
 
 class PackedMaterializationEngineConfig(FeastConfigBaseModel):
@@ -44,17 +47,21 @@ class PackedMaterializationEngine(LocalComputeEngine):
             if isinstance(view, ActivityView):
                 self._rebuild(task)
                 return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
-            source = connections.offline_store(self.repo_config.offline_store.url)
-            rows, created = source.latest_with_created(
-                view.schema, view.entity, task.start_time, task.end_time
-            )
-            target = self.online_store.store(self.repo_config, task.feature_view, writes=True)
-            with _progress(task, len(rows)) as bar:
-                target.write(rows, created)
-                bar.update(len(rows))
+            self._write_newest(view, task)
         except FeatureStoreError as error:
             return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
+
+    def _write_newest(self, view: FeatureView, task: MaterializationTask) -> None:
+        """Write the newest row of each entity with an event in the range, block by block."""
+        source = connections.offline_store(self.repo_config.offline_store.url)
+        target = self.online_store.store(self.repo_config, task.feature_view, writes=True)
+        version = source.versions.readable(view.schema)
+        where = events_within(task.start_time, task.end_time)
+        with _progress(task, count_entities(source.postgres, version, where)) as bar:
+            for block in newest_rows(source.postgres, version, where):
+                target.write(block.matrix, block.created)
+                bar.update(len(block))
 
     def _rebuild(self, task: MaterializationTask) -> None:
         """Make the online rows of users with events in the range anew, from all their events."""

@@ -12,9 +12,8 @@ from feature_store import tables
 from feature_store.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore, missing_vector
-from feature_store.pgcopy import copy_chunks
 from feature_store.point_in_time import NewestRows
-from feature_store.postgres import BLOCK_BYTES, Postgres
+from feature_store.postgres import BLOCK_BYTES, Postgres, copy_into
 from tests.feature_store.strategies import bits
 
 Event = tuple[int, int, int]
@@ -104,12 +103,9 @@ def store_events(store: OfflineStore, events: list[Event]) -> None:
     times, created = (moments([event[n] for event in events]) for n in (1, 2))
     columns = tables.copy_columns(FeatureMatrix(values, keys, times, SCHEMA), "user_id", created)
     table = tables.table_name(SCHEMA)
-    names = ", ".join(column.name for column in columns)
-    with store.postgres.transaction() as connection, connection.cursor() as cursor:
-        cursor.execute(f"DELETE FROM {table}")
-        with cursor.copy(f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)") as copy:
-            for chunk in copy_chunks(columns):
-                copy.write(chunk)
+    with store.postgres.transaction() as connection:
+        connection.execute(f"DELETE FROM {table}")
+        copy_into(connection, table, [columns])
 
 
 @hypothesis_settings(
