@@ -208,9 +208,9 @@ def insert_changed(
         The ``created_timestamp`` of rows that come without one.
     """
     same = " AND ".join(f"{table}.{name} = {staged}.{name}" for name in key)
-    into, values, given = names, names, ()
+    into, values = names, names
     if created is not None:
-        into, values, given = f"{names}, created_timestamp", f"{names}, %s", (created,)
+        into, values = f"{names}, created_timestamp", f"{names}, %s"
     # While a table is small a scan of it looks cheap; but it grows meanwhile.
     connection.execute("SET LOCAL enable_seqscan = off")
     return connection.execute(
@@ -221,7 +221,7 @@ def insert_changed(
                 ORDER BY created_timestamp DESC LIMIT 1
             ) AS newest WHERE newest.{value} = {staged}.{value}
         )""",
-        given,
+        [] if created is None else [created],
     ).rowcount
 
 

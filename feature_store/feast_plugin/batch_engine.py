@@ -18,6 +18,7 @@ from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
 from feature_store.feature_view import FeatureView
 from feature_store.offline_store import events_within
+from feature_store.online_store import OnlineStore
 from feature_store.stored_rows import count_entities, newest_rows
 
 
@@ -46,16 +47,18 @@ class PackedMaterializationEngine(LocalComputeEngine):
         try:
             if isinstance(view, ActivityView):
                 self._rebuild(task)
-                return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
-            self._write_newest(view, task)
+            else:
+                target = self.online_store.store(self.repo_config, task.feature_view, writes=True)
+                self._write_newest(view, target, task)
         except FeatureStoreError as error:
             return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
         return LocalMaterializationJob(name, MaterializationJobStatus.SUCCEEDED)
 
-    def _write_newest(self, view: FeatureView, task: MaterializationTask) -> None:
+    def _write_newest(
+        self, view: FeatureView, target: OnlineStore, task: MaterializationTask
+    ) -> None:
         """Write the newest row of each entity with an event in the range, block by block."""
         source = connections.offline_store(self.repo_config.offline_store.url)
-        target = self.online_store.store(self.repo_config, task.feature_view, writes=True)
         version = source.versions.readable(view.schema)
         where = events_within(task.start_time, task.end_time)
         with _progress(task, count_entities(source.postgres, version, where)) as bar:
