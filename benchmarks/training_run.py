@@ -154,7 +154,12 @@ def command(settings: Settings, *more: str) -> None:
         "MLFLOW_TRACKING_URI": str(settings.mlflow_tracking_uri),
     }
     arguments = [sys.executable, "pipelines/training_pipeline.py", *more]
-    subprocess.run(arguments, cwd=ROOT, env=environment, check=True, capture_output=True)
+    ended = subprocess.run(
+        arguments, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    if ended.returncode or more:
+        print(f"$ {' '.join(arguments[1:])}\n{ended.stdout}{ended.stderr}", flush=True)
+    ended.check_returncode()
 
 
 def repeated(rows: TrainingRows, n: int) -> TrainingRows:
