@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsError as PydanticSettingsError,
 )
 
+from configs.api_config import ApiConfig
 from configs.errors import SettingsError
 from configs.problems import explain
 from configs.section import Section
@@ -64,7 +65,6 @@ def _utc_or_invalid(value: datetime | date | str) -> datetime:
 
 UtcTime = Annotated[datetime, BeforeValidator(_utc_or_invalid)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class EventTimeConfig(Section):
@@ -288,17 +288,6 @@ class TrainingConfig(Section):
     ensemble: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig()
-
-
-class ApiConfig(Section):
-    """Where the API listens and how it answers."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8000
-    deployment_poll_ms: float = Field(250, gt=0)
-    remembered_users: int = Field(
-        10_000, ge=0, description="last features kept for the time that Redis does not answer"
-    )
 
 
 class ABTestConfig(Section):

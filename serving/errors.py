@@ -6,6 +6,7 @@ FTIError
     ├── UnknownEntity         the online store knows no such user
     ├── AttributesUnusable    the model takes features that cannot be computed any more
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
+    ├── DeploymentUnusable    a deployment is damaged, or leaves some traffic to nobody
     └── PortUnavailable       the address cannot be listened on
 """
 
@@ -30,6 +31,10 @@ class AttributesUnusable(ServingError):
 
 class ModelUnusable(ServingError):
     """An artifact cannot be fetched, was altered, or answers its example otherwise."""
+
+
+class DeploymentUnusable(ServingError):
+    """A deployment is damaged, or leaves some traffic to nobody."""
 
 
 class PortUnavailable(ServingError):

@@ -11,9 +11,15 @@ from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
-from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.agent import HostAgent
+from serving.live import DeploymentWatcher
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
+
+NEWS_LIMIT_S = 1.0
+"""So long the start waits for news from the record of deployments before it serves what it has."""
+FIRST_MODEL_LIMIT_S = 10.0
+"""So long it waits when it has nothing to serve."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +28,10 @@ class PredictionService:
 
     Parameters
     ----------
-    following, shipping
-        The threads that call the watcher's and the shipper's work again and again.
+    agent
+        Stages deployments and ships the log for the host, when this process holds its lock.
+    following
+        The thread that calls the watcher again and again.
     """
 
     predictor: Predictor
@@ -31,16 +39,16 @@ class PredictionService:
     reader: OnlineReader
     log: PredictionLog
     shipper: PredictionShipper
+    agent: HostAgent
     following: Repeating
-    shipping: Repeating
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""
         with suppress(LogUnavailable):
             self.log.open()
-        await asyncio.gather(asyncio.to_thread(self.following.attempt), self.reader.start())
+        self.agent.start()
+        await asyncio.gather(asyncio.to_thread(self._first_look), self.reader.start())
         self.following.start()
-        self.shipping.start()
 
     async def stop(self) -> None:
         """Stop all parts; receipts are shipped first, as far as PostgreSQL answers."""
@@ -53,7 +61,7 @@ class PredictionService:
         if self.log.problem is not None:
             return f"The prediction log cannot be written: {self.log.problem}."
         if self.watcher.live is None:
-            return self.following.problem or NOTHING_DEPLOYED
+            return self.watcher.missing_because
         return None
 
     def watched(self) -> dict[str, tuple[str, Callable[[], float]]]:
@@ -81,12 +89,19 @@ class PredictionService:
             ),
             "fti_prediction_log_shipping": (
                 "1 while receipts reach PostgreSQL.",
-                lambda: self.shipping.problem is None,
+                lambda: self.agent.shipping.problem is None,
             ),
         }
 
+    def _first_look(self) -> None:
+        """Make live what is newest, or soon what is there; never wait long for either."""
+        self.agent.has_looked.wait(NEWS_LIMIT_S)
+        self.following.attempt()
+        if self.watcher.live is None:
+            self.agent.has_looked.wait(FIRST_MODEL_LIMIT_S)
+            self.following.attempt()
+
     def _stop_threads(self) -> None:
         self.following.stop()
-        self.shipping.stop()
-        self.shipping.attempt()
+        self.agent.stop()
         self.shipper.close()
