@@ -2,7 +2,6 @@
 
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -12,11 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from configs.settings import ROOT, load_settings
-from feature_store.connect import online_store
-from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure import embedded, services
-from tests.serving.worlds import ENGINE, now, random_matrix, running_api, scorer
+from configs.settings import ROOT
+from tests.serving.worlds import ENGINE, running_api, scorer
 
 HEAVY = (
     *(
@@ -131,47 +127,6 @@ def test_it_starts_from_its_own_disk_when_everything_else_is_gone(world):
         while {str(row["prediction_id"]) for row in world.stored_predictions()} != ids:
             assert time.monotonic() < deadline
             time.sleep(0.05)
-
-
-@pytest.fixture
-def own_redis(tmp_path):
-    """Settings with a Redis that the test may stop, with 300 users in it."""
-    own = load_settings(var_dir=tmp_path / "redis")
-    online_store(own).write(random_matrix(), now())
-    yield own
-    embedded.delete(own)
-
-
-def test_a_stopped_redis_degrades_answers_and_fails_none(world, own_redis):
-    world.deploy(1)
-    project = own_redis.feature.project
-    url = embedded.redis_url(own_redis)
-    [pid] = [each.pid for each in services.status(own_redis) if each.name == "valkey"]
-    with running_api(world, REDIS_URL=url, FTI_FEATURE__PROJECT=project) as api:
-        fresh = api.post("/predict", json={"user_id": 1}).json()
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            answers, times = [], []
-            for user in [1, 2, 999_999] * 10:
-                started = time.monotonic()
-                answers.append(api.post("/predict", json={"user_id": user}))
-                times.append(time.monotonic() - started)
-        finally:
-            os.kill(pid, signal.SIGCONT)
-        started = time.monotonic()
-        while api.post("/predict", json={"user_id": 1}).json()["degraded"]:
-            time.sleep(0.02)
-        recovery_s = time.monotonic() - started
-
-    assert {answer.status_code for answer in answers} == {200}
-    assert max(times) < 0.5
-    assert sorted(times)[len(times) // 2] < 0.05
-    known, unseen = answers[0].json(), answers[1].json()
-    assert known["degraded_reasons"] == ["features_cached"]
-    assert known["probability"] == fresh["probability"]
-    assert unseen["degraded_reasons"] == ["features_unavailable"]
-    assert len(unseen["missing"]) == len(MODEL_VIEW.raw_features)
-    assert recovery_s < 2
 
 
 def test_killed_under_load_it_loses_no_acknowledged_prediction(world):
