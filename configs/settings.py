@@ -25,7 +25,7 @@ from pydantic_settings import (
 
 from configs.api_config import ApiConfig
 from configs.errors import SettingsError
-from configs.problems import explain
+from configs.problems import explain, value_shown
 from configs.section import Section
 from configs.sources import SourceConfig
 
@@ -434,6 +434,7 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name.split("__")[0].upper() not in known:
             raise SettingsError(
-                f"Environment variable {name} is not a known setting (value: {value!r}). "
+                f"Environment variable {name} is not a known setting "
+                f"(value: {value_shown(name, value)}). "
                 f"Known: {', '.join(sorted(known))}; nested as FTI_TRAINING__SEED."
             )

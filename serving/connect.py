@@ -26,6 +26,7 @@ from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
 from serving.host_lock import HostLock
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.metric_files import MetricFiles
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
@@ -53,6 +54,7 @@ def prediction_service(settings: Settings) -> PredictionService:
         shipper=shipper,
         agent=host_agent(settings, shipper),
         following=Repeating("models", watcher.poll, api.current_poll_ms / 1000),
+        numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
     )
 
 
