@@ -27,3 +27,16 @@ def new_prediction_id(time_us: int) -> bytes:
     random = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS
     whole = (milliseconds << 80) | _VERSION_7 | (fraction << 64) | _VARIANT | random
     return whole.to_bytes(16, "big")
+
+
+def time_us_of(prediction_id: bytes) -> int:
+    """Read the time out of what `new_prediction_id` gave, in microseconds since 1970.
+
+    Examples
+    --------
+    >>> time_us_of(new_prediction_id(1_700_000_000_123_456))
+    1700000000123456
+    """
+    whole = int.from_bytes(prediction_id, "big")
+    milliseconds, fraction = whole >> 80, (whole >> 64) & 0xFFF
+    return milliseconds * 1000 + -(-fraction * 1000 // 4096)  # rounded up: it was rounded down

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from feature_store.pgcopy import SIGNATURE, TRAILER
@@ -70,6 +72,14 @@ COPY = f"COPY predictions ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
 _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000-01-01
 _TEXT, _REAL = 25, 700  # object ids of the element types
+
+
+def copy_predictions(
+    connection: psycopg.Connection[Any], records: Sequence[PredictionRecord]
+) -> None:
+    """Copy receipts into the table."""
+    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        copy.write(copy_bytes(records))
 
 
 def copy_bytes(records: Sequence[PredictionRecord]) -> bytes:

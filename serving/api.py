@@ -63,6 +63,7 @@ def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
         metrics.watch(name, meaning, value)
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
+    service.beside.add_paths(app, view)
     _add_refusals(app, view)
     app.add_middleware(
         CountRequests, metrics=metrics, paths={getattr(route, "path", "") for route in app.routes}

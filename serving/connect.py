@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 
 import numpy as np
@@ -13,23 +13,31 @@ from feature_store.connect import ttl
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.registry import FeatureSchema
-from infrastructure import embedded
+from infrastructure import embedded, services
 from infrastructure.background import Repeating
-from models.connect import artifact_cache, deployment_store, model_registry, postgres
+from models.connect import artifact_cache, deployment_store, model_registry, now, postgres
 from models.deployment import Arm
 from models.promotion import as_arm
 from models.scorer import OnnxScorer
-from monitoring.prediction_log import PredictionLog
+from monitoring.postgres_reader import PostgresReader
+from monitoring.prediction_log import PredictionLog, SharedLog
 from monitoring.prediction_shipper import PredictionShipper
+from monitoring.receipts import Receipts
+from serving.beside import Beside
 from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
+from serving.lineage import Lineages
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
+from serving.past_models import PastModels
 from serving.predictor import Predictor
 from serving.redis_protocol import RedisAddress
 from serving.service import PredictionService
+
+LOOKUP_LIMIT_S = 1.0
+"""Longest wait for PostgreSQL of a request that looks something up."""
 
 
 def prediction_service(settings: Settings) -> PredictionService:
@@ -45,8 +53,9 @@ def prediction_service(settings: Settings) -> PredictionService:
         settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
     )
     shipper = PredictionShipper(log.folder, postgres(settings))
+    predictor = _predictor(settings, reader, watcher, log)
     return PredictionService(
-        predictor=_predictor(settings, reader, watcher, log),
+        predictor=predictor,
         watcher=watcher,
         reader=reader,
         log=log,
@@ -59,7 +68,33 @@ def prediction_service(settings: Settings) -> PredictionService:
             shipper.run_once,
             settings.monitoring.prediction_log.ship_interval_ms / 1000,
         ),
+        beside=beside(settings, predictor, reader),
     )
+
+
+def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Beside:
+    """What answers beside ``/predict``; nothing is connected before it is asked for."""
+    log, watcher = predictor.log, predictor.watcher
+    table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
+    return Beside(
+        predictor=predictor,
+        reader=reader,
+        log=SharedLog(log.folder, log.segment_bytes),
+        table=table,
+        receipts=Receipts(table, log.folder),
+        models=PastModels(watcher, watcher.loader, table, settings.model_name),
+        lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
+        ttl=ttl(settings),
+        clock=now,
+    )
+
+
+def _mlflow_url(settings: Settings) -> str | None:
+    """Where MLflow runs: a read starts no server."""
+    if settings.mlflow_tracking_uri is not None:
+        return settings.mlflow_tracking_uri
+    running = services.find("mlflow", settings)
+    return running.url if running else None
 
 
 def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:

@@ -4,6 +4,7 @@ FTIError
 └── ServingError
     ├── NothingDeployed       no model has been deployed; the message names the command
     ├── UnknownEntity         the online store knows no such user
+    ├── UnknownPrediction     no prediction has this id
     ├── AttributesUnusable    the model takes features that cannot be computed any more
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     └── PortUnavailable       the address cannot be listened on
@@ -22,6 +23,10 @@ class NothingDeployed(ServingError):
 
 class UnknownEntity(ServingError):
     """The online store has no row for the entity."""
+
+
+class UnknownPrediction(ServingError):
+    """No prediction has this id."""
 
 
 class AttributesUnusable(ServingError):

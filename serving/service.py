@@ -11,6 +11,7 @@ from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
+from serving.beside import Beside
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
@@ -24,6 +25,8 @@ class PredictionService:
     ----------
     following, shipping
         The threads that call the watcher's and the shipper's work again and again.
+    beside
+        What answers beside ``/predict``.
     """
 
     predictor: Predictor
@@ -33,6 +36,7 @@ class PredictionService:
     shipper: PredictionShipper
     following: Repeating
     shipping: Repeating
+    beside: Beside
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""
@@ -45,6 +49,7 @@ class PredictionService:
     async def stop(self) -> None:
         """Stop all parts; receipts are shipped first, as far as PostgreSQL answers."""
         await self.reader.stop()
+        await self.beside.stop()
         self.log.close()
         await asyncio.to_thread(self._stop_threads)
 
