@@ -14,6 +14,8 @@ from feature_store.rows import Row
 from monitoring.postgres_reader import PostgresReader
 from monitoring.prediction_log import SharedLog
 from monitoring.receipts import Receipts
+from serving.batch_predictor import BatchPredictor
+from serving.batch_routes import add_batch
 from serving.feedback_routes import add_feedback
 from serving.lineage import Lineages
 from serving.lookup_routes import add_features, add_model
@@ -50,6 +52,7 @@ class Beside:
     receipts: Receipts
     models: PastModels
     lineages: Lineages
+    batches: BatchPredictor
     ttl: timedelta | None
     clock: Callable[[], datetime]
 
@@ -58,12 +61,14 @@ class Beside:
         watcher = self.predictor.watcher
         add_receipts(app, self.receipts, self.models, watcher, view.schema)
         add_feedback(app, self.log, view.entity, self.predictor.texts, self.clock)
+        add_batch(app, self.batches, view)
         add_model(app, watcher, self.lineages)
         add_features(app, self.reader, watcher, view.schema, self.ttl, self._missing)
 
     async def stop(self) -> None:
         """Close what was opened."""
         await self.table.close()
+        self.batches.rows.close()
         self.log.close()
 
     def _missing(self, schema: FeatureSchema, row: Row) -> list[str]:

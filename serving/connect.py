@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from feature_store.connect import ttl
+from feature_store.connect import redis_client, ttl
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.registry import FeatureSchema
@@ -23,6 +23,7 @@ from monitoring.postgres_reader import PostgresReader
 from monitoring.prediction_log import PredictionLog, SharedLog
 from monitoring.prediction_shipper import PredictionShipper
 from monitoring.receipts import Receipts
+from serving.batch_predictor import BatchPredictor
 from serving.beside import Beside
 from serving.errors import NothingDeployed
 from serving.features import StoredFeatureSource
@@ -31,11 +32,14 @@ from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
+from serving.online_rows import OnlineRows
 from serving.past_models import PastModels
 from serving.predictor import Predictor
 from serving.redis_protocol import RedisAddress
 from serving.service import PredictionService
 
+BATCH_READ_MS = 500
+"""Longest wait for some hundred rows of the online store: a batch is patient."""
 LOOKUP_LIMIT_S = 1.0
 """Longest wait for PostgreSQL of a request that looks something up."""
 
@@ -74,16 +78,19 @@ def prediction_service(settings: Settings) -> PredictionService:
 
 def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Beside:
     """What answers beside ``/predict``; nothing is connected before it is asked for."""
-    log, watcher = predictor.log, predictor.watcher
+    watcher = predictor.watcher
+    log = SharedLog(predictor.log.folder, predictor.log.segment_bytes)
+    rows = OnlineRows(partial(redis_client, settings, BATCH_READ_MS), settings.feature.project)
     table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
     return Beside(
         predictor=predictor,
         reader=reader,
-        log=SharedLog(log.folder, log.segment_bytes),
+        log=log,
         table=table,
         receipts=Receipts(table, log.folder),
         models=PastModels(watcher, watcher.loader, table, settings.model_name),
         lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
+        batches=BatchPredictor(predictor, rows, log, ttl(settings)),
         ttl=ttl(settings),
         clock=now,
     )

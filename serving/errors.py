@@ -7,6 +7,7 @@ FTIError
     ├── UnknownPrediction     no prediction has this id
     ├── AttributesUnusable    the model takes features that cannot be computed any more
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
+    ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
 """
 
@@ -35,6 +36,10 @@ class AttributesUnusable(ServingError):
 
 class ModelUnusable(ServingError):
     """An artifact cannot be fetched, was altered, or answers its example otherwise."""
+
+
+class TooManyAtOnce(ServingError):
+    """As many such requests are being answered as may be."""
 
 
 class PortUnavailable(ServingError):

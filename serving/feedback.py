@@ -115,20 +115,7 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
         },
     )
     rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]  # type: ignore[valid-type]
-    return create_model("Feedback", __base__=Feedback, labels=(rows, ...))
-
-
-class Feedback(BaseModel):
-    """Labels, one or many; a single one may come without a list around it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _one_is_a_list_of_one(cls, given: Any) -> Any:
-        if isinstance(given, dict) and "label" in given and "labels" not in given:
-            return {"labels": [given]}
-        return given
+    return create_model("Feedback", labels=(rows, ...))
 
 
 def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:

@@ -5,18 +5,18 @@ from collections.abc import Callable
 from datetime import datetime
 
 from fastapi import FastAPI, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from monitoring.label_record import KIND_LABEL
 from monitoring.prediction_log import SharedLog
 from serving.answers import json_response
-from serving.bulk_route import BulkRoute
+from serving.bulk_route import add_bulk_path, refused
 from serving.feedback import EXAMPLE_ID, feedback_schema, to_records, too_early
-from serving.refused_rows import refused
 from serving.route_documents import answers
 
 ACCEPTED = 202
+AT_ONCE = 8
+"""Reports that are taken in at the same time."""
 
 
 class Accepted(BaseModel):
@@ -46,22 +46,7 @@ def add_feedback(
         Gives the present time in UTC.
     """
     body_schema = feedback_schema(entity, texts)
-    app.router.route_class = BulkRoute
-    examples = _examples(entity, texts)
 
-    @app.post(
-        "/feedback",
-        response_model=Accepted,
-        status_code=ACCEPTED,
-        responses=answers(
-            {"accepted": 2},
-            ACCEPTED,
-            _413="",
-            _422=f"labels.0.label is 2: expected 0, 1, '{texts[0]}' or '{texts[1]}'",
-            _503="The prediction log cannot be written: No space left on device.",
-        ),
-        openapi_extra={"requestBody": {"content": {"application/json": {"examples": examples}}}},
-    )
     def give_feedback(body: body_schema) -> Response:  # type: ignore[valid-type]
         """Report labels, of predictions or of users at a time: one, or up to 10,000.
 
@@ -74,21 +59,37 @@ def add_feedback(
         labels = body.labels  # type: ignore[attr-defined]
         problems = too_early(labels, now)
         if problems:
-            return refused(problems)
+            return refused(problems, [])
         records = to_records(labels, entity, now)
         log.append([record.pack() for record in records], KIND_LABEL)
         return json_response({"accepted": len(records)}, ACCEPTED)
 
-    app.router.route_class = APIRoute
+    add_bulk_path(
+        app,
+        "/feedback",
+        give_feedback,
+        AT_ONCE,
+        response_model=Accepted,
+        status_code=ACCEPTED,
+        responses=answers(
+            {"accepted": 2},
+            ACCEPTED,
+            _413="",
+            _422=f"labels.0.label is 2: expected 0, 1, '{texts[0]}' or '{texts[1]}'",
+            _503="The prediction log cannot be written: No space left on device.",
+        ),
+        openapi_extra=_examples(entity, texts),
+    )
 
 
 def _examples(entity: str, texts: tuple[str, str]) -> dict[str, object]:
     of_prediction = {"prediction_id": EXAMPLE_ID, "label": 1}
     of_user = {entity: 12345, "label_time": "2026-01-31T12:00:00Z", "label": texts[0]}
-    return {
+    examples = {
         "one": {"summary": "of a prediction", "value": of_prediction},
         "many": {
             "summary": "several at once",
             "value": {"labels": [of_prediction, of_user]},
         },
     }
+    return {"requestBody": {"content": {"application/json": {"examples": examples}}}}

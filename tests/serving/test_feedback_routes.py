@@ -113,7 +113,7 @@ def test_many_at_once(api, shared_world):
     assert found == {n: n % 2 for n in range(20_000, 30_000)}
     too_many = api.post("/feedback", json={"labels": [*labels, labels[0]]})
     assert too_many.status_code == 422
-    assert "at most 10000 items" in too_many.json()["error"]
+    assert "at most 10000 rows" in too_many.json()["error"]
 
 
 def test_one_label_needs_no_list_around_it(api, shared_world):

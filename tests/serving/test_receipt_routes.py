@@ -203,8 +203,7 @@ def test_with_postgresql_stopped_receipts_are_found_and_the_spool_drains_after(w
         for each in stopped:
             os.kill(each, signal.SIGSTOP)
         try:
-            for user in range(2, 40):
-                answers.append(predict(api, user_id=user))
+            answers += [predict(api, user_id=user) for user in range(2, 40)]
             assert receipt_of(api, answers[5])["stored_in"] == "segment file"
             unknown = api.get(f"/predictions/{unknown_id()}")
             assert (unknown.status_code, unknown.headers["retry-after"]) == (503, "1")
