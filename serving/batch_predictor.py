@@ -99,8 +99,8 @@ class BatchPredictor:
         """Rows of one arm with their stored features; those of unknown users are answered so."""
         schema = asked[0].arm.model.schema
         whole = self.predictor.features.of(schema.whole or schema)
-        users = {each.request.user_id for each in asked} - {None}
-        found = self.rows.read(whole.schema, sorted(users))  # type: ignore[type-var]
+        users = {each.request.user_id for each in asked if each.request.user_id is not None}
+        found = self.rows.read(whole.schema, sorted(users))
         known: list[Known] = []
         for each in asked:
             user = each.request.user_id

@@ -60,7 +60,7 @@ UNKNOWN = {"error": "The online store has no features for user 999999. Send the 
 def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> None:
     """Add the path."""
     row_schema = request_schema(view)
-    rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]
+    rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]
     body_schema = create_model("BatchRequest", rows=(rows, ...))
 
     def predict_batch(body: body_schema) -> Response:  # type: ignore[valid-type]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -84,14 +84,35 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
     texts
         What predictions say for class 0 and class 1; a label may say it too.
     """
-    meaning: dict[Any, int] = {texts[0]: 0, texts[1]: 1, 0: 0, 1: 1}
+    user = Field(ge=1, le=LARGEST_KEY, description="Of which user.", examples=[12345])
+    value = Field(
+        description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.",
+        examples=[1],
+        json_schema_extra={"enum": [0, 1, *texts]},
+    )
+    fields: dict[str, Any] = {
+        entity: (Annotated[int | None, user], None),
+        "label": (Annotated[int | str, AfterValidator(_reading(texts)), value], ...),
+    }
+    checks: dict[str, Any] = {"names_one": model_validator(mode="after")(_names_one(entity))}
+    row = create_model("Label", __base__=Label, __validators__=checks, **fields)
+    rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]
+    return create_model("Feedback", labels=(rows, ...))
 
-    def known(label: int | str) -> int | str:
-        if isinstance(label, bool) or label not in meaning:
+
+def _reading(texts: tuple[str, str]) -> Callable[[int | str], int]:
+    meaning: dict[int | str, int] = {texts[0]: 0, texts[1]: 1, 0: 0, 1: 1}
+
+    def read(label: int | str) -> int:
+        if label not in meaning:
             raise ValueError(f"expected 0, 1, '{texts[0]}' or '{texts[1]}'")
         return meaning[label]
 
-    def names_one(label: Label) -> Label:
+    return read
+
+
+def _names_one(entity: str) -> Callable[[Any], Any]:
+    def check(label: Any) -> Any:
         user = getattr(label, entity)
         if (user is None) == (label.prediction_id is None):
             raise ValueError(f"expected either 'prediction_id', or '{entity}' and 'label_time'")
@@ -99,28 +120,12 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
             raise ValueError(f"expected 'label_time' with '{entity}': when it was so")
         return label
 
-    user = Field(ge=1, le=LARGEST_KEY, description="Of which user.", examples=[12345])
-    value = Field(
-        description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.",
-        examples=[1],
-        json_schema_extra={"enum": [0, 1, *texts]},
-    )
-    row: type[Label] = create_model(
-        "Label",
-        __base__=Label,
-        __validators__={"names_one": model_validator(mode="after")(names_one)},  # type: ignore[arg-type]
-        **{
-            entity: (Annotated[int | None, user], None),
-            "label": (Annotated[int | str, AfterValidator(known), value], ...),
-        },
-    )
-    rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]  # type: ignore[valid-type]
-    return create_model("Feedback", labels=(rows, ...))
+    return check
 
 
 def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
     """List what is wrong with labels that tell of the future, as pydantic lists errors."""
-    latest = (now + CLOCKS_DIFFER).isoformat()
+    latest = now + CLOCKS_DIFFER
     return [
         {
             "type": "value_error",
@@ -129,7 +134,7 @@ def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
             "input": label.label_time,
         }
         for place, label in enumerate(labels)
-        if label.label_time is not None and label.label_time > latest
+        if label.label_time is not None and datetime.fromisoformat(label.label_time) > latest
     ]
 
 

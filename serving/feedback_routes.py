@@ -73,7 +73,7 @@ def add_feedback(
         status_code=ACCEPTED,
         responses=answers(
             {"accepted": 2},
-            ACCEPTED,
+            status=ACCEPTED,
             _413="",
             _422=f"labels.0.label is 2: expected 0, 1, '{texts[0]}' or '{texts[1]}'",
             _503="The prediction log cannot be written: No space left on device.",

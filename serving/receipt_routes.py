@@ -117,11 +117,15 @@ REPLAYED = {
         }
     ],
 }
-REFUSALS = {
-    "_404": f"There is no prediction {EXAMPLE_ID}.",
-    "_422": "path.prediction_id is 'abc': Input should be a valid UUID",
-    "_503": "PostgreSQL does not answer: …",
-}
+
+
+def _documented(example: object) -> dict[int | str, dict[str, Any]]:
+    return answers(
+        example,
+        _404=f"There is no prediction {EXAMPLE_ID}.",
+        _422="path.prediction_id is 'abc': Input should be a valid UUID",
+        _503="PostgreSQL does not answer: …",
+    )
 
 
 def add_receipts(
@@ -148,7 +152,7 @@ def add_receipts(
     @app.get(
         "/predictions/{prediction_id}",
         response_model=ReceiptAnswer,
-        responses=answers(RECEIPT, **REFUSALS),
+        responses=_documented(RECEIPT),
     )
     async def show_receipt(prediction_id: PredictionId) -> Response:
         """Show a prediction's receipt, from the moment its answer has left.
@@ -162,7 +166,7 @@ def add_receipts(
     @app.post(
         "/predictions/{prediction_id}/replay",
         response_model=ReplayAnswer,
-        responses=answers(REPLAYED, **REFUSALS),
+        responses=_documented(REPLAYED),
     )
     async def replay_prediction(prediction_id: PredictionId) -> Response:
         """Score the logged vector again with the logged version, also one that serves no longer.

@@ -15,7 +15,9 @@ REFUSALS = {
 RETRY_AFTER = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
 
 
-def answers(example: object, status: int = 200, **refusals: str) -> dict[int | str, dict[str, Any]]:
+def answers(
+    example: object, *, status: int = 200, **refusals: str
+) -> dict[int | str, dict[str, Any]]:
     """Describe what a path answers.
 
     Parameters
@@ -23,7 +25,7 @@ def answers(example: object, status: int = 200, **refusals: str) -> dict[int | s
     example
         Of what is answered when all is well.
     refusals
-        Status (``_404``) to an example of the message.
+        Status, as ``_404``, to an example of the message.
     """
     documents: dict[int | str, dict[str, Any]] = {status: {"content": _json(example)}}
     for name, message in refusals.items():
