@@ -60,10 +60,10 @@ UNKNOWN = {"error": "The online store has no features for user 999999. Send the 
 def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> None:
     """Add the path."""
     row_schema = request_schema(view)
-    rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]
+    rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]
     body_schema = create_model("BatchRequest", rows=(rows, ...))
 
-    def predict_batch(body: body_schema) -> Response:  # type: ignore[valid-type]
+    def predict_batch(body: body_schema) -> Response:
         """Predict up to 10,000 rows; each is what `/predict` takes, and is answered to the bit so.
 
         Answers come in the order of the rows; a row of a user that is not known has an `error`.
