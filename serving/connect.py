@@ -112,4 +112,9 @@ def _predictor(
         )
 
     features = FeatureVersions(Engine(MODEL_VIEW), source)
-    return Predictor(features, watcher, log, settings.deployment.prediction_texts)
+    deployment = settings.deployment
+    return Predictor(
+        *(features, reader, watcher, log),
+        texts=deployment.prediction_texts,
+        batch_rows=deployment.api.batch_rows,
+    )

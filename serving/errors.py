@@ -5,6 +5,7 @@ FTIError
     ├── NothingDeployed       no model has been deployed; the message names the command
     ├── UnknownEntity         the online store knows no such user
     ├── AttributesUnusable    the model takes features that cannot be computed any more
+    ├── BodyTooLarge          a request's body is longer than allowed
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     └── PortUnavailable       the address cannot be listened on
 """
@@ -26,6 +27,10 @@ class UnknownEntity(ServingError):
 
 class AttributesUnusable(ServingError):
     """The model takes features that cannot be computed from attributes any more."""
+
+
+class BodyTooLarge(ServingError):
+    """A request's body is longer than allowed."""
 
 
 class ModelUnusable(ServingError):
