@@ -296,6 +296,9 @@ class ApiConfig(Section):
     host: str = "127.0.0.1"
     port: Port = 8000
     deployment_poll_ms: float = Field(250, gt=0)
+    batch_rows: int = Field(
+        32, ge=1, le=1024, description="most requests that are answered together; 1 for each alone"
+    )
     remembered_users: int = Field(
         10_000, ge=0, description="last features kept for the time that Redis does not answer"
     )

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
+from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,7 +25,6 @@ from serving.service import PredictionService
 
 logger = logging.getLogger(__name__)
 
-LARGEST_BODY_BYTES = 64 * 1024
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """Looking for an OpenTelemetry provider costs each request 5 us; metrics are our own."""
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -55,7 +55,6 @@ def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
         description="Predicts from a user's stored features, from raw attributes, or from both.",
         version="1",
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY_BYTES,
         telemetry=NO_TELEMETRY,
     )
     metrics = Metrics()
@@ -78,11 +77,11 @@ def _add_predict(
     app.router.route_class = JsonRoute
 
     @app.post("/predict", response_model=Answer, responses=documented(404, 422, 503))
-    async def predict(body: body_schema) -> Response:  # type: ignore[valid-type]
+    async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
         answer = await service.predictor.predict(to_request(body, view.entity))
         metrics.observe(answer)
-        return json_response(vars(answer))
+        return to_json(vars(answer))
 
     # Routes are tried in order, and this one is asked for most.
     app.router.routes.insert(0, app.router.routes.pop())

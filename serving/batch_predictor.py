@@ -1,28 +1,23 @@
-"""Many predictions for one request: the same steps as for one, each done for all rows."""
+"""Many predictions for one request: the steps of a single one, each done for all rows in turn."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from itertools import groupby
-from typing import Any
-from uuid import UUID
+from typing import Any, cast
 
-import numpy as np
-
-from feature_store.errors import SchemaMismatch, StoreUnavailable
-from monitoring.prediction_ids import new_prediction_id
+from configs.errors import FTIError
+from feature_store.errors import StoreUnavailable
+from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import SharedLog
-from monitoring.prediction_record import DEGRADED, Flags, PredictionRecord
+from monitoring.prediction_record import Flags
 from serving.ab_testing import bucket_of, choose
-from serving.errors import ModelUnusable
-from serving.features import StoredFeatures
-from serving.live import LiveArm, LiveDeployment
-from serving.model_features import ModelFeatures
-from serving.online_rows import Found, OnlineRows
-from serving.predictor import PredictionRequest, Predictor
+from serving.errors import UnknownEntity
+from serving.live import DeploymentWatcher, LiveDeployment
+from serving.model_features import FeatureVersions
+from serving.online_rows import OnlineRows
+from serving.pending import Pending, PredictionRequest
+from serving.scoring import score
 
 SCORED_TOGETHER = 256
 """Rows of one call of the engine: it takes a millisecond or two, and the others wait no longer."""
@@ -30,19 +25,25 @@ SCORED_TOGETHER = 256
 Answered = dict[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
-class Asked:
-    """One row on its way: what is asked, under which id, of which arm."""
+class Outcome:
+    """Where the answer to a row is put: what `Pending` needs of a future, without an event loop."""
 
-    place: int
-    request: PredictionRequest
-    prediction_id: bytes
-    unit: str
-    arm: LiveArm
+    def __init__(self) -> None:
+        self.answer: Answered | None = None
 
+    def done(self) -> bool:
+        """Whether there is an answer."""
+        return self.answer is not None
 
-Known = tuple[Asked, StoredFeatures | None]
-"""A row with the stored features of its user, if it names one."""
+    def set_result(self, answer: object) -> None:
+        """Take a prediction."""
+        self.answer = {name: v for name, v in vars(answer).items() if name != "latency_ms"}
+
+    def set_exception(self, error: Exception) -> None:
+        """Take the reason why there is none; a defect is one of the whole request."""
+        if not isinstance(error, FTIError):
+            raise error
+        self.answer = {"error": str(error)}
 
 
 class BatchPredictor:
@@ -50,23 +51,31 @@ class BatchPredictor:
 
     Parameters
     ----------
-    predictor
-        The one of single requests, for what it knows.
+    features
+        Gives vectors in the version that a model takes; not the event loop's own.
     rows
         Reads stored features.
+    watcher
+        Knows the deployment that is live.
     log
         Takes the receipts.
-    ttl
-        Age beyond which stored features are taken as missing; None for never.
+    texts
+        What to say for class 0 and class 1.
     """
 
     def __init__(
-        self, predictor: Predictor, rows: OnlineRows, log: SharedLog, ttl: timedelta | None
+        self,
+        features: FeatureVersions,
+        rows: OnlineRows,
+        watcher: DeploymentWatcher,
+        log: SharedLog,
+        texts: tuple[str, str],
     ) -> None:
-        self.predictor = predictor
+        self.features = features
         self.rows = rows
+        self.watcher = watcher
         self.log = log
-        self.ttl_us = None if ttl is None else int(ttl.total_seconds() * 1_000_000)
+        self.texts = texts
 
     def predict(self, requests: Sequence[PredictionRequest]) -> list[Answered]:
         """Answer requests in their order; what cannot be answered has an ``error`` instead.
@@ -75,119 +84,59 @@ class BatchPredictor:
         ------
         NothingDeployed
             If no model is live.
-        AttributesUnusable, ModelUnusable
-            If a model cannot answer such requests at all.
         LogUnavailable
             If the predictions cannot be recorded: none is answered.
         """
-        now_us = time.time_ns() // 1000
-        live = self.predictor.watcher.require()
-        asked = [_asked(place, each, live, now_us) for place, each in enumerate(requests)]
-        answers: list[Answered] = [{} for _ in asked]
-        bodies = []
-        for _, group in groupby(sorted(asked, key=_arm_name), key=_arm_name):
-            for some in _parts(self._with_features(list(group), now_us, answers)):
-                for each, record in self._scored(some, now_us):
-                    bodies.append(record.pack())
-                    answers[each.place] = self._answer(record, each.arm)
-        self.log.append(bodies)
-        return answers
+        live, now_us = self.watcher.require(), time.time_ns() // 1000
+        outcomes = [Outcome() for _ in requests]
+        batch = self._assigned(requests, outcomes, live, now_us)
+        self._read(batch, now_us)
+        flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
+        scored = [pending for part in _parts(batch) for pending in score(part)]
+        self.log.append([pending.receipt(now_us, flags) for pending in scored])
+        for pending in scored:
+            pending.succeed(self.texts, pending.started)
+        return [outcome.answer or {} for outcome in outcomes]
 
-    def _with_features(
-        self, asked: Sequence[Asked], now_us: int, answers: list[Answered]
-    ) -> list[Known]:
-        """Rows of one arm with their stored features; those of unknown users are answered so."""
-        schema = asked[0].arm.model.schema
-        whole = self.predictor.features.of(schema.whole or schema)
-        users = {each.request.user_id for each in asked if each.request.user_id is not None}
-        found = self.rows.read(whole.schema, sorted(users))
-        known: list[Known] = []
-        for each in asked:
-            user = each.request.user_id
-            stored = None if user is None else self._features(found[user], whole, now_us)
-            if user is not None and stored is None:
-                answers[each.place] = {"error": _unknown(user)}
-            else:
-                known.append((each, stored))
-        return known
+    def _assigned(
+        self,
+        requests: Sequence[PredictionRequest],
+        outcomes: Sequence[Outcome],
+        live: LiveDeployment,
+        now_us: int,
+    ) -> list[Pending]:
+        batch = []
+        ids = new_prediction_ids(now_us, len(requests))
+        for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
+            pending = Pending(request, cast(Any, outcome), 0.0)
+            unit, place = pending.assign(prediction_id), 0
+            if len(live.arms) > 1:
+                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
+            pending.arm = live.arms[place]
+            pending.features = self.features.of(pending.arm.model.schema)
+            batch.append(pending)
+        return batch
 
-    def _scored(self, known: list[Known], now_us: int) -> Iterator[tuple[Asked, PredictionRecord]]:
-        """Score rows of one arm and make their receipts."""
-        arm = known[0][0].arm
-        features = self.predictor.features.of(arm.model.schema)
-        vectors = np.stack([features.vector(e.request.attributes, s) for e, s in known])
-        outputs = arm.model.scorer.predict(vectors).tolist()
-        for (each, stored), vector, output in zip(known, vectors, outputs, strict=True):
-            if not 0 <= output <= 1:
-                raise ModelUnusable(
-                    f"{arm.arm.label} answered {output} where a probability was expected."
-                )
-            record = PredictionRecord(
-                prediction_id=each.prediction_id,
-                predicted_at_us=now_us,
-                user_id=each.request.user_id,
-                unit=each.unit,
-                event_time_us=stored.event_time_us if stored else None,
-                vector=vector,
-                outputs=(output,),
-                flags=self._flags(each.request, stored),
-                context=arm.context,
-            )
-            yield each, record
-
-    def _features(self, row: Found, whole: ModelFeatures, now_us: int) -> StoredFeatures | None:
-        nothing = whole.stored.nothing
-        if row is None:
-            return None
-        if isinstance(row, StoreUnavailable):
-            return StoredFeatures(nothing, None, Flags.FEATURES_UNAVAILABLE)
-        if isinstance(row, SchemaMismatch):
-            return StoredFeatures(nothing, None, Flags.FEATURES_OUTDATED)
-        if self.ttl_us is not None and now_us - row.event_time_us > self.ttl_us:
-            return StoredFeatures(nothing, row.event_time_us, Flags.FEATURES_STALE)
-        return StoredFeatures(row.vector, row.event_time_us, Flags.NONE)
-
-    def _flags(self, request: PredictionRequest, stored: StoredFeatures | None) -> Flags:
-        flags = stored.flags if stored else Flags.NONE
-        if request.attributes:
-            flags |= Flags.REQUEST_ATTRIBUTES
-        if not self.predictor.watcher.is_confirmed:
-            flags |= Flags.DEPLOYMENT_UNCONFIRMED
-        return flags
-
-    def _answer(self, record: PredictionRecord, arm: LiveArm) -> Answered:
-        degraded = record.flags & DEGRADED
-        return {
-            "prediction": self.predictor.texts[record.decision],
-            "probability": record.probability,
-            "model_version": arm.arm.label,
-            "prediction_id": record.uuid,
-            "arm": arm.arm.name,
-            "missing": self.predictor.features.of(arm.model.schema).missing(record.vector),
-            "degraded": bool(degraded),
-            "degraded_reasons": degraded.names if degraded else [],
-        }
+    def _read(self, batch: Sequence[Pending], now_us: int) -> None:
+        """Read the stored features of those that name a user."""
+        named = [pending for pending in batch if pending.request.user_id is not None]
+        keys = [pending.features.key(pending.request.user_id or 0) for pending in named]
+        try:
+            replies = self.rows.get_many(keys)
+        except StoreUnavailable:
+            for pending in named:
+                user, stored = pending.request.user_id or 0, pending.features.stored
+                pending.stored = stored.without_store(user, now_us)
+            return
+        for pending, reply in zip(named, replies, strict=True):
+            user, stored = pending.request.user_id or 0, pending.features.stored
+            try:
+                pending.stored = stored.of_reply(user, reply, now_us)
+            except UnknownEntity as error:
+                pending.fail(error)
 
 
-def _asked(place: int, request: PredictionRequest, live: LiveDeployment, now_us: int) -> Asked:
-    prediction_id = new_prediction_id(now_us)
-    unit = request.unit_id or str(UUID(bytes=prediction_id))
-    if request.user_id is not None:
-        unit = str(request.user_id)
-    arm = 0
-    if len(live.arms) > 1:
-        arm = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
-    return Asked(place, request, prediction_id, unit, live.arms[arm])
-
-
-def _arm_name(asked: Asked) -> str:
-    return asked.arm.arm.name
-
-
-def _parts(known: list[Known]) -> Iterator[list[Known]]:
-    for start in range(0, len(known), SCORED_TOGETHER):
-        yield known[start : start + SCORED_TOGETHER]
-
-
-def _unknown(user: int) -> str:
-    return f"The online store has no features for user {user}. Send the user's attributes."
+def _parts(batch: Sequence[Pending]) -> Iterator[list[Pending]]:
+    waiting = [pending for pending in batch if not pending.future.done()]
+    for start in range(0, len(waiting), SCORED_TOGETHER):
+        yield waiting[start : start + SCORED_TOGETHER]

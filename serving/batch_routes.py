@@ -54,7 +54,7 @@ ANSWERED = {
     "degraded": False,
     "degraded_reasons": [],
 }
-UNKNOWN = {"error": "The online store has no features for user 999999. Send the user's attributes."}
+UNKNOWN = {"error": "The online store has no features for user_id 999999. Send its attributes, …"}
 
 
 def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
 from fastapi import FastAPI
 
 from feature_store.feature_view import FeatureView
@@ -72,4 +73,4 @@ class Beside:
         self.log.close()
 
     def _missing(self, schema: FeatureSchema, row: Row) -> list[str]:
-        return self.predictor.features.of(schema).missing(row.vector)
+        return self.predictor.features.of(schema).missing.of(row.vector[np.newaxis, :])[0]

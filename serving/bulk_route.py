@@ -10,13 +10,12 @@ from fastapi import FastAPI, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
-from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from serving.answers import invalid
 from serving.bulk_body import MOST_PROBLEMS, BadBody, RowsBody
-from serving.errors import TooManyAtOnce
+from serving.errors import BodyTooLarge, TooManyAtOnce
 from serving.json_route import NOT_JSON
 from serving.request_schema import explain
 
@@ -56,11 +55,11 @@ class BulkRoute(APIRoute):
         self._schema: type[BaseModel] = body.field_info.annotation  # type: ignore[assignment]
         self._rows = _rows_body(self._schema)
         self._known = [f.alias or name for name, f in self._rows.row.model_fields.items()]
-        self.app = RequestBodyLimitMiddleware(self._answer, LARGEST_BODY_BYTES)
+        self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
-        content = await request.body()
+        content = await _content(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json" and not kind.endswith("+json"):
             raise RequestValidationError([NOT_JSON | {"input": content[:MOST_PROBLEMS]}])
@@ -84,6 +83,17 @@ class BulkRoute(APIRoute):
         body = self._schema.model_construct(None, **{self._rows.name: rows})
         response: Response = self.endpoint(body)
         return response
+
+
+async def _content(request: Request) -> bytes:
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST_BODY_BYTES:
+            raise BodyTooLarge(
+                f"The body has more than {LARGEST_BODY_BYTES} bytes. Send less at once."
+            )
+    return bytes(content)
 
 
 def refused(errors: list[Any], known: list[str]) -> Response:

@@ -32,7 +32,7 @@ from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
-from serving.online_rows import OnlineRows
+from serving.online_rows import OnlineRows, UnrememberedFeatureSource
 from serving.past_models import PastModels
 from serving.predictor import Predictor
 from serving.redis_protocol import RedisAddress
@@ -80,7 +80,6 @@ def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Be
     """What answers beside ``/predict``; nothing is connected before it is asked for."""
     watcher = predictor.watcher
     log = SharedLog(predictor.log.folder, predictor.log.segment_bytes)
-    rows = OnlineRows(partial(redis_client, settings, BATCH_READ_MS), settings.feature.project)
     table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
     return Beside(
         predictor=predictor,
@@ -90,9 +89,25 @@ def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Be
         receipts=Receipts(table, log.folder),
         models=PastModels(watcher, watcher.loader, table, settings.model_name),
         lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
-        batches=BatchPredictor(predictor, rows, log, ttl(settings)),
+        batches=_batches(settings, predictor, reader, log),
         ttl=ttl(settings),
         clock=now,
+    )
+
+
+def _batches(
+    settings: Settings, predictor: Predictor, reader: OnlineReader, log: SharedLog
+) -> BatchPredictor:
+    def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
+        rows, entity = reader.rows(schema), MODEL_VIEW.entity
+        return UnrememberedFeatureSource(rows, entity, nothing, ttl(settings), remembered=0)
+
+    return BatchPredictor(
+        FeatureVersions(Engine(MODEL_VIEW), source),
+        OnlineRows(partial(redis_client, settings, BATCH_READ_MS)),
+        predictor.watcher,
+        log,
+        predictor.texts,
     )
 
 
@@ -154,4 +169,9 @@ def _predictor(
         )
 
     features = FeatureVersions(Engine(MODEL_VIEW), source)
-    return Predictor(features, watcher, log, settings.deployment.prediction_texts)
+    deployment = settings.deployment
+    return Predictor(
+        *(features, reader, watcher, log),
+        texts=deployment.prediction_texts,
+        batch_rows=deployment.api.batch_rows,
+    )

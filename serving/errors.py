@@ -6,6 +6,7 @@ FTIError
     ├── UnknownEntity         the online store knows no such user
     ├── UnknownPrediction     no prediction has this id
     ├── AttributesUnusable    the model takes features that cannot be computed any more
+    ├── BodyTooLarge          a request's body is longer than allowed
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
@@ -32,6 +33,10 @@ class UnknownPrediction(ServingError):
 
 class AttributesUnusable(ServingError):
     """The model takes features that cannot be computed from attributes any more."""
+
+
+class BodyTooLarge(ServingError):
+    """A request's body is longer than allowed."""
 
 
 class ModelUnusable(ServingError):

@@ -76,6 +76,10 @@ class PredictionService:
                 "1 while the record of deployments can be read.",
                 lambda: self.watcher.is_confirmed,
             ),
+            "fti_prediction_batches": (
+                "Batches in which predictions were answered since the start.",
+                lambda: self.predictor.batches,
+            ),
             "fti_online_store_connected": (
                 "1 while features are read from Redis.",
                 lambda: self.reader.is_connected,

@@ -50,7 +50,8 @@ def test_a_user_that_is_not_known_is_said_in_its_row(api):
     first, unknown, last = batch(api, [{"user_id": 1}, {"user_id": 999_999}, {"user_id": 2}])
 
     assert unknown == {
-        "error": "The online store has no features for user 999999. Send the user's attributes."
+        "error": "The online store has no features for user_id 999999. Send its attributes, or "
+        "write its features: python pipelines/feature_pipeline.py"
     }
     assert same(first) == same(one(api, {"user_id": 1}))
     assert same(last) == same(one(api, {"user_id": 2}))
