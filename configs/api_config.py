@@ -50,6 +50,9 @@ class ApiConfig(Section):
     current_poll_ms: float = Field(
         100, gt=0, description="how soon a worker notices that one has been staged"
     )
+    batch_rows: int = Field(
+        32, ge=1, le=1024, description="most requests that are answered together; 1 for each alone"
+    )
     remembered_users: int = Field(
         10_000, ge=0, description="last features kept for the time that Redis does not answer"
     )

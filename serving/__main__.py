@@ -53,6 +53,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         http="httptools",
         access_log=False,
         log_config=None,
+        proxy_headers=False,
+        server_header=False,
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
     )
     host, port = listener.getsockname()[:2]

@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
+from pydantic_core import to_json
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -29,7 +30,6 @@ from serving.request_schema import explain, request_schema, to_request
 from serving.service import PredictionService
 from serving.traffic import Traffic
 
-LARGEST_BODY_BYTES = 64 * 1024
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """Looking for an OpenTelemetry provider costs each request 5 us; metrics are our own."""
 TELL_WORKERS_S = 1.0
@@ -72,13 +72,13 @@ def create_app(
         description="Predicts from a user's stored features, from raw attributes, or from both.",
         version="1",
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY_BYTES,
         telemetry=NO_TELEMETRY,
     )
     app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
     _watch(metrics, service, app.state.traffic)
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
+    service.beside.add_paths(app, view)
     _add_refusals(app, view)
     _add_gate(app, metrics, config)
     return app
@@ -123,11 +123,11 @@ def _add_predict(
     app.router.route_class = JsonRoute
 
     @app.post("/predict", response_model=Answer, responses=documented(404, 422, 503))
-    async def predict(body: body_schema) -> Response:  # type: ignore[valid-type]
+    async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
         answer = await service.predictor.predict(to_request(body, view.entity))
         metrics.observe(answer)
-        return json_response(vars(answer))
+        return to_json(vars(answer))
 
     # Routes are tried in order, and this one is asked for most.
     app.router.routes.insert(0, app.router.routes.pop())

@@ -12,6 +12,7 @@ from monitoring.errors import LogUnavailable
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
 from serving.agent import HostAgent
+from serving.beside import Beside
 from serving.live import DeploymentWatcher
 from serving.metric_files import MetricFiles
 from serving.metrics import Across
@@ -38,6 +39,8 @@ class PredictionService:
         The thread that calls the watcher again and again.
     numbers
         Where metrics are told to the other workers of the host.
+    beside
+        What answers beside ``/predict``.
     """
 
     predictor: Predictor
@@ -48,6 +51,7 @@ class PredictionService:
     agent: HostAgent
     following: Repeating
     numbers: MetricFiles
+    beside: Beside
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""
@@ -60,6 +64,7 @@ class PredictionService:
     async def stop(self) -> None:
         """Stop all parts; receipts are shipped first, as far as PostgreSQL answers."""
         await self.reader.stop()
+        await self.beside.stop()
         self.log.close()
         await asyncio.to_thread(self._stop_threads)
 
@@ -92,6 +97,11 @@ class PredictionService:
             "fti_deployment_confirmed": (
                 "1 while the record of deployments can be read.",
                 lambda: live.is_confirmed,
+            ),
+            "fti_prediction_batches": (
+                "Batches in which predictions were answered, over all workers.",
+                lambda: self.predictor.batches,
+                sum,
             ),
             "fti_online_store_connected": (
                 "1 while all workers read features from Redis.",
