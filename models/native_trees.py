@@ -116,7 +116,8 @@ def _categories(
     trees: Sequence[Mapping[str, Any]], roots: NDArray[np.int64], m: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """For each node its row of the codes that go right, and these rows."""
-    rows, sets = np.full(m, -1, dtype=np.int64), []
+    rows = np.full(m, -1, dtype=np.int64)
+    sets: list[NDArray[np.int64]] = []
     for tree, root in zip(trees, roots.tolist(), strict=True):
         parts = zip(
             tree["categories_nodes"],

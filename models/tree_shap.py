@@ -140,7 +140,9 @@ def _ways(forest: Forest, root: int) -> Iterator[_Way]:
 def _leaves(ways: list[_Way], depth: int) -> _Leaves:
     shape = len(ways), depth
     feature, share = np.zeros(shape, dtype=np.int64), np.ones(shape)
-    slots, starts, questions = [], [], []
+    slots: list[int] = []
+    starts: list[int] = []
+    questions: list[tuple[int, bool]] = []
     for place, way in enumerate(ways):
         for slot, (asked, (ratio, steps)) in enumerate(way.features.items()):
             feature[place, slot], share[place, slot] = asked, ratio
