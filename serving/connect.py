@@ -23,14 +23,17 @@ from monitoring.postgres_reader import PostgresReader
 from monitoring.prediction_log import PredictionLog, SharedLog
 from monitoring.prediction_shipper import PredictionShipper
 from monitoring.receipts import Receipts
+from serving.agent import HostAgent
 from serving.batch_predictor import BatchPredictor
 from serving.beside import Beside
 from serving.errors import NothingDeployed
 from serving.explainer import Explainer
 from serving.explanations import Explanations
 from serving.features import StoredFeatureSource
+from serving.host_lock import HostLock
 from serving.lineage import Lineages
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.metric_files import MetricFiles
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
@@ -39,6 +42,8 @@ from serving.past_models import PastModels
 from serving.predictor import Predictor
 from serving.redis_protocol import RedisAddress
 from serving.service import PredictionService
+from serving.staged import AgentFile, CurrentFile, RestageRequest
+from serving.staging import DeploymentStaging
 
 BATCH_READ_MS = 500
 """Longest wait for some hundred rows of the online store: a batch is patient."""
@@ -48,12 +53,8 @@ LOOKUP_LIMIT_S = 1.0
 
 def prediction_service(settings: Settings) -> PredictionService:
     """Everything behind the API; nothing is connected before it is started."""
-    watcher = DeploymentWatcher(
-        deployment_store(settings),
-        model_loader(settings),
-        settings.var_dir / "serving" / "current.json",
-        f"{OnnxScorer.engine} {version('onnxruntime')}",
-    )
+    api = settings.deployment.api
+    watcher = deployment_watcher(settings)
     reader = online_reader(settings)
     log = PredictionLog(
         settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
@@ -66,16 +67,31 @@ def prediction_service(settings: Settings) -> PredictionService:
         reader=reader,
         log=log,
         shipper=shipper,
-        following=Repeating(
-            "deployments", watcher.poll, settings.deployment.api.deployment_poll_ms / 1000
-        ),
-        shipping=Repeating(
-            "prediction log",
-            shipper.run_once,
-            settings.monitoring.prediction_log.ship_interval_ms / 1000,
-        ),
+        agent=host_agent(settings, shipper),
+        following=Repeating("models", watcher.poll, api.current_poll_ms / 1000),
+        numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
         beside=beside(settings, predictor, reader),
     )
+
+
+def host_agent(settings: Settings, shipper: PredictionShipper) -> HostAgent:
+    """What stages deployments and ships the log, in one process of this host at a time."""
+    staging = DeploymentStaging(
+        deployment_store(settings), model_loader(settings), *_staged(settings)
+    )
+    return HostAgent(
+        HostLock(settings.var_dir / "serving" / "agent.lock"),
+        stage=staging.poll,
+        ship=shipper.run_once,
+        stage_interval_s=settings.deployment.api.deployment_poll_ms / 1000,
+        ship_interval_s=settings.monitoring.prediction_log.ship_interval_ms / 1000,
+    )
+
+
+def deployment_watcher(settings: Settings) -> DeploymentWatcher:
+    """What keeps a worker at the deployment that is staged on this host."""
+    engine = f"{OnnxScorer.engine} {version('onnxruntime')}"
+    return DeploymentWatcher(*_staged(settings), model_loader(settings), engine)
 
 
 def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Beside:
@@ -157,6 +173,15 @@ def online_reader(settings: Settings) -> OnlineReader:
         address,
         settings.feature.project,
         settings.feature.online.read_deadline_ms / 1000,
+    )
+
+
+def _staged(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRequest]:
+    folder = settings.var_dir / "serving"
+    return (
+        CurrentFile(folder / "current.json"),
+        AgentFile(folder / "agent.json"),
+        RestageRequest(folder / "restage"),
     )
 
 

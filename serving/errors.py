@@ -9,6 +9,7 @@ FTIError
     ├── BodyTooLarge          a request's body is longer than allowed
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     ├── TookTooLong           what was asked is not done in time
+    ├── DeploymentUnusable    a deployment is damaged, or leaves some traffic to nobody
     ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
 """
@@ -46,6 +47,10 @@ class ModelUnusable(ServingError):
 
 class TookTooLong(ServingError):
     """What was asked is not done in time."""
+
+
+class DeploymentUnusable(ServingError):
+    """A deployment is damaged, or leaves some traffic to nobody."""
 
 
 class TooManyAtOnce(ServingError):
