@@ -40,6 +40,15 @@ def test_a_worker_loads_nothing_heavy(world):
     with running_api(world, PYTHONPROFILEIMPORTTIME="1") as api:
         for body in ({"user_id": 1}, FIVE, {"user_id": 1, "age": 30}, {"user_id": 999_999}, {}):
             api.post("/predict", json=body)
+        receipt = (
+            f"/predictions/{api.post('/predict', json={'user_id': 1}).json()['prediction_id']}"
+        )
+        api.post("/predict/batch", json={"rows": [{"user_id": 1}, FIVE]})
+        api.post("/feedback", json={"user_id": 1, "label_time": "2026-01-01T00:00:00Z", "label": 1})
+        for path in ("/explain", f"{receipt}/replay", f"{receipt}/explain"):
+            assert api.post(path, json={"user_id": 1}).status_code == 200
+        for path in ("/model", "/features/1", receipt):
+            assert api.get(path).status_code == 200
         for path in ("/health", "/ready", "/metrics", "/docs", "/openapi.json"):
             api.get(path)
         time.sleep(0.5)
