@@ -1,7 +1,6 @@
 """The HTTP face of the predictor: FastAPI, in which every failure is an answer."""
 
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
-import gc
 import logging
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from configs.errors import FTIError
 from feature_store.feature_view import FeatureView
 from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
+from serving.collector import GarbagePauses
 from serving.json_route import JsonRoute
 from serving.metrics import Metrics
 from serving.predictor import Answer
@@ -40,14 +40,14 @@ def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
     view
         Whose raw columns and key a request may name.
     """
+    pauses = GarbagePauses()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
-        # What lives until the end is never looked at again: no long pauses for collecting it.
-        gc.collect()
-        gc.freeze()
+        pauses.shorten()
         yield
+        pauses.stop()
         await service.stop()
 
     app = FastAPI(
@@ -60,6 +60,11 @@ def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
     metrics = Metrics()
     for name, (meaning, value) in service.watched().items():
         metrics.watch(name, meaning, value)
+    metrics.watch(
+        "fti_longest_garbage_collection_seconds",
+        "Longest pause of the garbage collector since the start.",
+        lambda: pauses.longest_s,
+    )
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
     _add_refusals(app, view)
