@@ -45,3 +45,16 @@ def as_text(prediction_id: bytes) -> str:
     """
     digits = prediction_id.hex()
     return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def time_us_of(prediction_id: bytes) -> int:
+    """Read the time out of what `new_prediction_id` gave, in microseconds since 1970.
+
+    Examples
+    --------
+    >>> time_us_of(new_prediction_id(1_700_000_000_123_456))
+    1700000000123456
+    """
+    whole = int.from_bytes(prediction_id, "big")
+    milliseconds, fraction = whole >> 80, (whole >> 64) & 0xFFF
+    return milliseconds * 1000 + -(-fraction * 1000 // 4096)  # rounded up: it was rounded down

@@ -10,9 +10,10 @@ import json
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from feature_store.pgcopy import SIGNATURE, TRAILER
@@ -76,6 +77,14 @@ _NULL = b"\xff\xff\xff\xff"
 _WHICH = struct.Struct(">hi16siq")
 _WHOLE = struct.Struct(">iq")
 _ANSWER = struct.Struct(">idih")
+
+
+def copy_predictions(
+    connection: psycopg.Connection[Any], records: Sequence[PredictionRecord]
+) -> None:
+    """Copy receipts into the table."""
+    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        copy.write(copy_bytes(records))
 
 
 def copy_bytes(records: Sequence[PredictionRecord]) -> bytes:

@@ -16,8 +16,10 @@ from configs.settings import Settings, load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from serving.api import create_app
 from serving.connect import prediction_service
+from serving.draining import DrainingServer
 from serving.listening import listen
 from serving.logs import log_as_json
+from serving.new_key import print_new_key
 from serving.presence import announced
 
 DRAIN_LIMIT_S = 10
@@ -27,10 +29,13 @@ THREAD_SWITCH_S = 0.0005
 
 def main(arguments: list[str] | None = None) -> int:
     """Answer predictions over HTTP until told to stop; return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["new-key"]:
+        return print_new_key(words[1:])
     try:
         settings = load_settings()
         options = _parse(settings, arguments)
-        listener = listen(options.host, options.port, options.exact_port)
+        listener = listen(options.host, options.port, options.exact_port, share=options.share_port)
     except FTIError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
@@ -41,8 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _serve(settings: Settings, listener: socket.socket) -> None:
     log_as_json()
     sys.setswitchinterval(THREAD_SWITCH_S)
+    app = create_app(prediction_service(settings), MODEL_VIEW, settings.deployment.api)
     config = uvicorn.Config(
-        create_app(prediction_service(settings), MODEL_VIEW),
+        app,
         loop="uvloop",
         http="httptools",
         access_log=False,
@@ -57,7 +63,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
     with announced(settings.var_dir, port):
-        uvicorn.Server(config).run(sockets=[listener])
+        DrainingServer(config, app.state.traffic).run(sockets=[listener])
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -66,11 +72,20 @@ def _end(number: int, frame: FrameType | None) -> None:
 
 def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespace:
     api = settings.deployment.api
-    parser = argparse.ArgumentParser(prog="python -m serving", description="Run the API.")
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        description="Run the API.",
+        epilog="`python -m serving new-key --role predict` makes an API key.",
+    )
     parser.add_argument("--host", default=api.host, help=f"address, by default {api.host}")
     parser.add_argument("--port", type=int, default=api.port, help=f"by default {api.port}")
     parser.add_argument(
         "--exact-port", action="store_true", help="fail when the port is taken, use no other"
+    )
+    parser.add_argument(
+        "--share-port",
+        action="store_true",
+        help="serve beside other processes that share the port, as in a rolling restart",
     )
     return parser.parse_args(arguments)
 

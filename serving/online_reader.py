@@ -4,26 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from feature_store.registry import FeatureSchema
 from feature_store.rows import Row, RowCodec, row_prefix
+from serving.breaker import Breaker
 from serving.redis_protocol import RedisAddress, RedisConnection
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_PAUSE_S = 0.2
+LOOK_S = 0.05
+PROBE = "probe"
+"""A key that nobody writes: reading it shows that reads are answered in time."""
 
 
 class OnlineReader:
     """Reads online values, many in one round trip.
 
-    A read that is late closes the connection; until another one has been greeted by the server,
-    reads fail at once. So a slow or stopped Redis costs each request at most one deadline.
+    A read that is late closes the connection and opens the breaker: reads fail at once until a
+    new connection has answered a read of our own in time. So a slow or stopped Redis costs a
+    request at most one deadline, and a request is never the one that tries.
 
     Parameters
     ----------
@@ -44,6 +48,8 @@ class OnlineReader:
         self.address = address
         self.project = project
         self.deadline_s = deadline_s
+        self.breaker = Breaker()
+        self._problem: str | None = None
         self._connection: RedisConnection | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -54,8 +60,7 @@ class OnlineReader:
 
     async def start(self) -> None:
         """Connect, and keep connected from now on."""
-        with suppress(StoreUnavailable):
-            await self._connect()
+        await self._try_to_connect()
         self._keeper = asyncio.create_task(self._keep_connected())
 
     async def stop(self) -> None:
@@ -83,26 +88,44 @@ class OnlineReader:
         return self._connection.send(("MGET", *keys))
 
     async def _keep_connected(self) -> None:
-        was_connected = self.is_connected
         while True:
-            if not self.is_connected:
-                try:
-                    await self._connect()
-                except StoreUnavailable as error:
-                    if was_connected:
-                        logger.warning("online store: unavailable: %s", error)
-                    was_connected = False
-                else:
-                    logger.info("online store: connected")
-                    was_connected = True
-            await asyncio.sleep(RECONNECT_PAUSE_S)
+            await asyncio.sleep(self.breaker.pause_s if self.breaker.is_open else LOOK_S)
+            if self.breaker.is_open:
+                await self._try_to_connect()
+            elif not self.is_connected:
+                self._note("the connection is lost")
+
+    async def _try_to_connect(self) -> None:
+        try:
+            await self._connect()
+        except StoreUnavailable as error:
+            self._note(str(error))
+        else:
+            self.breaker.close(time.monotonic())
+            self._problem = None
+            logger.info("online store: connected")
+
+    def _note(self, problem: str) -> None:
+        if self.breaker.is_open:
+            self.breaker.try_failed()
+        else:
+            self.breaker.open(time.monotonic())
+        if problem != self._problem:
+            self._problem = problem
+            logger.warning("online store: unavailable: %s", problem)
 
     async def _connect(self) -> None:
         try:
             address = await asyncio.to_thread(self.address)
         except FTIError as error:
             raise StoreUnavailable(f"Redis cannot be found: {error}") from error
-        self._connection = await RedisConnection.open(address, self.deadline_s)
+        connection = await RedisConnection.open(address, self.deadline_s)
+        try:
+            await connection.send(("MGET", f"{self.project}:{PROBE}"))
+        except StoreUnavailable:
+            connection.close()
+            raise
+        self._connection = connection
 
 
 @dataclass(frozen=True)

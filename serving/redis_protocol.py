@@ -19,7 +19,7 @@ import hiredis
 from feature_store.errors import StoreUnavailable
 
 DEFAULT_PORT = 6379
-CONNECT_LIMIT_S = 1.0
+CONNECT_LIMIT_S = 0.5
 GRACE_S = 0.002
 """When the event loop itself was late, the reply may lie there unread: look once more."""
 

@@ -218,10 +218,14 @@ class Api(httpx.Client):
 
 @contextmanager
 def running_api(
-    world: World, *, port: int = 0, limit_file_bytes: int | None = None, **environment: str
+    world: World,
+    *flags: str,
+    port: int = 0,
+    limit_file_bytes: int | None = None,
+    **environment: str,
 ) -> Iterator[Api]:
     """Run the API as people do, on a free port unless one is given."""
-    command = [sys.executable, "-m", "serving", "--port", str(port)]
+    command = [sys.executable, "-m", "serving", "--port", str(port), *flags]
     if limit_file_bytes is not None:
         limit = f'ulimit -f {limit_file_bytes // 1024}; exec "$0" "$@"'
         command = ["bash", "-c", limit, *command]
