@@ -2,7 +2,6 @@
 
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +20,7 @@ from infrastructure.background import Repeating
 from serving.access import KeyHolder, KeyRing
 from serving.access_log import AccessLog
 from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
+from serving.collector import GarbagePauses
 from serving.gate import Gate, Rules
 from serving.json_route import JsonRoute
 from serving.metrics import Metrics
@@ -51,7 +51,7 @@ def create_app(
         Whom to let in, and how many at once.
     """
     config = config or ApiConfig()
-    metrics = Metrics()
+    metrics, pauses = Metrics(), GarbagePauses()
     telling = Repeating(
         "metrics", lambda: service.numbers.publish(metrics.snapshot()), TELL_WORKERS_S
     )
@@ -60,10 +60,9 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
         telling.start()
-        # What lives until the end is never looked at again: no long pauses for collecting it.
-        gc.collect()
-        gc.freeze()
+        pauses.shorten()
         yield
+        pauses.stop()
         await asyncio.to_thread(telling.stop)
         await service.stop()
 
@@ -76,6 +75,8 @@ def create_app(
     )
     app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
     _watch(metrics, service, app.state.traffic)
+    pause = "Longest pause of the garbage collector since the start."
+    metrics.watch("fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max)
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
     service.beside.add_paths(app, view)
