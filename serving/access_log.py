@@ -30,10 +30,14 @@ class AccessLog:
         self._lines = 0
         self._left_out = 0
 
-    def note(
+    def deserves(self, status: int, duration_s: float) -> bool:
+        """Tell whether a request gets a line."""
+        return status >= FIRST_FAILURE or duration_s >= self.slow_s or self.every
+
+    def write(
         self, method: str, path: str, status: int, duration_s: float, caller: str, now_s: float
     ) -> None:
-        """Write a line if the request deserves one.
+        """Write a line, unless there were many in this second already.
 
         Parameters
         ----------
@@ -42,8 +46,6 @@ class AccessLog:
         now_s
             By a monotonic clock.
         """
-        if status < FIRST_FAILURE and duration_s < self.slow_s and not self.every:
-            return
         if int(now_s) != self._second:
             self._second, self._lines = int(now_s), 0
         self._lines += 1

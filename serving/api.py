@@ -22,6 +22,7 @@ from serving.access_log import AccessLog
 from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
 from serving.collector import GarbagePauses
 from serving.gate import Gate, Rules
+from serving.gate_documents import document_gate
 from serving.json_route import JsonRoute
 from serving.metrics import Metrics
 from serving.predictor import Answer
@@ -51,7 +52,7 @@ def create_app(
         Whom to let in, and how many at once.
     """
     config = config or ApiConfig()
-    metrics, pauses = Metrics(), GarbagePauses()
+    metrics, pauses = service.metrics, GarbagePauses()
     telling = Repeating(
         "metrics", lambda: service.numbers.publish(metrics.snapshot()), TELL_WORKERS_S
     )
@@ -60,9 +61,11 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
         telling.start()
+        watching = asyncio.create_task(app.state.traffic.watch())
         pauses.shorten()
         yield
         pauses.stop()
+        watching.cancel()
         await asyncio.to_thread(telling.stop)
         await service.stop()
 
@@ -82,6 +85,7 @@ def create_app(
     service.beside.add_paths(app, view)
     _add_refusals(app, view)
     _add_gate(app, metrics, config)
+    document_gate(app, asks_for_keys=bool(config.keys))
     return app
 
 

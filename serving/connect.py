@@ -34,6 +34,7 @@ from serving.host_lock import HostLock
 from serving.lineage import Lineages
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.metric_files import MetricFiles
+from serving.metrics import Metrics
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
@@ -60,7 +61,8 @@ def prediction_service(settings: Settings) -> PredictionService:
         settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
     )
     shipper = PredictionShipper(log.folder, postgres(settings))
-    predictor = _predictor(settings, reader, watcher, log)
+    metrics = Metrics()
+    predictor = _predictor(settings, reader, watcher, log, metrics)
     return PredictionService(
         predictor=predictor,
         watcher=watcher,
@@ -69,6 +71,7 @@ def prediction_service(settings: Settings) -> PredictionService:
         shipper=shipper,
         agent=host_agent(settings, shipper),
         following=Repeating("models", watcher.poll, api.current_poll_ms / 1000),
+        metrics=metrics,
         numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
         beside=beside(settings, predictor, reader),
     )
@@ -186,7 +189,11 @@ def _staged(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRequest]
 
 
 def _predictor(
-    settings: Settings, reader: OnlineReader, watcher: DeploymentWatcher, log: PredictionLog
+    settings: Settings,
+    reader: OnlineReader,
+    watcher: DeploymentWatcher,
+    log: PredictionLog,
+    metrics: Metrics,
 ) -> Predictor:
     def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
         return StoredFeatureSource(
@@ -195,6 +202,7 @@ def _predictor(
             nothing,
             ttl=ttl(settings),
             remembered=settings.deployment.api.remembered_users,
+            on_age=metrics.age,
         )
 
     features = FeatureVersions(Engine(MODEL_VIEW), source)

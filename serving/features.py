@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -47,6 +48,8 @@ class StoredFeatureSource:
         Age of the event beyond which stored features are taken as missing; None for never.
     remembered
         Number of users whose last features are kept.
+    on_age
+        Told the age in seconds of the event that an answer's features come from.
     """
 
     def __init__(
@@ -56,12 +59,14 @@ class StoredFeatureSource:
         nothing: NDArray[np.float32],
         ttl: timedelta | None,
         remembered: int,
+        on_age: Callable[[float], None] = lambda age_s: None,
     ) -> None:
         self.reader = reader
         self.entity_name = entity_name
         self.nothing = nothing.astype("<f4").tobytes()
         self.ttl_us = None if ttl is None else int(ttl.total_seconds() * 1_000_000)
         self.remembered = remembered
+        self.on_age = on_age
         self._last: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
 
     def key(self, entity: int) -> str:
@@ -114,6 +119,7 @@ class StoredFeatureSource:
     def _fresh(
         self, packed: bytes, event_time_us: int, now_us: int, flags: Flags
     ) -> StoredFeatures:
+        self.on_age((now_us - event_time_us) / 1e6)
         if self.ttl_us is not None and now_us - event_time_us > self.ttl_us:
             return StoredFeatures(self.nothing, event_time_us, flags | Flags.FEATURES_STALE)
         return StoredFeatures(packed, event_time_us, flags)

@@ -16,19 +16,20 @@ from serving.access_log import AccessLog
 from serving.answers import RETRY_AFTER_S, json_response
 from serving.metrics import Metrics
 from serving.rate_limit import RateLimit
-from serving.request_ids import current, request_id
+from serving.request_ids import current, new_request_id, request_id
 from serving.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-SAFE: RawHeaders = (
+SAFE_PAGE: RawHeaders = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
 )
-LOADS_NOTHING: RawHeaders = (
+SAFE: RawHeaders = (
+    *SAFE_PAGE,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 PAGES = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
@@ -94,18 +95,11 @@ class Gate:
             return
         visit = _Visit(scope, send, self.traffic.is_draining)
         refusal = self._refusal(visit, scope["path"])
+        app = self.app if refusal is None else refusal
+        task = asyncio.current_task()
+        self.traffic.began[task] = visit.began_s
         try:
-            if refusal is None:
-                await self._let_in(visit, scope, receive)
-            else:
-                await refusal(scope, receive, visit.send)
-        finally:
-            self._note(visit, scope)
-
-    async def _let_in(self, visit: _Visit, scope: Scope, receive: Receive) -> None:
-        task = self.traffic.enter(visit.began_s)
-        try:
-            await self.app(scope, receive, visit.send)
+            await app(scope, receive, visit.send)
         except asyncio.CancelledError:
             if visit.status or not self.traffic.was_overdue(task):
                 raise
@@ -116,7 +110,8 @@ class Gate:
                 raise
             await _defect()(scope, receive, visit.send)
         finally:
-            self.traffic.leave(task)
+            del self.traffic.began[task]
+            self._note(visit, scope)
 
     def _refusal(self, visit: _Visit, path: str) -> Response | None:
         if path in OPEN_PATHS:
@@ -130,7 +125,8 @@ class Gate:
             waits = self.rules.rate_limit.wait_s(visit.caller, visit.began_s)
             if waits:
                 return self._refused("rate", _too_often(visit.caller, waits))
-        if self.traffic.is_full and path not in NEVER_FULL:
+        is_full = len(self.traffic.began) >= self.traffic.max_in_flight
+        if is_full and path not in NEVER_FULL:
             return self._refused("overload", _overloaded(self.traffic.max_in_flight))
         return None
 
@@ -153,45 +149,41 @@ class Gate:
 
     def _note(self, visit: _Visit, scope: Scope) -> None:
         ended_s = time.perf_counter()
-        path = scope["path"]
+        duration_s, path = ended_s - visit.began_s, scope["path"]
+        if self.access_log.deserves(visit.status, duration_s):
+            method, status = scope["method"], visit.status
+            self.access_log.write(method, path, status, duration_s, visit.caller, ended_s)
         if path not in self.paths:
             path = getattr(scope.get("route"), "path", "other")
-        self.metrics.count(path, visit.status, ended_s - visit.began_s)
-        self.access_log.note(
-            scope["method"],
-            scope["path"],
-            visit.status,
-            ended_s - visit.began_s,
-            visit.caller,
-            ended_s,
-        )
+        self.metrics.count(path, visit.status, duration_s)
 
 
 class _Visit:
     """One request as the gate sees it; `send` is what the app answers with."""
 
-    __slots__ = ("_added", "_send", "began_s", "caller", "headers", "path", "status")
+    __slots__ = ("_identity", "_is_last", "_send", "began_s", "caller", "headers", "path", "status")
 
     def __init__(self, scope: Scope, send: Send, is_last: bool) -> None:
         self.began_s = time.perf_counter()
         self.headers: Headers = dict(scope["headers"])
         self.path: str = scope["path"]
         self.status = 0
-        client = scope.get("client")
+        client = scope["client"]
         self.caller: str = client[0] if client else "unknown"
-        identity = request_id(self.headers.get(b"x-request-id"))
-        current.set(identity.decode())
+        given = self.headers.get(b"x-request-id")
+        self._identity = new_request_id() if given is None else request_id(given)
+        current.set(self._identity)
         self._send = send
-        self._added = (*SAFE, (b"x-request-id", identity))
-        if self.path not in PAGES:
-            self._added += LOADS_NOTHING
-        if is_last:
-            self._added += (CLOSE,)
+        self._is_last = is_last
 
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", ()), *self._added]
+            safe = SAFE_PAGE if self.path in PAGES else SAFE
+            headers = [*message["headers"], *safe, (b"x-request-id", self._identity)]
+            if self._is_last:
+                headers.append(CLOSE)
+            message["headers"] = headers
         return self._send(message)
 
 

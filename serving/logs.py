@@ -22,7 +22,7 @@ class JsonLines(logging.Formatter):
         }
         request_id = current.get()
         if request_id is not None:
-            line["request_id"] = request_id
+            line["request_id"] = request_id.decode()
         line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)

@@ -79,7 +79,7 @@ class Metrics:
             "Raw attributes that were missing or unseen, summed over answers.",
         )
         self._watched: dict[str, _Watched] = {}
-        self._paths: dict[tuple[str, int], tuple[str, str]] = {}
+        self._answered: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
 
     @property
     def tallies(self) -> list[Counts | Histogram]:
@@ -88,15 +88,22 @@ class Metrics:
 
     def count(self, path: str, status: int, duration_s: float) -> None:
         """Count one answer."""
-        labels = self._paths.get((path, status))
-        if labels is None:
-            labels = self._paths[path, status] = path, str(status)
-        self.requests.add(labels)
-        self.durations.observe(labels[:1], duration_s)
+        cells = self._answered.get((path, status))
+        if cells is None:
+            labels = path, str(status)
+            cells = self.requests.cell(labels), self.durations.cell(labels[:1])
+            self._answered[path, status] = cells
+        answers, durations = cells
+        answers[0] += 1
+        self.durations.put(durations, duration_s)
 
     def refuse(self, reason: str) -> None:
         """Count one request that was not let in."""
         self.refused.add((reason,))
+
+    def age(self, age_s: float) -> None:
+        """Note how old the stored features of an answer are."""
+        self.ages.observe((), age_s)
 
     def observe(self, answer: Answer) -> None:
         """Note one prediction."""

@@ -10,19 +10,19 @@ from itertools import count
 SANE = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 """What is taken from a caller: nothing that could forge a line or a header."""
 
-current: ContextVar[str | None] = ContextVar("request_id", default=None)
+current: ContextVar[bytes | None] = ContextVar("request_id", default=None)
 """The id of the request that is being answered here."""
 
-_process = secrets.token_hex(6)
+_process = secrets.token_hex(6).encode()
 _numbers = count(1)
 
 
 def new_request_id() -> bytes:
     """Make an id that no other request of any process has."""
-    return b"%s-%x" % (_process.encode(), next(_numbers))
+    return b"%b-%x" % (_process, next(_numbers))
 
 
-def request_id(given: bytes | None) -> bytes:
+def request_id(given: bytes) -> bytes:
     r"""Give the caller's id if it is sane, else a new one.
 
     Examples
@@ -32,6 +32,6 @@ def request_id(given: bytes | None) -> bytes:
     >>> request_id(b"a\nb") == b"a\nb"
     False
     """
-    if given is not None and SANE.fullmatch(given):
+    if SANE.fullmatch(given):
         return given
     return new_request_id()

@@ -15,7 +15,7 @@ from serving.agent import HostAgent
 from serving.beside import Beside
 from serving.live import DeploymentWatcher
 from serving.metric_files import MetricFiles
-from serving.metrics import Across
+from serving.metrics import Across, Metrics
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
 
@@ -37,8 +37,10 @@ class PredictionService:
         Stages deployments and ships the log for the host, when this process holds its lock.
     following
         The thread that calls the watcher again and again.
+    metrics
+        What is counted here.
     numbers
-        Where metrics are told to the other workers of the host.
+        Where it is told to the other workers of the host.
     beside
         What answers beside ``/predict``.
     """
@@ -50,6 +52,7 @@ class PredictionService:
     shipper: PredictionShipper
     agent: HostAgent
     following: Repeating
+    metrics: Metrics
     numbers: MetricFiles
     beside: Beside
 

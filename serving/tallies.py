@@ -35,10 +35,14 @@ class Counts:
 
     def add(self, labels: Labels, n: float = 1) -> None:
         """Count n more."""
+        self.cell(labels)[0] += n
+
+    def cell(self, labels: Labels) -> list[float]:
+        """The one number of a combination: who adds to it often may keep it."""
         cell = self.cells.get(labels)
         if cell is None:
             cell = self.cells[labels] = [0.0]
-        cell[0] += n
+        return cell
 
     def family(self, cells: Cells) -> Metric:
         """Show cells as Prometheus does."""
@@ -74,9 +78,17 @@ class Histogram:
 
     def observe(self, labels: Labels, value: float) -> None:
         """Note one value."""
+        self.put(self.cell(labels), value)
+
+    def cell(self, labels: Labels) -> list[float]:
+        """The numbers of a combination: who adds to them often may keep them."""
         cell = self.cells.get(labels)
         if cell is None:
             cell = self.cells[labels] = [0.0] * (len(self.bounds) + 2)
+        return cell
+
+    def put(self, cell: list[float], value: float) -> None:
+        """Note one value in a cell of this histogram."""
         cell[bisect_left(self.bounds, value)] += 1
         cell[-1] += value
 
