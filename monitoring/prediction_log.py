@@ -39,7 +39,7 @@ class PredictionLog:
         self._writer: SegmentWriter | None = None
 
     def open(self) -> None:
-        """Begin the first segment, so that an unusable folder shows before the first request.
+        """Begin a segment unless one is open, to find out whether receipts can be written.
 
         Raises
         ------

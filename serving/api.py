@@ -2,7 +2,6 @@
 
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
 import asyncio
-import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +20,7 @@ from infrastructure.background import Repeating
 from serving.access import KeyHolder, KeyRing
 from serving.access_log import AccessLog
 from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
+from serving.collector import GarbagePauses
 from serving.gate import Gate, Rules
 from serving.gate_documents import document_gate
 from serving.json_route import JsonRoute
@@ -52,7 +52,7 @@ def create_app(
         Whom to let in, and how many at once.
     """
     config = config or ApiConfig()
-    metrics = service.metrics
+    metrics, pauses = service.metrics, GarbagePauses()
     telling = Repeating(
         "metrics", lambda: service.numbers.publish(metrics.snapshot()), TELL_WORKERS_S
     )
@@ -62,10 +62,9 @@ def create_app(
         await service.start()
         telling.start()
         watching = asyncio.create_task(app.state.traffic.watch())
-        # What lives until the end is never looked at again: no long pauses for collecting it.
-        gc.collect()
-        gc.freeze()
+        pauses.shorten()
         yield
+        pauses.stop()
         watching.cancel()
         await asyncio.to_thread(telling.stop)
         await service.stop()
@@ -79,6 +78,8 @@ def create_app(
     )
     app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
     _watch(metrics, service, app.state.traffic)
+    pause = "Longest pause of the garbage collector since the start."
+    metrics.watch("fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max)
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
     service.beside.add_paths(app, view)

@@ -17,13 +17,15 @@ from monitoring.prediction_log import SharedLog
 from monitoring.receipts import Receipts
 from serving.batch_predictor import BatchPredictor
 from serving.batch_routes import add_batch
+from serving.explain_routes import add_explain
+from serving.explanations import Explanations
 from serving.feedback_routes import add_feedback
 from serving.lineage import Lineages
 from serving.lookup_routes import add_features, add_model
 from serving.online_reader import OnlineReader
 from serving.past_models import PastModels
 from serving.predictor import Predictor
-from serving.receipt_routes import add_receipts
+from serving.receipt_routes import add_receipts, finder
 
 
 @dataclass(frozen=True)
@@ -54,15 +56,18 @@ class Beside:
     models: PastModels
     lineages: Lineages
     batches: BatchPredictor
+    explanations: Explanations
     ttl: timedelta | None
     clock: Callable[[], datetime]
 
     def add_paths(self, app: FastAPI, view: FeatureView) -> None:
         """Add the paths of all parts to an app."""
         watcher = self.predictor.watcher
-        add_receipts(app, self.receipts, self.models, watcher, view.schema)
+        find = finder(self.receipts)
+        add_receipts(app, find, self.models, watcher, view.schema)
         add_feedback(app, self.log, view.entity, self.predictor.texts, self.clock)
         add_batch(app, self.batches, view)
+        add_explain(app, self.explanations, view, find)
         add_model(app, watcher, self.lineages)
         add_features(app, self.reader, watcher, view.schema, self.ttl, self._missing)
 

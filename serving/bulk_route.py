@@ -69,11 +69,16 @@ class BulkRoute(APIRoute):
                 "once. Try again in a moment."
             )
         self._running += 1
-        try:
-            response = await asyncio.to_thread(self._work, content)
-        finally:
-            self._running -= 1
+        work = asyncio.ensure_future(asyncio.to_thread(self._work, content))
+        work.add_done_callback(self._ended)
+        # A request may be given up; its thread goes on, and counts until it ends.
+        response = await asyncio.shield(work)
         await response(scope, receive, send)
+
+    def _ended(self, work: asyncio.Task[Response]) -> None:
+        self._running -= 1
+        if not work.cancelled():
+            work.exception()  # nobody may be waiting any more: that is no defect
 
     def _work(self, content: bytes) -> Response:
         try:

@@ -27,6 +27,8 @@ from serving.agent import HostAgent
 from serving.batch_predictor import BatchPredictor
 from serving.beside import Beside
 from serving.errors import NothingDeployed
+from serving.explainer import Explainer
+from serving.explanations import Explanations
 from serving.features import StoredFeatureSource
 from serving.host_lock import HostLock
 from serving.lineage import Lineages
@@ -100,14 +102,16 @@ def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Be
     watcher = predictor.watcher
     log = SharedLog(predictor.log.folder, predictor.log.segment_bytes)
     table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
+    models = PastModels(watcher, watcher.loader, table, settings.model_name)
     return Beside(
         predictor=predictor,
         reader=reader,
         log=log,
         table=table,
         receipts=Receipts(table, log.folder),
-        models=PastModels(watcher, watcher.loader, table, settings.model_name),
+        models=models,
         lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
+        explanations=Explanations(predictor, models, Explainer(watcher.loader)),
         batches=_batches(settings, predictor, reader, log),
         ttl=ttl(settings),
         clock=now,

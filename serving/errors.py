@@ -8,6 +8,7 @@ FTIError
     ├── AttributesUnusable    the model takes features that cannot be computed any more
     ├── BodyTooLarge          a request's body is longer than allowed
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
+    ├── TookTooLong           what was asked is not done in time
     ├── DeploymentUnusable    a deployment is damaged, or leaves some traffic to nobody
     ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
@@ -42,6 +43,10 @@ class BodyTooLarge(ServingError):
 
 class ModelUnusable(ServingError):
     """An artifact cannot be fetched, was altered, or answers its example otherwise."""
+
+
+class TookTooLong(ServingError):
+    """What was asked is not done in time."""
 
 
 class DeploymentUnusable(ServingError):

@@ -62,7 +62,10 @@ class PastModels:
         StoreUnavailable
             If the record of deployments cannot be read.
         """
-        arm = await self._arm(generation, scored)
+        return await self.load(await self.arm(generation, scored))
+
+    async def load(self, arm: Arm) -> LoadedModel:
+        """Give the model of an arm, from memory if it is there."""
         live = self.watcher.live
         for each in live.arms if live else ():
             if each.model.digest == arm.digest:
@@ -75,7 +78,16 @@ class PastModels:
                 self._kept.popitem(last=False)
             return self._kept[arm.digest]
 
-    async def _arm(self, generation: int, scored: ScoredArm) -> Arm:
+    async def arm(self, generation: int, scored: ScoredArm) -> Arm:
+        """Give the arm of a deployment that scored.
+
+        Raises
+        ------
+        ModelUnusable
+            If there is no record of it.
+        StoreUnavailable
+            If the record of deployments cannot be read.
+        """
         live = self.watcher.live
         if live is not None and live.deployment.generation == generation:
             arms = list(live.deployment.arms)

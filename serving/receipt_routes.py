@@ -2,6 +2,7 @@
 
 # Annotations are values here: FastAPI reads them.
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -23,6 +24,9 @@ EXAMPLE_ID = "018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01"
 PredictionId = Annotated[
     UUID, Path(description="The `prediction_id` of an answer.", examples=[EXAMPLE_ID])
 ]
+
+
+FindReceipt = Callable[[UUID], Awaitable[Receipt]]
 
 
 class ScoredAnswer(BaseModel):
@@ -119,6 +123,18 @@ REPLAYED = {
 }
 
 
+def finder(receipts: Receipts) -> FindReceipt:
+    """Give what finds receipts, or raises `UnknownPrediction`."""
+
+    async def find(prediction_id: UUID) -> Receipt:
+        receipt = await receipts.find(prediction_id)
+        if receipt is None:
+            raise UnknownPrediction(f"There is no prediction {prediction_id}.")
+        return receipt
+
+    return find
+
+
 def _documented(example: object) -> dict[int | str, dict[str, Any]]:
     return answers(
         example,
@@ -130,7 +146,7 @@ def _documented(example: object) -> dict[int | str, dict[str, Any]]:
 
 def add_receipts(
     app: FastAPI,
-    receipts: Receipts,
+    find: FindReceipt,
     models: PastModels,
     watcher: DeploymentWatcher,
     present: FeatureSchema,
@@ -139,15 +155,11 @@ def add_receipts(
 
     Parameters
     ----------
+    find
+        Gives the receipt of a prediction.
     present
         The features as they are defined now, to name those of a vector.
     """
-
-    async def find(prediction_id: UUID) -> Receipt:
-        receipt = await receipts.find(prediction_id)
-        if receipt is None:
-            raise UnknownPrediction(f"There is no prediction {prediction_id}.")
-        return receipt
 
     @app.get(
         "/predictions/{prediction_id}",

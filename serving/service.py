@@ -74,6 +74,9 @@ class PredictionService:
     def problem(self) -> str | None:
         """Say what keeps predictions from being answered, if anything does."""
         if self.log.problem is not None:
+            with suppress(LogUnavailable):  # whoever is not ready may not be asked to predict
+                self.log.open()
+        if self.log.problem is not None:
             return f"The prediction log cannot be written: {self.log.problem}."
         if self.watcher.live is None:
             return self.watcher.missing_because

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -69,7 +70,11 @@ def model_files_of(seed: int, schema: FeatureSchema) -> Mapping[str, bytes]:
     onnx = model.to_onnx()
     vectors = matrix.values[:5]
     probabilities = OnnxScorer(onnx, len(matrix.schema)).predict(vectors).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        native = (Path(folder) / model.file).read_bytes()
     return {
+        model.file: native,
         "schema.json": schema_json(matrix.schema, MODEL_VIEW.entity),
         "config.json": json_bytes({"family": "xgboost", "label_prefix": "xgb", "threshold": 0.5}),
         "model.onnx": onnx,
