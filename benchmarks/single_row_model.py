@@ -16,40 +16,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.harness import Report, each, interleaved, is_quick
-from benchmarks.stage import real_rows
-from configs.settings import load_settings
-from feature_store.engine import FeatureMatrix
-from feature_store.feature_definitions import MODEL_VIEW
-from models.artifact import example_json, json_bytes, schema_json, write_artifact
+from benchmarks.shipped_model import shipped_model
 from models.bulk_scorer import BulkScorer
-from models.families import new_model
-from models.pyfunc import write_pyfunc
 from models.scorer import OnnxScorer
-
-TREES = 400
-
-
-def shipped_model(folder: Path) -> tuple[Path, FeatureMatrix]:
-    """Train the model of the default settings on all rows; give its pyfunc and the rows."""
-    settings = load_settings(training={"xgboost": {"n_estimators": TREES}})
-    features, labels = real_rows(settings)
-    model = new_model(settings.training).fit(features, labels.values)
-    model.save(folder)
-    onnx, vectors = model.to_onnx(), features.values[:5]
-    answers = OnnxScorer(onnx, len(features.schema)).predict(vectors).tolist()
-    artifact = write_artifact(
-        folder,
-        {
-            "schema.json": schema_json(features.schema, MODEL_VIEW.entity),
-            "config.json": json_bytes({"family": model.family, "threshold": model.threshold}),
-            "model.onnx": onnx,
-            "example.json": example_json(vectors, answers),
-        },
-    )
-    pyfunc = folder.with_name("pyfunc")
-    pyfunc.mkdir()
-    write_pyfunc(pyfunc, artifact, model_id="m-benchmark")
-    return pyfunc, features
 
 
 def main() -> int:

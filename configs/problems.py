@@ -8,7 +8,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-SECRET_WORDS = ("_env", "password", "secret", "token", "auth", "credential")
+from configs.api_config import KEY_PREFIX
+
+SECRET_WORDS = ("_env", "password", "secret", "token", "auth", "credential", "key_sha256")
 
 
 def explain(
@@ -21,7 +23,7 @@ def explain(
             continue  # a list that is empty because its only item is wrong
         path, known = _place(problem["loc"], settings)
         key = ".".join(path)
-        shown = "(hidden)" if _may_be_secret(path[-1], problem["input"]) else repr(problem["input"])
+        shown = value_shown(path[-1], problem["input"])
         if problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path[-1], known, n=1)
             parent = "".join(f"{part}." for part in path[:-1])
@@ -43,6 +45,17 @@ def explain(
             yield f"Setting '{key}' has the value {shown}: {problem['msg']}."
 
 
+def value_shown(key: str, value: object) -> str:
+    """Show a value in a message, unless it may be a secret.
+
+    Examples
+    --------
+    >>> value_shown("port", 70_000), value_shown("url", "redis://:word@cache")
+    ('70000', '(hidden)')
+    """
+    return "(hidden)" if _may_be_secret(key, value) else repr(value)
+
+
 def _is_inside(location: Sequence[int | str], other: Sequence[int | str]) -> bool:
     return len(location) > len(other) and tuple(location[: len(other)]) == tuple(other)
 
@@ -50,7 +63,8 @@ def _is_inside(location: Sequence[int | str], other: Sequence[int | str]) -> boo
 def _may_be_secret(key: str, value: object) -> bool:
     """Whether somebody may have written a password where its variable's name belongs."""
     is_named_so = any(word in key.lower() for word in SECRET_WORDS)
-    return is_named_so or (key == "url" and "@" in str(value))
+    has_password = key.lower().endswith("url") and "@" in str(value)
+    return is_named_so or has_password or KEY_PREFIX in str(value)
 
 
 def _place(location: Sequence[int | str], settings: type[BaseModel]) -> tuple[list[str], list[str]]:

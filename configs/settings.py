@@ -23,8 +23,9 @@ from pydantic_settings import (
     SettingsError as PydanticSettingsError,
 )
 
+from configs.api_config import ApiConfig
 from configs.errors import SettingsError
-from configs.problems import explain
+from configs.problems import explain, value_shown
 from configs.section import Section
 from configs.sources import SourceConfig
 
@@ -64,7 +65,6 @@ def _utc_or_invalid(value: datetime | date | str) -> datetime:
 
 UtcTime = Annotated[datetime, BeforeValidator(_utc_or_invalid)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class EventTimeConfig(Section):
@@ -290,17 +290,6 @@ class TrainingConfig(Section):
     tuning: TuningConfig = TuningConfig()
 
 
-class ApiConfig(Section):
-    """Where the API listens and how it answers."""
-
-    host: str = "127.0.0.1"
-    port: Port = 8000
-    deployment_poll_ms: float = Field(250, gt=0)
-    remembered_users: int = Field(
-        10_000, ge=0, description="last features kept for the time that Redis does not answer"
-    )
-
-
 class ABTestConfig(Section):
     """The share of traffic that a challenger gets, and what makes its assignment its own."""
 
@@ -445,6 +434,7 @@ def _refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if name.startswith(ENVIRONMENT_PREFIX) and name.split("__")[0].upper() not in known:
             raise SettingsError(
-                f"Environment variable {name} is not a known setting (value: {value!r}). "
+                f"Environment variable {name} is not a known setting "
+                f"(value: {value_shown(name, value)}). "
                 f"Known: {', '.join(sorted(known))}; nested as FTI_TRAINING__SEED."
             )

@@ -101,6 +101,11 @@ class Engine:
         self._following = {
             name: {i for i in fill.inputs if i in view.fills} for name, fill in view.fills.items()
         }
+        self._missing = self.missing_raw.tolist()
+        self._codes = [f.codes if f.kind == "category" else None for f in self.raw]
+        self._category_places = [p for p, f in enumerate(self.raw) if f.kind == "category"]
+        known = [FIRST_KNOWN + len(self.raw[place].categories) for place in self._category_places]
+        self._codes_end = np.array(known, dtype=np.int64)[:, np.newaxis]
         self._probe()
 
     def row(self, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -178,18 +183,24 @@ class Engine:
         values, are_set
             ``(n, r)``: numbers and codes of the ``r`` raw columns, and which of them are set.
         """
+        places: list[int] = []
+        given: list[Any] = []
+        for row, attributes in enumerate(changes):
+            start = row * len(self.raw)
+            for name, value in attributes.items():
+                place = self._raw_places.get(name)
+                if place is None:
+                    continue
+                places.append(start + place)
+                given.append(self._encoded(place, value))
+                for follows in self._following.get(name, ()):
+                    if follows not in attributes:
+                        places.append(start + self._raw_places[follows])
+                        given.append(self._missing[self._raw_places[follows]])
         values = np.tile(self.missing_raw, (len(changes), 1))
         are_set = np.zeros(values.shape, dtype=bool)
-        for row, attributes in enumerate(changes):
-            for name in attributes.keys() & self._raw_places.keys():
-                place, value = self._raw_places[name], attributes[name]
-                are_set[row, place] = True
-                if self.raw[place].kind == "category":
-                    values[row, place] = self.raw[place].encode(value)
-                elif value is not None:
-                    values[row, place] = value
-                for follows in self._following.get(name, ()):
-                    are_set[row, self._raw_places[follows]] = True
+        values.ravel()[places] = given
+        are_set.ravel()[places] = True
         return values, are_set
 
     @cached_property
@@ -201,16 +212,22 @@ class Engine:
         self, values: NDArray[np.float32], attributes: Sequence[Mapping[str, Any]]
     ) -> NDArray[np.float32]:
         """`override` for many: vectors ``(n, p)``, each with raw attributes of its own."""
-        for name in {name for given in attributes for name in given}:
+        for name in set().union(*attributes):
             self._raw_place(name)
         given, are_set = self.patches(attributes)
-        columns = {
-            raw.name: np.where(are_set[:, place], given[:, place], column).astype(column.dtype)
-            for place, (raw, column) in enumerate(
-                zip(self.raw, self.columns_of(values), strict=True)
-            )
-        }
-        return self.table(columns)
+        return self._of_raw(np.where(are_set, given, values[:, self._raw_positions]))
+
+    def rows(self, attributes: Sequence[Mapping[str, Any]]) -> NDArray[np.float32]:
+        """`row` for many: ``(n, p)``, the same bits as one by one.
+
+        Raises
+        ------
+        UnknownFeature
+            If an attribute is not a raw column of the view.
+        """
+        for name in set().union(*attributes):
+            self._raw_place(name)
+        return self._of_raw(self.patches(attributes)[0])
 
     def columns_of(self, values: NDArray[np.float32]) -> list[Column]:
         """Read the encoded raw columns, each ``(n,)``, back out of vectors ``(n, p)``."""
@@ -228,6 +245,26 @@ class Engine:
             if values[position] != values[position]
             or (feature.kind == "category" and values[position] < FIRST_KNOWN)
         ]
+
+    def _encoded(self, place: int, value: Any) -> float:
+        """A raw value as the number or code that stands for it."""
+        if value is None:
+            return self._missing[place]
+        codes = self._codes[place]
+        return value if codes is None else codes.get(str(value), UNSEEN)
+
+    def _of_raw(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute ``(n, p)`` from numbers and codes of the raw columns, ``(n, r)``."""
+        values = np.empty((len(raw), len(self.schema)), dtype=np.float32)
+        for start in range(0, len(raw), BLOCK_ROWS):
+            block = np.ascontiguousarray(raw[start : start + BLOCK_ROWS].T)
+            columns: list[Column] = list(block)
+            codes = block[self._category_places].astype(np.int64)
+            codes[(codes < MISSING) | (codes >= self._codes_end)] = UNSEEN
+            for place, column in zip(self._category_places, codes, strict=True):
+                columns[place] = column
+            values[start : start + BLOCK_ROWS] = self._compute(columns, block.shape[1]).T
+        return values
 
     def _compute(self, raw: Iterable[Column], n: int) -> NDArray[np.float32]:
         """Compute ``(p, n)`` from the encoded raw columns, in the order of the view."""

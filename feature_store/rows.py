@@ -15,6 +15,7 @@ Everything is little-endian. A row is one value, so it is never half-visible.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -26,6 +27,7 @@ from feature_store.errors import SchemaMismatch
 from feature_store.registry import FeatureSchema
 
 HEADER_BYTES = 32
+_NUMBERS = struct.Struct("<qqq")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -130,13 +132,18 @@ class RowCodec:
             If the row was written under another definition of the features, or belongs to
             another entity.
         """
-        if packed[:8] != self.fingerprint or len(packed) != self.dtype.itemsize:
-            raise other_schema(self.schema, key, packed, self.dtype.itemsize)
-        stored, event_time, created_time = np.frombuffer(packed, "<i8", count=3, offset=8).tolist()
-        if stored != key:
-            raise other_entity(self.schema, key, stored)
+        event_time, created_time = self.times_of(key, packed)
         vector = np.frombuffer(packed, "<f4", offset=HEADER_BYTES)
         return Row(key, event_time, created_time, vector)
+
+    def times_of(self, key: int, packed: bytes) -> tuple[int, int]:
+        """Check a row as `decode` does, and give its event time and created time."""
+        if len(packed) != self.dtype.itemsize or packed[:8] != self.fingerprint:
+            raise other_schema(self.schema, key, packed, self.dtype.itemsize)
+        stored, event_time, created_time = _NUMBERS.unpack_from(packed, 8)
+        if stored != key:
+            raise other_entity(self.schema, key, stored)
+        return event_time, created_time
 
 
 def packed_headers(

@@ -36,16 +36,23 @@ CREATE TABLE IF NOT EXISTS feature_view_readers (
 )
 """
 
+# A label is about a prediction, or about a user at a time. Only those that were reported through
+# the API have a time of receipt.
 LABELS = """
 CREATE TABLE IF NOT EXISTS labels (
     user_id bigint,
     prediction_id uuid,
     label smallint NOT NULL,
     label_time timestamptz NOT NULL,
-    created_timestamp timestamptz NOT NULL
+    created_timestamp timestamptz NOT NULL,
+    received_at timestamptz
 );
 CREATE INDEX IF NOT EXISTS labels_by_user ON labels (user_id, label_time, created_timestamp)
 """
+LABELS_BY_PREDICTION = (
+    "CREATE INDEX IF NOT EXISTS labels_by_prediction ON labels (prediction_id, created_timestamp) "
+    "WHERE prediction_id IS NOT NULL"
+)
 
 QUARANTINE = """
 CREATE TABLE IF NOT EXISTS quarantine (

@@ -2,8 +2,9 @@
 
 FTIError
 └── MonitoringError
-    ├── LogUnavailable    a prediction cannot be recorded, so it may not be answered
-    └── RecordCorrupt     bytes in the prediction log are not what was written
+    ├── LogUnavailable         a prediction cannot be recorded, so it may not be answered
+    ├── ReceiptsUnavailable    PostgreSQL does not answer, so a receipt may exist or not
+    └── RecordCorrupt          bytes in the prediction log are not what was written
 """
 
 from configs.errors import FTIError
@@ -15,6 +16,10 @@ class MonitoringError(FTIError):
 
 class LogUnavailable(MonitoringError):
     """A prediction cannot be recorded, so it may not be answered."""
+
+
+class ReceiptsUnavailable(MonitoringError):
+    """PostgreSQL does not answer, so a receipt may exist or not."""
 
 
 class RecordCorrupt(MonitoringError):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import struct
 
-_VERSION_7 = 0x7 << 76
+_VERSION_7 = 0x7 << 12
 _VARIANT = 0b10 << 62
 _RANDOM_BITS = (1 << 62) - 1
 
@@ -22,8 +23,38 @@ def new_prediction_id(time_us: int) -> bytes:
     >>> first.version, first != second, str(first)[:13]
     (7, True, '018bcfe5-6800')
     """
+    return new_prediction_ids(time_us, 1)[0]
+
+
+def new_prediction_ids(time_us: int, n: int) -> list[bytes]:
+    """Make ``n`` ids of one time, all different."""
     milliseconds, microseconds = divmod(time_us, 1000)
     fraction = microseconds * 4096 // 1000
-    random = int.from_bytes(os.urandom(8), "big") & _RANDOM_BITS
-    whole = (milliseconds << 80) | _VERSION_7 | (fraction << 64) | _VARIANT | random
-    return whole.to_bytes(16, "big")
+    time = ((milliseconds << 16) | _VERSION_7 | fraction).to_bytes(8, "big")
+    random = struct.unpack(f">{n}Q", os.urandom(8 * n))
+    return [time + (_VARIANT | (each & _RANDOM_BITS)).to_bytes(8, "big") for each in random]
+
+
+def as_text(prediction_id: bytes) -> str:
+    """Write an id as people do.
+
+    Examples
+    --------
+    >>> as_text(bytes(range(16)))
+    '00010203-0405-0607-0809-0a0b0c0d0e0f'
+    """
+    digits = prediction_id.hex()
+    return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
+
+
+def time_us_of(prediction_id: bytes) -> int:
+    """Read the time out of what `new_prediction_id` gave, in microseconds since 1970.
+
+    Examples
+    --------
+    >>> time_us_of(new_prediction_id(1_700_000_000_123_456))
+    1700000000123456
+    """
+    whole = int.from_bytes(prediction_id, "big")
+    milliseconds, fraction = whole >> 80, (whole >> 64) & 0xFFF
+    return milliseconds * 1000 + -(-fraction * 1000 // 4096)  # rounded up: it was rounded down

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from monitoring.segments import SUFFIX, SegmentWriter, frame
 
 
 class PredictionLog:
-    """Appends receipts to segment files of its own; use each instance from one thread.
+    """Appends receipts and labels to segment files of its own; use an instance from one thread.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class PredictionLog:
         self._writer: SegmentWriter | None = None
 
     def open(self) -> None:
-        """Begin the first segment, so that an unusable folder shows before the first request.
+        """Begin a segment unless one is open, to find out whether receipts can be written.
 
         Raises
         ------
@@ -89,3 +90,16 @@ class PredictionLog:
             self.close()
         except OSError:
             self._writer = None
+
+
+class SharedLog(PredictionLog):
+    """A prediction log that several threads may append to, one after the other."""
+
+    def __init__(self, folder: Path, segment_bytes: int) -> None:
+        super().__init__(folder, segment_bytes)
+        self._one_at_a_time = threading.Lock()
+
+    def append(self, bodies: Sequence[bytes], kind: bytes = KIND_PREDICTION) -> None:
+        """Append records; see `PredictionLog.append`."""
+        with self._one_at_a_time:
+            super().append(bodies, kind)

@@ -20,12 +20,12 @@ import struct
 from dataclasses import asdict, dataclass
 from enum import IntFlag
 from functools import cached_property, lru_cache
-from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from monitoring.errors import RecordCorrupt
+from monitoring.prediction_ids import as_text
 
 KIND_PREDICTION = b"PRD1"
 """Kind of a prediction's record; another layout gets another number."""
@@ -154,7 +154,7 @@ class PredictionRecord:
     @property
     def uuid(self) -> str:
         """The prediction's id as people write it."""
-        return str(UUID(bytes=self.prediction_id))
+        return as_text(self.prediction_id)
 
     @property
     def probability(self) -> float:
@@ -168,20 +168,17 @@ class PredictionRecord:
 
     def pack(self) -> bytes:
         """Give the body of the record; `unpack` reads it back."""
-        unit = self.unit.encode()
-        head = _HEAD.pack(
+        return packed_prediction(
             self.prediction_id,
             self.predicted_at_us,
-            _NO_USER if self.user_id is None else self.user_id,
-            _NO_EVENT if self.event_time_us is None else self.event_time_us,
-            len(unit),
-            len(self.context.packed),
-            len(self.vector),
+            self.user_id,
+            self.unit,
+            self.event_time_us,
+            self.vector.tobytes(),
+            self.outputs,
             self.flags,
-            len(self.outputs),
+            self.context,
         )
-        outputs = struct.pack(f"<{len(self.outputs)}d", *self.outputs)
-        return b"".join((head, unit, self.context.packed, self.vector.tobytes(), outputs))
 
     @classmethod
     def unpack(cls, body: bytes) -> PredictionRecord:
@@ -220,3 +217,31 @@ class PredictionRecord:
             flags=Flags(flags),
             context=Context.unpack(body[context_at:vector_at]),
         )
+
+
+def packed_prediction(
+    prediction_id: bytes,
+    predicted_at_us: int,
+    user_id: int | None,
+    unit: str,
+    event_time_us: int | None,
+    vector: bytes,
+    outputs: tuple[float, ...],
+    flags: int,
+    context: Context,
+) -> bytes:
+    """Give the body of a `PredictionRecord` whose vector is packed already."""
+    encoded_unit, encoded_context = unit.encode(), context.packed
+    head = _HEAD.pack(
+        prediction_id,
+        predicted_at_us,
+        _NO_USER if user_id is None else user_id,
+        _NO_EVENT if event_time_us is None else event_time_us,
+        len(encoded_unit),
+        len(encoded_context),
+        len(vector) // 4,
+        flags,
+        len(outputs),
+    )
+    packed_outputs = struct.pack(f"<{len(outputs)}d", *outputs)
+    return b"".join((head, encoded_unit, encoded_context, vector, packed_outputs))

@@ -1,4 +1,4 @@
-"""Carries receipts from segment files to PostgreSQL, each exactly once.
+"""Carries receipts and labels from segment files to PostgreSQL, each exactly once.
 
 One transaction copies rows and advances ``shipped_segments``, so that whatever dies in between,
 the next attempt begins where the last committed one ended. A segment whose writer is gone is
@@ -8,27 +8,31 @@ removed once all of it has been committed.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 
 from feature_store.postgres import create
 from monitoring.errors import RecordCorrupt
+from monitoring.label_record import KIND_LABEL, LabelRecord
+from monitoring.label_table import create_labels, insert_labels
 from monitoring.prediction_record import KIND_PREDICTION, PredictionRecord
-from monitoring.prediction_table import COPY, TABLES, copy_bytes
+from monitoring.prediction_table import TABLES, copy_predictions
 from monitoring.segments import HEADER_BYTES, SUFFIX, Record, next_sound_record, read_records
 
 logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 4 * 1024 * 1024
-KINDS = (KIND_PREDICTION,)
+KINDS = (KIND_PREDICTION, KIND_LABEL)
 
 Connection = psycopg.Connection[Any]
+R = TypeVar("R", PredictionRecord, LabelRecord)
 
 
 class PredictionShipper:
@@ -50,7 +54,7 @@ class PredictionShipper:
         self._shipped: dict[str, int] = {}
 
     def run_once(self) -> int:
-        """Ship what there is; return how many receipts were committed.
+        """Ship what there is; return how many receipts and labels were committed.
 
         Raises
         ------
@@ -111,14 +115,17 @@ class PredictionShipper:
 
     def _commit(self, segment: str, records: Sequence[Record]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
-        predictions = list(self._predictions(segment, records))
+        found = list(self._unpacked(segment, records))
+        predictions = [each for each in found if isinstance(each, PredictionRecord)]
+        labels = [each for each in found if isinstance(each, LabelRecord)]
         connection = self._connected()
         with connection.transaction():
             marked = _mark(connection, segment)
             if marked != self._shipped[segment]:
                 self._shipped[segment] = marked  # another shipper was quicker: read again
                 return 0
-            copied = self._copy(connection, segment, predictions)
+            copied = self._store(connection, segment, predictions, copy_predictions)
+            copied += self._store(connection, segment, labels, insert_labels)
             connection.execute(
                 "UPDATE shipped_segments SET shipped_bytes = %s, shipped_at = now() "
                 "WHERE segment = %s",
@@ -127,38 +134,41 @@ class PredictionShipper:
         self._shipped[segment] = records[-1].end
         return copied
 
-    def _copy(
+    def _store(
         self,
         connection: Connection,
         segment: str,
-        predictions: Sequence[PredictionRecord],
+        records: Sequence[R],
+        insert: Callable[[Connection, Sequence[R]], None],
     ) -> int:
-        """Copy what PostgreSQL accepts, and set aside single records that it never will."""
-        if not predictions:
+        """Insert what PostgreSQL accepts, and set aside single records that it never will."""
+        if not records:
             return 0
         try:
-            with (
-                connection.transaction(),
-                connection.cursor() as cursor,
-                cursor.copy(COPY) as copy,
-            ):
-                copy.write(copy_bytes(predictions))
-            return len(predictions)
+            with connection.transaction():
+                insert(connection, records)
+            return len(records)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
-            if len(predictions) == 1:
-                body = predictions[0].pack()
-                self._set_aside(segment, predictions[0].uuid, body, f"was refused: {error}")
+            if len(records) == 1:
+                body = records[0].pack()
+                name = hashlib.blake2b(body, digest_size=8).hexdigest()
+                self._set_aside(segment, name, body, f"was refused: {error}")
                 return 0
-            half = len(predictions) // 2
-            parts = predictions[:half], predictions[half:]
-            return sum(self._copy(connection, segment, part) for part in parts)
+            half = len(records) // 2
+            parts = records[:half], records[half:]
+            return sum(self._store(connection, segment, part, insert) for part in parts)
 
-    def _predictions(self, segment: str, records: Sequence[Record]) -> Iterator[PredictionRecord]:
+    def _unpacked(
+        self, segment: str, records: Sequence[Record]
+    ) -> Iterator[PredictionRecord | LabelRecord]:
         for record in records:
             try:
-                if record.kind != KIND_PREDICTION:
+                if record.kind == KIND_LABEL:
+                    yield LabelRecord.unpack(record.body)
+                elif record.kind == KIND_PREDICTION:
+                    yield PredictionRecord.unpack(record.body)
+                else:
                     raise RecordCorrupt(f"kind {record.kind!r} is not known")
-                yield PredictionRecord.unpack(record.body)
             except RecordCorrupt as error:
                 self._set_aside(segment, record.offset, record.body, str(error))
 
@@ -182,6 +192,7 @@ class PredictionShipper:
             self._connection.autocommit = True
             with self._connection.transaction():
                 create(self._connection, TABLES)
+                create_labels(self._connection)
         return self._connection
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
+import psycopg
 from numpy.typing import NDArray
 
 from feature_store.pgcopy import SIGNATURE, TRAILER
-from monitoring.prediction_record import PredictionRecord
+from monitoring.prediction_record import Context, Flags, PredictionRecord
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS predictions (
@@ -70,6 +73,18 @@ COPY = f"COPY predictions ({', '.join(COLUMNS)}) FROM STDIN (FORMAT BINARY)"
 
 _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000-01-01
 _TEXT, _REAL = 25, 700  # object ids of the element types
+_NULL = b"\xff\xff\xff\xff"
+_WHICH = struct.Struct(">hi16siq")
+_WHOLE = struct.Struct(">iq")
+_ANSWER = struct.Struct(">idih")
+
+
+def copy_predictions(
+    connection: psycopg.Connection[Any], records: Sequence[PredictionRecord]
+) -> None:
+    """Copy receipts into the table."""
+    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        copy.write(copy_bytes(records))
 
 
 def copy_bytes(records: Sequence[PredictionRecord]) -> bytes:
@@ -78,61 +93,90 @@ def copy_bytes(records: Sequence[PredictionRecord]) -> bytes:
 
 
 def _row(record: PredictionRecord) -> bytes:
-    context = record.context
-    answering = context.scored[context.answering]
-    values = (
-        record.prediction_id,
-        _time(record.predicted_at_us),
-        _optional(">q", record.user_id),
-        record.unit.encode(),
-        context.arm.encode(),
-        answering.model_version.encode(),
-        struct.pack(">d", record.probability),
-        struct.pack(">h", record.decision),
-        b"\x01" + _scored_json(record),  # jsonb: version 1
-        None if context.experiment is None else context.experiment.encode(),
-        struct.pack(">d", context.propensity),
-        struct.pack(">i", context.generation),
-        context.engine.encode(),
-        _texts(record.flags.names),
-        None if record.event_time_us is None else _time(record.event_time_us),
-        context.fingerprint.encode(),
-        _reals(record.vector),
+    same = _same_fields(record.context.packed)
+    probability = record.probability
+    return b"".join(
+        (
+            _WHICH.pack(len(COLUMNS), 16, record.prediction_id, 8, _time(record.predicted_at_us)),
+            _NULL if record.user_id is None else _WHOLE.pack(8, record.user_id),
+            _field(record.unit.encode()),
+            same.arm,
+            _ANSWER.pack(8, probability, 2, probability >= record.context.threshold),
+            _scored_json(same, record.outputs),
+            same.experiment,
+            _flags(int(record.flags)),
+            _NULL if record.event_time_us is None else _WHOLE.pack(8, _time(record.event_time_us)),
+            same.fingerprint,
+            _reals(record.vector),
+        )
     )
-    return struct.pack(">h", len(values)) + b"".join([_field(value) for value in values])
 
 
-def _scored_json(record: PredictionRecord) -> bytes:
-    scored = [
-        vars(arm) | {"probability": output}
-        for arm, output in zip(record.context.scored, record.outputs, strict=True)
-    ]
-    return json.dumps(scored).encode()
+class _SameFields(NamedTuple):
+    """Fields that are the same for all predictions of one context."""
+
+    arm: bytes
+    experiment: bytes
+    fingerprint: bytes
+    scored: tuple[bytes, ...]
+
+
+@lru_cache(maxsize=256)
+def _same_fields(packed: bytes) -> _SameFields:
+    context = Context.unpack(packed)
+    answering = context.scored[context.answering]
+    experiment = None if context.experiment is None else context.experiment.encode()
+    scored = [json.dumps(vars(arm))[:-1] + ', "probability": ' for arm in context.scored]
+    return _SameFields(
+        arm=_field(context.arm.encode()) + _field(answering.model_version.encode()),
+        experiment=_field(experiment)
+        + _field(struct.pack(">d", context.propensity))
+        + _field(struct.pack(">i", context.generation))
+        + _field(context.engine.encode()),
+        fingerprint=_field(context.fingerprint.encode()),
+        scored=tuple(start.encode() for start in scored),
+    )
+
+
+def _scored_json(same: _SameFields, outputs: Sequence[float]) -> bytes:
+    """Give a ``jsonb``, whose version is 1: what each arm answered."""
+    arms = zip(same.scored, outputs, strict=True)
+    return _field(
+        b"\x01["
+        + b", ".join([start + repr(output).encode() + b"}" for start, output in arms])
+        + b"]"
+    )
 
 
 def _field(value: bytes | None) -> bytes:
-    return b"\xff\xff\xff\xff" if value is None else struct.pack(">i", len(value)) + value
+    return _NULL if value is None else struct.pack(">i", len(value)) + value
 
 
-def _optional(layout: str, value: int | None) -> bytes | None:
-    return None if value is None else struct.pack(layout, value)
-
-
-def _time(microseconds: int) -> bytes:
-    return struct.pack(">q", microseconds - _EPOCH_US)
+def _time(microseconds: int) -> int:
+    return microseconds - _EPOCH_US
 
 
 def _reals(vector: NDArray[np.float32]) -> bytes:
     """Give a ``real[]``: dimensions, no nulls, element type, length, first index, elements."""
-    elements = np.empty(len(vector), dtype=[("size", ">i4"), ("value", ">f4")])
-    elements["size"] = 4
+    start, elements = _no_reals(len(vector))
+    elements = elements.copy()
     elements["value"] = vector
-    return struct.pack(">iiiii", 1, 0, _REAL, len(vector), 1) + elements.tobytes()
+    return start + elements.tobytes()
 
 
-def _texts(words: Sequence[str]) -> bytes:
+@lru_cache(maxsize=256)
+def _no_reals(p: int) -> tuple[bytes, NDArray[np.void]]:
+    elements = np.zeros(p, dtype=[("size", ">i4"), ("value", ">f4")])
+    elements["size"] = 4
+    length = 20 + elements.nbytes
+    return struct.pack(">iiiiii", length, 1, 0, _REAL, p, 1), elements
+
+
+@lru_cache(maxsize=256)
+def _flags(flags: int) -> bytes:
     """Give a ``text[]``; one without elements has no dimensions."""
-    if not words:
-        return struct.pack(">iii", 0, 0, _TEXT)
-    head = struct.pack(">iiiii", 1, 0, _TEXT, len(words), 1)
-    return head + b"".join([_field(word.encode()) for word in words])
+    names = Flags(flags).names
+    if not names:
+        return _field(struct.pack(">iii", 0, 0, _TEXT))
+    head = struct.pack(">iiiii", 1, 0, _TEXT, len(names), 1)
+    return _field(head + b"".join([_field(name.encode()) for name in names]))

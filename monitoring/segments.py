@@ -72,6 +72,28 @@ def next_sound_record(data: bytes, start: int, kinds: Iterable[bytes]) -> int | 
     return min(found, default=None)
 
 
+def find_record(folder: Path, kind: bytes, start: bytes) -> bytes | None:
+    """Find the body that starts with these bytes in the segments of a folder, newest first.
+
+    Parameters
+    ----------
+    start
+        Long enough to be the record's own, such as its id.
+    """
+    for path in sorted(folder.glob(f"*{SUFFIX}"), key=_changed_at, reverse=True):
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # shipped and removed meanwhile
+            continue
+        place = data.find(start)
+        while place >= 0:
+            record = _record_at(data, place - _HEADER.size, 0)
+            if record is not None and record.kind == kind:
+                return record.body
+            place = data.find(start, place + 1)
+    return None
+
+
 class SegmentWriter:
     """The one writer of a new segment.
 
@@ -129,6 +151,13 @@ class SegmentWriter:
             finally:
                 os.close(self._file)
                 self._file = -1
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _record_at(data: bytes, place: int, offset: int) -> Record | None:

@@ -10,7 +10,13 @@ from pydantic_core import to_json
 
 from configs.errors import FTIError
 from monitoring.errors import LogUnavailable
-from serving.errors import AttributesUnusable, NothingDeployed, UnknownEntity
+from serving.errors import (
+    AttributesUnusable,
+    BodyTooLarge,
+    NothingDeployed,
+    UnknownEntity,
+    UnknownPrediction,
+)
 
 RETRY_AFTER_S = 1
 
@@ -60,6 +66,8 @@ class Meaning(NamedTuple):
 NOT_NOW = Meaning(503, {"Retry-After": str(RETRY_AFTER_S)})
 MEANINGS: dict[type[FTIError], Meaning] = {
     UnknownEntity: Meaning(404, {}),
+    UnknownPrediction: Meaning(404, {}),
+    BodyTooLarge: Meaning(413, {"Connection": "close"}),
     NothingDeployed: Meaning(503, {}),
     AttributesUnusable: Meaning(503, {}),
     LogUnavailable: NOT_NOW,

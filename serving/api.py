@@ -1,37 +1,46 @@
 """The HTTP face of the predictor: FastAPI, in which every failure is an answer."""
 
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
-import gc
-import logging
-from collections.abc import AsyncIterator, Collection
+import asyncio
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
+from pydantic_core import to_json
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from configs.api_config import ApiConfig
 from configs.errors import FTIError
 from feature_store.feature_view import FeatureView
+from infrastructure.background import Repeating
+from serving.access import KeyHolder, KeyRing
+from serving.access_log import AccessLog
 from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
+from serving.collector import GarbagePauses
+from serving.gate import Gate, Rules
+from serving.gate_documents import document_gate
 from serving.json_route import JsonRoute
 from serving.metrics import Metrics
 from serving.predictor import Answer
+from serving.rate_limit import RateLimit
 from serving.request_schema import explain, request_schema, to_request
 from serving.service import PredictionService
+from serving.traffic import Traffic
 
-logger = logging.getLogger(__name__)
-
-LARGEST_BODY_BYTES = 64 * 1024
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """Looking for an OpenTelemetry provider costs each request 5 us; metrics are our own."""
+TELL_WORKERS_S = 1.0
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
-    """Make the app; its parts start and stop with it.
+def create_app(
+    service: PredictionService, view: FeatureView, config: ApiConfig | None = None
+) -> FastAPI:
+    """Make the app; its parts start and stop with it. Its ``state.traffic`` is what is in flight.
 
     Parameters
     ----------
@@ -39,15 +48,25 @@ def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
         What answers.
     view
         Whose raw columns and key a request may name.
+    config
+        Whom to let in, and how many at once.
     """
+    config = config or ApiConfig()
+    metrics, pauses = service.metrics, GarbagePauses()
+    telling = Repeating(
+        "metrics", lambda: service.numbers.publish(metrics.snapshot()), TELL_WORKERS_S
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await service.start()
-        # What lives until the end is never looked at again: no long pauses for collecting it.
-        gc.collect()
-        gc.freeze()
+        telling.start()
+        watching = asyncio.create_task(app.state.traffic.watch())
+        pauses.shorten()
         yield
+        pauses.stop()
+        watching.cancel()
+        await asyncio.to_thread(telling.stop)
         await service.stop()
 
     app = FastAPI(
@@ -55,19 +74,51 @@ def create_app(service: PredictionService, view: FeatureView) -> FastAPI:
         description="Predicts from a user's stored features, from raw attributes, or from both.",
         version="1",
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY_BYTES,
         telemetry=NO_TELEMETRY,
     )
-    metrics = Metrics()
-    for name, (meaning, value) in service.watched().items():
-        metrics.watch(name, meaning, value)
+    app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
+    _watch(metrics, service, app.state.traffic)
+    pause = "Longest pause of the garbage collector since the start."
+    metrics.watch("fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max)
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
+    service.beside.add_paths(app, view)
     _add_refusals(app, view)
-    app.add_middleware(
-        CountRequests, metrics=metrics, paths={getattr(route, "path", "") for route in app.routes}
-    )
+    _add_gate(app, metrics, config)
+    document_gate(app, asks_for_keys=bool(config.keys))
     return app
+
+
+def _watch(metrics: Metrics, service: PredictionService, traffic: Traffic) -> None:
+    for name, watched in service.watched().items():
+        metrics.watch(name, *watched)
+    in_flight = "Requests that are being answered."
+    metrics.watch("fti_http_requests_in_flight", in_flight, lambda: traffic.in_flight, sum)
+
+
+def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:
+    holders = [KeyHolder(key.name, key.role, bytes.fromhex(key.key_sha256)) for key in config.keys]
+    limit, log = config.rate_limit, config.access_log
+    app.add_middleware(
+        Gate,
+        rules=Rules(
+            KeyRing(tuple(holders)),
+            RateLimit(limit.per_second, limit.burst) if limit.per_second else None,
+            app.state.traffic,
+        ),
+        metrics=metrics,
+        access_log=AccessLog(every=log.requests == "all", slow_s=log.slow_ms / 1000),
+        paths=[getattr(route, "path", "") for route in app.routes],
+    )
+    if config.cors_origins:
+        # Added last it is outermost: a browser asks by OPTIONS, without a key, what it may do.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-Id"],
+            expose_headers=["X-Request-Id", "Retry-After"],
+        )
 
 
 def _add_predict(
@@ -77,11 +128,11 @@ def _add_predict(
     app.router.route_class = JsonRoute
 
     @app.post("/predict", response_model=Answer, responses=documented(404, 422, 503))
-    async def predict(body: body_schema) -> Response:  # type: ignore[valid-type]
+    async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
         answer = await service.predictor.predict(to_request(body, view.entity))
         metrics.observe(answer)
-        return json_response(vars(answer))
+        return to_json(vars(answer))
 
     # Routes are tried in order, and this one is asked for most.
     app.router.routes.insert(0, app.router.routes.pop())
@@ -109,7 +160,9 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
     @app.get("/metrics", response_class=Response)
     async def show_metrics() -> Response:
         """Show the metrics in Prometheus's text format."""
-        return Response(metrics.text(), headers={"Content-Type": PROMETHEUS_TEXT})
+        others = await asyncio.to_thread(service.numbers.others)
+        text = metrics.text([metrics.snapshot(), *others])
+        return Response(text, headers={"Content-Type": PROMETHEUS_TEXT})
 
 
 def _add_refusals(app: FastAPI, view: FeatureView) -> None:
@@ -126,31 +179,3 @@ def _add_refusals(app: FastAPI, view: FeatureView) -> None:
     @app.exception_handler(ClientDisconnect)
     async def nobody_listens(request: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=400)
-
-    @app.exception_handler(Exception)
-    async def report_defect(request: Request, error: Exception) -> Response:
-        logger.error("a defect in %s %s", request.method, request.url.path, exc_info=error)
-        return json_response({"error": "The API failed; its log says where. Try again."}, 503)
-
-
-class CountRequests:
-    """Counts answers by path and status; unknown paths count as one."""
-
-    def __init__(self, app: ASGIApp, metrics: Metrics, paths: Collection[str]) -> None:
-        self.app = app
-        self.metrics = metrics
-        self.paths = paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and look at the status of its answer."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-        path = scope["path"] if scope["path"] in self.paths else "other"
-
-        async def counted(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                self.metrics.count(path, message["status"])
-            await send(message)
-
-        await self.app(scope, receive, counted)

@@ -2,64 +2,144 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from feature_store.connect import ttl
+from feature_store.connect import redis_client, ttl
 from feature_store.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.registry import FeatureSchema
-from infrastructure import embedded
+from infrastructure import embedded, services
 from infrastructure.background import Repeating
-from models.connect import artifact_cache, deployment_store, model_registry, postgres
+from models.connect import artifact_cache, deployment_store, model_registry, now, postgres
 from models.deployment import Arm
 from models.promotion import as_arm
 from models.scorer import OnnxScorer
-from monitoring.prediction_log import PredictionLog
+from monitoring.postgres_reader import PostgresReader
+from monitoring.prediction_log import PredictionLog, SharedLog
 from monitoring.prediction_shipper import PredictionShipper
+from monitoring.receipts import Receipts
+from serving.agent import HostAgent
+from serving.batch_predictor import BatchPredictor
+from serving.beside import Beside
 from serving.errors import NothingDeployed
+from serving.explainer import Explainer
+from serving.explanations import Explanations
 from serving.features import StoredFeatureSource
+from serving.host_lock import HostLock
+from serving.lineage import Lineages
 from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.metric_files import MetricFiles
+from serving.metrics import Metrics
 from serving.model_features import FeatureVersions
 from serving.model_loader import ModelLoader
 from serving.online_reader import OnlineReader
+from serving.online_rows import OnlineRows, UnrememberedFeatureSource
+from serving.past_models import PastModels
 from serving.predictor import Predictor
 from serving.redis_protocol import RedisAddress
 from serving.service import PredictionService
+from serving.staged import AgentFile, CurrentFile, RestageRequest
+from serving.staging import DeploymentStaging
+
+BATCH_READ_MS = 500
+"""Longest wait for some hundred rows of the online store: a batch is patient."""
+LOOKUP_LIMIT_S = 1.0
+"""Longest wait for PostgreSQL of a request that looks something up."""
 
 
 def prediction_service(settings: Settings) -> PredictionService:
     """Everything behind the API; nothing is connected before it is started."""
-    watcher = DeploymentWatcher(
-        deployment_store(settings),
-        model_loader(settings),
-        settings.var_dir / "serving" / "current.json",
-        f"{OnnxScorer.engine} {version('onnxruntime')}",
-    )
+    api = settings.deployment.api
+    watcher = deployment_watcher(settings)
     reader = online_reader(settings)
     log = PredictionLog(
         settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
     )
     shipper = PredictionShipper(log.folder, postgres(settings))
+    metrics = Metrics()
+    predictor = _predictor(settings, reader, watcher, log, metrics)
     return PredictionService(
-        predictor=_predictor(settings, reader, watcher, log),
+        predictor=predictor,
         watcher=watcher,
         reader=reader,
         log=log,
         shipper=shipper,
-        following=Repeating(
-            "deployments", watcher.poll, settings.deployment.api.deployment_poll_ms / 1000
-        ),
-        shipping=Repeating(
-            "prediction log",
-            shipper.run_once,
-            settings.monitoring.prediction_log.ship_interval_ms / 1000,
-        ),
+        agent=host_agent(settings, shipper),
+        following=Repeating("models", watcher.poll, api.current_poll_ms / 1000),
+        metrics=metrics,
+        numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
+        beside=beside(settings, predictor, reader),
     )
+
+
+def host_agent(settings: Settings, shipper: PredictionShipper) -> HostAgent:
+    """What stages deployments and ships the log, in one process of this host at a time."""
+    staging = DeploymentStaging(
+        deployment_store(settings), model_loader(settings), *_staged(settings)
+    )
+    return HostAgent(
+        HostLock(settings.var_dir / "serving" / "agent.lock"),
+        stage=staging.poll,
+        ship=shipper.run_once,
+        stage_interval_s=settings.deployment.api.deployment_poll_ms / 1000,
+        ship_interval_s=settings.monitoring.prediction_log.ship_interval_ms / 1000,
+    )
+
+
+def deployment_watcher(settings: Settings) -> DeploymentWatcher:
+    """What keeps a worker at the deployment that is staged on this host."""
+    engine = f"{OnnxScorer.engine} {version('onnxruntime')}"
+    return DeploymentWatcher(*_staged(settings), model_loader(settings), engine)
+
+
+def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Beside:
+    """What answers beside ``/predict``; nothing is connected before it is asked for."""
+    watcher = predictor.watcher
+    log = SharedLog(predictor.log.folder, predictor.log.segment_bytes)
+    table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
+    models = PastModels(watcher, watcher.loader, table, settings.model_name)
+    return Beside(
+        predictor=predictor,
+        reader=reader,
+        log=log,
+        table=table,
+        receipts=Receipts(table, log.folder),
+        models=models,
+        lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
+        explanations=Explanations(predictor, models, Explainer(watcher.loader)),
+        batches=_batches(settings, predictor, reader, log),
+        ttl=ttl(settings),
+        clock=now,
+    )
+
+
+def _batches(
+    settings: Settings, predictor: Predictor, reader: OnlineReader, log: SharedLog
+) -> BatchPredictor:
+    def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
+        rows, entity = reader.rows(schema), MODEL_VIEW.entity
+        return UnrememberedFeatureSource(rows, entity, nothing, ttl(settings), remembered=0)
+
+    return BatchPredictor(
+        FeatureVersions(Engine(MODEL_VIEW), source),
+        OnlineRows(partial(redis_client, settings, BATCH_READ_MS)),
+        predictor.watcher,
+        log,
+        predictor.texts,
+    )
+
+
+def _mlflow_url(settings: Settings) -> str | None:
+    """Where MLflow runs: a read starts no server."""
+    if settings.mlflow_tracking_uri is not None:
+        return settings.mlflow_tracking_uri
+    running = services.find("mlflow", settings)
+    return running.url if running else None
 
 
 def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
@@ -99,8 +179,21 @@ def online_reader(settings: Settings) -> OnlineReader:
     )
 
 
+def _staged(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRequest]:
+    folder = settings.var_dir / "serving"
+    return (
+        CurrentFile(folder / "current.json"),
+        AgentFile(folder / "agent.json"),
+        RestageRequest(folder / "restage"),
+    )
+
+
 def _predictor(
-    settings: Settings, reader: OnlineReader, watcher: DeploymentWatcher, log: PredictionLog
+    settings: Settings,
+    reader: OnlineReader,
+    watcher: DeploymentWatcher,
+    log: PredictionLog,
+    metrics: Metrics,
 ) -> Predictor:
     def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
         return StoredFeatureSource(
@@ -109,7 +202,13 @@ def _predictor(
             nothing,
             ttl=ttl(settings),
             remembered=settings.deployment.api.remembered_users,
+            on_age=metrics.age,
         )
 
     features = FeatureVersions(Engine(MODEL_VIEW), source)
-    return Predictor(features, watcher, log, settings.deployment.prediction_texts)
+    deployment = settings.deployment
+    return Predictor(
+        *(features, reader, watcher, log),
+        texts=deployment.prediction_texts,
+        batch_rows=deployment.api.batch_rows,
+    )

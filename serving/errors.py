@@ -4,8 +4,13 @@ FTIError
 └── ServingError
     ├── NothingDeployed       no model has been deployed; the message names the command
     ├── UnknownEntity         the online store knows no such user
+    ├── UnknownPrediction     no prediction has this id
     ├── AttributesUnusable    the model takes features that cannot be computed any more
+    ├── BodyTooLarge          a request's body is longer than allowed
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
+    ├── TookTooLong           what was asked is not done in time
+    ├── DeploymentUnusable    a deployment is damaged, or leaves some traffic to nobody
+    ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
 """
 
@@ -24,12 +29,32 @@ class UnknownEntity(ServingError):
     """The online store has no row for the entity."""
 
 
+class UnknownPrediction(ServingError):
+    """No prediction has this id."""
+
+
 class AttributesUnusable(ServingError):
     """The model takes features that cannot be computed from attributes any more."""
 
 
+class BodyTooLarge(ServingError):
+    """A request's body is longer than allowed."""
+
+
 class ModelUnusable(ServingError):
     """An artifact cannot be fetched, was altered, or answers its example otherwise."""
+
+
+class TookTooLong(ServingError):
+    """What was asked is not done in time."""
+
+
+class DeploymentUnusable(ServingError):
+    """A deployment is damaged, or leaves some traffic to nobody."""
+
+
+class TooManyAtOnce(ServingError):
+    """As many such requests are being answered as may be."""
 
 
 class PortUnavailable(ServingError):

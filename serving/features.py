@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import SchemaMismatch, StoreUnavailable
-from feature_store.rows import Row
+from feature_store.rows import HEADER_BYTES
 from monitoring.prediction_record import Flags
 from serving.errors import UnknownEntity
 from serving.online_reader import RowReader
 
 
-@dataclass(frozen=True, eq=False)
-class StoredFeatures:
-    """A vector ``(p,)``, the time of the event it comes from (None: none), and what is wrong."""
+class StoredFeatures(NamedTuple):
+    """A vector of ``p`` packed float32, the time of its event (None: none), and what is wrong."""
 
-    vector: NDArray[np.float32]
+    packed: bytes
     event_time_us: int | None
     flags: Flags
+
+    @property
+    def vector(self) -> NDArray[np.float32]:
+        """The vector ``(p,)``, read-only."""
+        return np.frombuffer(self.packed, "<f4")
 
 
 class StoredFeatureSource:
@@ -43,6 +48,8 @@ class StoredFeatureSource:
         Age of the event beyond which stored features are taken as missing; None for never.
     remembered
         Number of users whose last features are kept.
+    on_age
+        Told the age in seconds of the event that an answer's features come from.
     """
 
     def __init__(
@@ -52,13 +59,19 @@ class StoredFeatureSource:
         nothing: NDArray[np.float32],
         ttl: timedelta | None,
         remembered: int,
+        on_age: Callable[[float], None] = lambda age_s: None,
     ) -> None:
         self.reader = reader
         self.entity_name = entity_name
-        self.nothing = nothing
+        self.nothing = nothing.astype("<f4").tobytes()
         self.ttl_us = None if ttl is None else int(ttl.total_seconds() * 1_000_000)
         self.remembered = remembered
-        self._last: OrderedDict[int, Row] = OrderedDict()
+        self.on_age = on_age
+        self._last: OrderedDict[int, tuple[bytes, int]] = OrderedDict()
+
+    def key(self, entity: int) -> str:
+        """Where Redis holds the features of an entity."""
+        return self.reader.key(entity)
 
     async def read(self, entity: int, now_us: int) -> StoredFeatures:
         """Read the features of one entity.
@@ -69,33 +82,50 @@ class StoredFeatureSource:
             If the online store answers that it has no row.
         """
         try:
-            row = await self.reader.read(entity)
+            [reply] = await self.reader.values.get_many([self.key(entity)])
         except StoreUnavailable:
-            return self._remembered(entity, now_us)
-        except SchemaMismatch:
-            return StoredFeatures(self.nothing, None, Flags.FEATURES_OUTDATED)
-        if row is None:
+            return self.without_store(entity, now_us)
+        return self.of_reply(entity, reply, now_us)
+
+    def of_reply(self, entity: int, reply: bytes | None, now_us: int) -> StoredFeatures:
+        """Take what Redis holds under the key of an entity.
+
+        Raises
+        ------
+        UnknownEntity
+            If that is nothing.
+        """
+        if reply is None:
             self._last.pop(entity, None)
             raise UnknownEntity(
                 f"The online store has no features for {self.entity_name} {entity}. Send its "
                 "attributes, or write its features: python pipelines/feature_pipeline.py"
             )
-        self._remember(row)
-        return self._fresh(row, now_us, Flags.NONE)
+        try:
+            event_time_us, _ = self.reader.codec.times_of(entity, reply)
+        except SchemaMismatch:
+            return StoredFeatures(self.nothing, None, Flags.FEATURES_OUTDATED)
+        packed = reply[HEADER_BYTES:]
+        self._remember(entity, packed, event_time_us)
+        return self._fresh(packed, event_time_us, now_us, Flags.NONE)
 
-    def _fresh(self, row: Row, now_us: int, flags: Flags) -> StoredFeatures:
-        if self.ttl_us is not None and now_us - row.event_time_us > self.ttl_us:
-            return StoredFeatures(self.nothing, row.event_time_us, flags | Flags.FEATURES_STALE)
-        return StoredFeatures(row.vector, row.event_time_us, flags)
+    def without_store(self, entity: int, now_us: int) -> StoredFeatures:
+        """Give the last features seen of an entity, else those in which everything is missing."""
+        last = self._last.get(entity)
+        if last is None:
+            return StoredFeatures(self.nothing, None, Flags.FEATURES_UNAVAILABLE)
+        return self._fresh(*last, now_us, Flags.FEATURES_CACHED)
 
-    def _remember(self, row: Row) -> None:
-        self._last[row.key] = row
-        self._last.move_to_end(row.key)
+    def _fresh(
+        self, packed: bytes, event_time_us: int, now_us: int, flags: Flags
+    ) -> StoredFeatures:
+        self.on_age((now_us - event_time_us) / 1e6)
+        if self.ttl_us is not None and now_us - event_time_us > self.ttl_us:
+            return StoredFeatures(self.nothing, event_time_us, flags | Flags.FEATURES_STALE)
+        return StoredFeatures(packed, event_time_us, flags)
+
+    def _remember(self, entity: int, packed: bytes, event_time_us: int) -> None:
+        self._last[entity] = packed, event_time_us
+        self._last.move_to_end(entity)
         if len(self._last) > self.remembered:
             self._last.popitem(last=False)
-
-    def _remembered(self, entity: int, now_us: int) -> StoredFeatures:
-        row = self._last.get(entity)
-        if row is None:
-            return StoredFeatures(self.nothing, None, Flags.FEATURES_UNAVAILABLE)
-        return self._fresh(row, now_us, Flags.FEATURES_CACHED)

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from serving.errors import BodyTooLarge
+
 NOT_JSON = {
     "type": "media_type",
     "loc": (),
@@ -19,25 +21,30 @@ NOT_JSON = {
 }
 
 
+JSON_TYPE = (b"content-type", b"application/json")
+
+
 class JsonRoute(APIRoute):
-    """A route whose endpoint takes one validated body and gives a response.
+    """A route whose endpoint takes one validated body and gives JSON.
 
     It is documented, matched and guarded as any other, but its body is parsed and validated in
     one pass by pydantic: what is no JSON (NaN, halves of characters, bytes that are no UTF-8) is
     refused like every other bad body, and a request costs half as much. The endpoint takes
-    nothing but the body: dependencies are not resolved.
+    nothing but the body, dependencies are not resolved, and it gives JSON in bytes or a response.
     """
+
+    largest_body_bytes = 64 * 1024
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         [body] = self.dependant.body_params
         schema: Any = body.field_info.annotation
         self._validator = schema.__pydantic_validator__
-        self._endpoint: Callable[[Any], Coroutine[Any, Any, Response]] = self.endpoint
+        self._endpoint: Callable[[Any], Coroutine[Any, Any, bytes | Response]] = self.endpoint
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content = await _content(receive)
+        content = await self._content(receive)
         if not _is_json(scope):
             raise RequestValidationError([NOT_JSON | {"input": content}])
         try:
@@ -45,24 +52,34 @@ class JsonRoute(APIRoute):
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             raise RequestValidationError(problems) from None
-        response = await self._endpoint(body)
-        await response(scope, receive, send)
+        answer = await self._endpoint(body)
+        if isinstance(answer, bytes):
+            headers = [JSON_TYPE, (b"content-length", b"%d" % len(answer))]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": answer})
+        else:
+            await answer(scope, receive, send)
 
-
-async def _content(receive: Receive) -> bytes:
-    content: bytes = b""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        content += message.get("body", b"")
-        if not message.get("more_body", False):
-            return content
+    async def _content(self, receive: Receive) -> bytes:
+        content: bytes = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            content += message.get("body", b"")
+            if len(content) > self.largest_body_bytes:
+                raise BodyTooLarge(
+                    f"The body has more than {self.largest_body_bytes} bytes. Send less at once."
+                )
+            if not message.get("more_body", False):
+                return content
 
 
 def _is_json(scope: Scope) -> bool:
     for name, value in scope["headers"]:
         if name == b"content-type":
+            if value == b"application/json":
+                return True
             kind = value.partition(b";")[0].strip().lower()
             return bool(kind == b"application/json" or kind.endswith(b"+json"))
     return False

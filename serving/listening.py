@@ -12,8 +12,16 @@ from serving.errors import PortUnavailable
 BACKLOG = 2048
 
 
-def listen(host: str, port: int, exact: bool = False) -> socket.socket:
+def listen(host: str, port: int, exact: bool = False, *, share: bool = False) -> socket.socket:
     """Listen on a port, or on the next free one, and say so.
+
+    Parameters
+    ----------
+    exact
+        Take this port or none.
+    share
+        Take this port also beside another process that shares it; the kernel divides
+        connections among them.
 
     Raises
     ------
@@ -22,9 +30,9 @@ def listen(host: str, port: int, exact: bool = False) -> socket.socket:
     """
     if not 0 <= port <= ports.HIGHEST:
         raise PortUnavailable(f"{port} is no port; expected a number up to {ports.HIGHEST}.")
-    for candidate in [port] if exact else range(port, ports.HIGHEST + 1):
+    for candidate in [port] if exact or share else range(port, ports.HIGHEST + 1):
         try:
-            listener = _bound(host, candidate)
+            listener = _bound(host, candidate, share)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise PortUnavailable(
@@ -40,11 +48,27 @@ def listen(host: str, port: int, exact: bool = False) -> socket.socket:
     raise PortUnavailable(f"Port {port} is held by {holder}. Stop it, or choose another port.")
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def listen_often(
+    host: str, port: int, exact: bool = False, *, share: bool = False, times: int
+) -> list[socket.socket]:
+    """Listen so many times on one port, for as many workers; see `listen`."""
+    if times == 1:
+        return [listen(host, port, exact, share=share)]
+    if not share:
+        # One that shares no port shows whether another program listens there.
+        with listen(host, port, exact) as alone:
+            port = alone.getsockname()[1]
+    first = listen(host, port, share=True)
+    port = first.getsockname()[1]
+    return [first, *[listen(host, port, share=True) for _ in range(times - 1)]]
+
+
+def _bound(host: str, port: int, share: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(share))
         listener.bind((host, port))
         listener.listen(BACKLOG)
     except OSError:

@@ -1,31 +1,28 @@
-"""What serves now: one deployment with its models, kept in step with the record of deployments.
+"""What serves now in this worker: one deployment with its models in memory.
 
-A new record is staged beside the old (fetched, verified, tried) and then one reference is
-replaced: a request that began on the old one ends on it. Whatever fails, the last good one serves
-on, also after a restart: it is written to the local disk.
+A worker looks at the file that its host's agent writes. A new deployment is loaded beside the old
+and then one reference is replaced: a request that began on the old one ends on it. Whatever fails,
+the old one serves on; and as the file stays, also after a restart with everything else gone.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from configs.errors import FTIError
 from models.deployment import Arm, Deployment
 from monitoring.prediction_record import Context, ScoredArm
 from serving.errors import NothingDeployed
 from serving.model_loader import LoadedModel, ModelLoader
+from serving.staged import AgentFile, AgentState, CurrentFile, RestageRequest, Stamp
 
 logger = logging.getLogger(__name__)
 
 UNCONFIRMED_AFTER_S = 5.0
 """So long the record may be unreadable before answers say so."""
-RETRY_STAGING_S = 10.0
+RETRY_LOADING_S = 1.0
 NOTHING_DEPLOYED = (
     "No model is deployed. Train one and deploy it: python pipelines/training_pipeline.py, then "
     "python pipelines/deployment.py --model-name LABEL --stage production"
@@ -49,75 +46,70 @@ class LiveDeployment:
     arms: tuple[LiveArm, ...]
 
 
-class DeploymentRecords(Protocol):
-    """Where deployments are recorded."""
-
-    def generation(self) -> int:
-        """The newest generation, 0 for none."""
-
-    def current(self) -> Deployment | None:
-        """The newest record."""
-
-
 class DeploymentWatcher:
-    """Follows the record of deployments; `poll` is called again and again from one thread.
+    """Keeps a worker at what is staged; `poll` is called again and again from one thread.
 
     Parameters
     ----------
-    records
-        The record to follow.
+    current
+        The file that says what to serve.
+    report
+        The file in which the host's agent says how it goes.
+    request
+        Asks the agent to stage again what cannot be loaded.
     loader
-        Stages models.
-    last_good
-        The file that remembers what served last.
+        Reads models from the local disk.
     engine
         What computes outputs, for the receipts.
+
+    Attributes
+    ----------
+    live
+        What serves: read it once for all that belongs together.
+    is_confirmed
+        Whether the record of deployments was read lately, so that nothing newer waits for long.
     """
 
     def __init__(
         self,
-        records: DeploymentRecords,
+        current: CurrentFile,
+        report: AgentFile,
+        request: RestageRequest,
         loader: ModelLoader,
-        last_good: Path,
         engine: str,
     ) -> None:
-        self.records = records
+        self.current = current
+        self.report = report
+        self.request = request
         self.loader = loader
-        self.last_good = last_good
         self.engine = engine
         self.live: LiveDeployment | None = None
         self.swaps = 0
-        self._confirmed_at = time.monotonic()
-        self._refused: tuple[int, float, FTIError] | None = None
-        self._may_restore = True
-        self._problem: FTIError | None = None
+        self.refusals = 0
+        self.is_confirmed = True
+        self._started_at = time.time()
+        self._agent = AgentState()
+        self._agent_stamp: Stamp | None = None
+        self._seen: Stamp | None = None
+        self._refused: tuple[Stamp, float, FTIError] | None = None
 
     @property
-    def is_confirmed(self) -> bool:
-        """Whether the record was read lately, so that nothing newer can be waiting for long."""
-        return time.monotonic() - self._confirmed_at < UNCONFIRMED_AFTER_S
+    def problem(self) -> FTIError | None:
+        """What keeps the deployment that is staged from being served, if anything does."""
+        return self._refused[2] if self._refused else None
 
     def poll(self) -> None:
-        """Look whether there is a new deployment, and if so make it live.
-
-        Raises
-        ------
-        FTIError
-            If the record cannot be read, or the new deployment cannot be staged; what was live
-            stays so, or what served last becomes so.
-        """
+        """Look whether something else is staged, and if so make it live."""
+        self._look_at_agent()
+        stamp = self.current.stamp()
+        if stamp is None or stamp == self._seen or self._was_just_refused(stamp):
+            return
         try:
-            generation = self.records.generation()
-            self._confirmed_at = time.monotonic()
-            if generation and not self._is_live(generation):
-                self._follow(generation)
-            self._problem = None
+            self._follow(self.current.read())
         except FTIError as error:
-            self._problem = error
-            if self.live is None and self._may_restore:
-                self._may_restore = False
-                self._restore()
-            raise
+            self._refuse(stamp, error)
+        else:
+            self._seen, self._refused = stamp, None
 
     def require(self) -> LiveDeployment:
         """Give what is live.
@@ -125,36 +117,46 @@ class DeploymentWatcher:
         Raises
         ------
         NothingDeployed
-            If nothing has ever been deployed here.
-        FTIError
-            If what is deployed could not be made live; the reason.
+            If nothing can be served here; the message says why.
         """
         if self.live is None:
-            raise self._problem or NothingDeployed(NOTHING_DEPLOYED)
+            raise NothingDeployed(self.missing_because)
         return self.live
 
-    def _is_live(self, generation: int) -> bool:
-        return self.live is not None and self.live.deployment.generation == generation
+    @property
+    def missing_because(self) -> str:
+        """Why nothing is live."""
+        if self.problem is not None:
+            return str(self.problem)
+        return self._agent.problem or NOTHING_DEPLOYED
 
-    def _follow(self, generation: int) -> None:
-        if self._refused and self._refused[0] == generation:
-            _, refused_at, error = self._refused
-            if time.monotonic() - refused_at < RETRY_STAGING_S:
-                raise error
-        deployment = self.records.current()
-        if deployment is None:
-            return
-        try:
-            self._activate(self._stage(deployment))
-        except FTIError as error:
-            self._refused = generation, time.monotonic(), error
-            raise
-        self._remember(deployment)
+    def _look_at_agent(self) -> None:
+        stamp = CurrentFile(self.report.path).stamp()
+        if stamp != self._agent_stamp:
+            self._agent, self._agent_stamp = self.report.read(), stamp
+        confirmed_at = max(self._agent.confirmed_at, self._started_at)
+        self.is_confirmed = time.time() - confirmed_at < UNCONFIRMED_AFTER_S
 
-    def _stage(self, deployment: Deployment) -> LiveDeployment:
+    def _was_just_refused(self, stamp: Stamp) -> bool:
+        if self._refused is None or self._refused[0] != stamp:
+            return False
+        return time.monotonic() - self._refused[1] < RETRY_LOADING_S
+
+    def _refuse(self, stamp: Stamp, error: FTIError) -> None:
+        if self._refused is None or self._refused[0] != stamp:
+            self.refusals += 1
+            logger.error("what is staged cannot be served: %s", error)
+        self._refused = stamp, time.monotonic(), error
+        self.request.ask()
+
+    def _follow(self, deployment: Deployment) -> None:
+        if self.live is None or self.live.deployment != deployment:
+            self._activate(self._load(deployment))
+
+    def _load(self, deployment: Deployment) -> LiveDeployment:
         """Load the models of a deployment; those already in memory are used again."""
         loaded = {arm.model.digest: arm.model for arm in self.live.arms} if self.live else {}
-        models = [loaded.get(arm.digest) or self.loader.load(arm) for arm in deployment.arms]
+        models = [loaded.get(arm.digest) or self.loader.load_staged(arm) for arm in deployment.arms]
         arms = zip(deployment.arms, models, strict=True)
         return LiveDeployment(
             deployment,
@@ -175,28 +177,8 @@ class DeploymentWatcher:
             threshold=model.threshold,
         )
 
-    def _activate(self, staged: LiveDeployment) -> None:
-        self.live = staged
+    def _activate(self, loaded: LiveDeployment) -> None:
+        self.live = loaded
         self.swaps += 1
-        arms = ", ".join(f"{arm.arm.label} {arm.arm.share:.0%}" for arm in staged.arms)
-        logger.info("deployment %d is live: %s", staged.deployment.generation, arms)
-
-    def _remember(self, deployment: Deployment) -> None:
-        """Write what is live to the disk, whole or not at all."""
-        self.last_good.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = self.last_good.with_suffix(".new")
-        with unfinished.open("w") as file:
-            json.dump(deployment.to_dict(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.last_good)
-
-    def _restore(self) -> None:
-        """Serve what served last, when the record or the registry cannot be reached."""
-        try:
-            deployment = Deployment.from_dict(json.loads(self.last_good.read_text()))
-            self._activate(self._stage(deployment))
-        except FileNotFoundError:
-            return
-        except (FTIError, OSError, ValueError, KeyError, TypeError) as error:
-            logger.error("what served last cannot be restored from %s: %s", self.last_good, error)
+        arms = ", ".join(f"{arm.arm.label} {arm.arm.share:.0%}" for arm in loaded.arms)
+        logger.info("deployment %d is live: %s", loaded.deployment.generation, arms)

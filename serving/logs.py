@@ -6,18 +6,24 @@ import json
 import logging
 from datetime import UTC, datetime
 
+from serving.request_ids import current
+
 
 class JsonLines(logging.Formatter):
-    """Writes a record as one line of JSON."""
+    """Writes a record as one line of JSON, with the id of the request that it is about."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
-        line = {
+        line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
         }
+        request_id = current.get()
+        if request_id is not None:
+            line["request_id"] = request_id.decode()
+        line |= getattr(record, "fields", {})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line)

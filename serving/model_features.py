@@ -7,19 +7,22 @@ where the present definitions still contain all of the version's, unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.engine import Engine
 from feature_store.offline_store import missing_vector
-from feature_store.registry import FIRST_KNOWN, FeatureSchema
+from feature_store.registry import FeatureSchema
 from feature_store.schema_changes import schema_changes, summary
 from serving.errors import AttributesUnusable
 from serving.features import StoredFeatures, StoredFeatureSource
+from serving.missing_attributes import MissingAttributes
 
-Vector = NDArray[np.float32]
+Matrix = NDArray[np.float32]
+Asked = tuple[Mapping[str, object], StoredFeatures | None]
+"""Raw attributes by name, and the stored features that they replace, if any."""
 
 
 class ModelFeatures:
@@ -44,50 +47,59 @@ class ModelFeatures:
         self._changes = schema_changes(schema.meaning, present.meaning)
         self._places = np.array([engine.schema.position(name) for name in present.names], dtype=int)
         self._nothing = engine.row({})
-        self._raw = _raw_of(schema)
+        self.missing = MissingAttributes(schema)
+
+    def key(self, entity: int) -> str:
+        """Where Redis holds the stored features of an entity."""
+        return self.stored.key(entity)
 
     async def read(self, entity: int, now_us: int) -> StoredFeatures:
         """Read the stored features of one entity."""
         return await self.stored.read(entity, now_us)
 
-    def vector(self, attributes: Mapping[str, object], stored: StoredFeatures | None) -> Vector:
-        """The vector ``(p,)`` of stored features in which attributes are replaced.
+    def vectors(self, asked: Sequence[Asked]) -> Matrix:
+        """The vectors ``(n, p)`` of stored features in which attributes are replaced.
 
         Raises
         ------
         AttributesUnusable
             If there are attributes and the version cannot be computed any more.
         """
-        if stored is not None and not attributes:
-            return stored.vector
-        if self._is_present:
-            return self._computed(attributes, None if stored is None else stored.vector)
+        computed = [at for at, (given, stored) in enumerate(asked) if given or stored is None]
+        if len(computed) == len(asked):
+            return self._computed(asked)
+        values = self._unpacked(asked)
+        if computed:
+            values[computed] = self._computed([asked[at] for at in computed])
+        return values
+
+    def _computed(self, asked: Sequence[Asked]) -> Matrix:
+        """The vectors by the present functions, where these can compute the version."""
         if self._changes:
             raise AttributesUnusable(
                 f"The model takes version {self.schema.fingerprint} of '{self.schema.view}', which "
                 f"cannot be computed from attributes any more: {summary(self._changes)}. Send a "
                 "known user without attributes, or deploy a model of the present features."
             )
-        vector = None
-        if stored is not None:
-            vector = self._nothing.copy()
-            vector[self._places] = stored.vector
-        present = self._computed(attributes, vector)
-        return np.ascontiguousarray(present[self._places])
+        attributes = [given for given, _ in asked]
+        if all(stored is None for _, stored in asked):
+            present = self.engine.rows(attributes)
+        else:
+            present = self.engine.overrides(self._present(self._unpacked(asked)), attributes)
+        return present if self._is_present else np.ascontiguousarray(present[:, self._places])
 
-    def missing(self, vector: Vector) -> list[str]:
-        """Names of the raw columns that are missing or unseen in a vector ``(p,)``."""
-        values = vector.tolist()
-        return [
-            name
-            for name, place, is_category in self._raw
-            if values[place] != values[place] or (is_category and values[place] < FIRST_KNOWN)
-        ]
+    def _unpacked(self, asked: Sequence[Asked]) -> Matrix:
+        nothing = self.stored.nothing
+        packed = [nothing if stored is None else stored.packed for _, stored in asked]
+        return np.frombuffer(bytearray().join(packed), "<f4").reshape(len(asked), -1)
 
-    def _computed(self, attributes: Mapping[str, object], vector: Vector | None) -> Vector:
-        if vector is None:
-            return self.engine.row(attributes)
-        return self.engine.override(vector, attributes)
+    def _present(self, values: Matrix) -> Matrix:
+        """Vectors of this version as the present one has them, what it lacks missing."""
+        if self._is_present:
+            return values
+        present = np.tile(self._nothing, (len(values), 1))
+        present[:, self._places] = values
+        return present
 
 
 class SelectedFeatures(ModelFeatures):
@@ -102,16 +114,13 @@ class SelectedFeatures(ModelFeatures):
     def __init__(self, schema: FeatureSchema, whole: ModelFeatures) -> None:
         self.schema = schema
         self.whole = whole
+        self.stored = whole.stored
         self._chosen = np.array([whole.schema.position(name) for name in schema.names], dtype=int)
-        self._raw = _raw_of(schema)
+        self.missing = MissingAttributes(schema)
 
-    async def read(self, entity: int, now_us: int) -> StoredFeatures:
-        """Read the stored features of one entity: those of the whole version."""
-        return await self.whole.read(entity, now_us)
-
-    def vector(self, attributes: Mapping[str, object], stored: StoredFeatures | None) -> Vector:
-        """The vector ``(q,)`` of the chosen features; see `ModelFeatures.vector`."""
-        return np.ascontiguousarray(self.whole.vector(attributes, stored)[self._chosen])
+    def vectors(self, asked: Sequence[Asked]) -> Matrix:
+        """The vectors ``(n, q)`` of the chosen features; see `ModelFeatures.vectors`."""
+        return np.ascontiguousarray(self.whole.vectors(asked)[:, self._chosen])
 
 
 class FeatureVersions:
@@ -127,7 +136,7 @@ class FeatureVersions:
     """
 
     def __init__(
-        self, engine: Engine, source: Callable[[FeatureSchema, Vector], StoredFeatureSource]
+        self, engine: Engine, source: Callable[[FeatureSchema, Matrix], StoredFeatureSource]
     ) -> None:
         self.engine = engine
         self.source = source
@@ -145,12 +154,3 @@ class FeatureVersions:
             known = ModelFeatures(schema, self.engine, self.source(schema, nothing))
             self._known[schema.fingerprint] = known
         return known
-
-
-def _raw_of(schema: FeatureSchema) -> list[tuple[str, int, bool]]:
-    """Name and place of the raw columns, and whether they are categories."""
-    return [
-        (name, place, feature.kind == "category")
-        for place, (name, feature) in enumerate(zip(schema.names, schema.features, strict=True))
-        if not feature.inputs
-    ]

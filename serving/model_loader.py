@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.registry import FeatureSchema
-from models.artifact import ModelArtifact
+from models.artifact import ModelArtifact, open_artifact
 from models.artifact_cache import ArtifactCache, FetchFile
 from models.deployment import Arm
 from models.errors import ArtifactError
@@ -58,16 +58,21 @@ class ModelLoader:
         ModelUnusable
             If its `artifact` cannot be had, or it answers its example otherwise.
         """
-        artifact = self.artifact(arm)
+        return _model(arm, self.artifact(arm))
+
+    def load_staged(self, arm: Arm) -> LoadedModel:
+        """Load the model of an arm whose artifact lies on the local disk; nothing is fetched.
+
+        Raises
+        ------
+        ModelUnusable
+            If it is not there, a byte differs, or it answers its example otherwise.
+        """
         try:
-            # The bytes that are checked are the bytes that are used: a file may change between.
-            scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
-            _try_example(scorer, artifact)
-            return LoadedModel(arm.digest, _threshold(artifact), scorer, artifact.feature_schema)
-        except (ArtifactError, ValueError, KeyError, TypeError) as error:
-            raise ModelUnusable(
-                f"{arm.label} cannot be used: {error}. Register the model again."
-            ) from error
+            artifact = open_artifact(self.cache / arm.digest, arm.digest, check_files=False)
+        except ArtifactError as error:
+            raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
+        return _model(arm, artifact)
 
     def artifact(self, arm: Arm) -> ModelArtifact:
         """Give the verified artifact of an arm on the local disk, fetched if need be.
@@ -81,6 +86,18 @@ class ModelLoader:
             return ArtifactCache(self.cache, self.fetch).get(arm.artifact_uri, arm.digest)
         except (ArtifactError, OSError) as error:
             raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
+
+
+def _model(arm: Arm, artifact: ModelArtifact) -> LoadedModel:
+    try:
+        # The bytes that are checked are the bytes that are used: a file may change between.
+        scorer = OnnxScorer(artifact.read(SCORER_FILE), len(artifact.features))
+        _try_example(scorer, artifact)
+        return LoadedModel(arm.digest, _threshold(artifact), scorer, artifact.feature_schema)
+    except (ArtifactError, ValueError, KeyError, TypeError) as error:
+        raise ModelUnusable(
+            f"{arm.label} cannot be used: {error}. Register the model again."
+        ) from error
 
 
 def _try_example(scorer: OnnxScorer, artifact: ModelArtifact) -> None:

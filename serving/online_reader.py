@@ -1,31 +1,33 @@
-"""Reads online rows for many requests at once, each within the deadline."""
+"""Reads online rows, many in one round trip, within the deadline."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from feature_store.registry import FeatureSchema
 from feature_store.rows import Row, RowCodec, row_prefix
+from serving.breaker import Breaker
 from serving.redis_protocol import RedisAddress, RedisConnection
 
 logger = logging.getLogger(__name__)
 
-RECONNECT_PAUSE_S = 0.2
-KEYS_PER_READ = 256
+LOOK_S = 0.05
+PROBE = "probe"
+"""A key that nobody writes: reading it shows that reads are answered in time."""
 
 
 class OnlineReader:
-    """Reads online values; all reads of one turn of the event loop share one round trip.
+    """Reads online values, many in one round trip.
 
-    A read that is late closes the connection; until another one has been greeted by the server,
-    reads fail at once. So a slow or stopped Redis costs each request at most one deadline.
+    A read that is late closes the connection and opens the breaker: reads fail at once until a
+    new connection has answered a read of our own in time. So a slow or stopped Redis costs a
+    request at most one deadline, and a request is never the one that tries.
 
     Parameters
     ----------
@@ -46,9 +48,10 @@ class OnlineReader:
         self.address = address
         self.project = project
         self.deadline_s = deadline_s
+        self.breaker = Breaker()
+        self._problem: str | None = None
         self._connection: RedisConnection | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._waiting: list[tuple[str, asyncio.Future[bytes | None]]] = []
 
     @property
     def is_connected(self) -> bool:
@@ -57,8 +60,7 @@ class OnlineReader:
 
     async def start(self) -> None:
         """Connect, and keep connected from now on."""
-        with suppress(StoreUnavailable):
-            await self._connect()
+        await self._try_to_connect()
         self._keeper = asyncio.create_task(self._keep_connected())
 
     async def stop(self) -> None:
@@ -72,54 +74,58 @@ class OnlineReader:
         """A reader of the rows of one version of a view."""
         return RowReader(self, row_prefix(self.project, schema), RowCodec(schema))
 
-    async def get(self, key: str) -> bytes | None:
-        """Read one value; None when there is none.
+    def get_many(self, keys: Sequence[str]) -> asyncio.Future[list[bytes | None]]:
+        """Read values in one round trip; None where there is none.
 
-        Raises
-        ------
-        StoreUnavailable
-            If Redis does not answer within the deadline.
+        The future fails with `StoreUnavailable` if Redis does not answer within the deadline.
         """
-        if not self.is_connected:
-            raise StoreUnavailable("Redis cannot be reached; trying to connect again.")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[bytes | None] = loop.create_future()
-        self._waiting.append((key, future))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._flush)
-        return await future
-
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        assert self._connection is not None
-        for start in range(0, len(waiting), KEYS_PER_READ):
-            batch = waiting[start : start + KEYS_PER_READ]
-            command = ("MGET", *[key for key, _ in batch])
-            reply = self._connection.send(command)
-            futures = [future for _, future in batch]
-            reply.add_done_callback(partial(_share, futures))
+        if self._connection is None or not self._connection.is_open:
+            failed = asyncio.get_running_loop().create_future()
+            failed.set_exception(
+                StoreUnavailable("Redis cannot be reached; trying to connect again.")
+            )
+            return failed
+        return self._connection.send(("MGET", *keys))
 
     async def _keep_connected(self) -> None:
-        was_connected = self.is_connected
         while True:
-            if not self.is_connected:
-                try:
-                    await self._connect()
-                except StoreUnavailable as error:
-                    if was_connected:
-                        logger.warning("online store: unavailable: %s", error)
-                    was_connected = False
-                else:
-                    logger.info("online store: connected")
-                    was_connected = True
-            await asyncio.sleep(RECONNECT_PAUSE_S)
+            await asyncio.sleep(self.breaker.pause_s if self.breaker.is_open else LOOK_S)
+            if self.breaker.is_open:
+                await self._try_to_connect()
+            elif not self.is_connected:
+                self._note("the connection is lost")
+
+    async def _try_to_connect(self) -> None:
+        try:
+            await self._connect()
+        except StoreUnavailable as error:
+            self._note(str(error))
+        else:
+            self.breaker.close(time.monotonic())
+            self._problem = None
+            logger.info("online store: connected")
+
+    def _note(self, problem: str) -> None:
+        if self.breaker.is_open:
+            self.breaker.try_failed()
+        else:
+            self.breaker.open(time.monotonic())
+        if problem != self._problem:
+            self._problem = problem
+            logger.warning("online store: unavailable: %s", problem)
 
     async def _connect(self) -> None:
         try:
             address = await asyncio.to_thread(self.address)
         except FTIError as error:
             raise StoreUnavailable(f"Redis cannot be found: {error}") from error
-        self._connection = await RedisConnection.open(address, self.deadline_s)
+        connection = await RedisConnection.open(address, self.deadline_s)
+        try:
+            await connection.send(("MGET", f"{self.project}:{PROBE}"))
+        except StoreUnavailable:
+            connection.close()
+            raise
+        self._connection = connection
 
 
 @dataclass(frozen=True)
@@ -140,6 +146,10 @@ class RowReader:
     prefix: str
     codec: RowCodec
 
+    def key(self, entity: int) -> str:
+        """Where Redis holds the row of an entity."""
+        return f"{self.prefix}{entity}"
+
     async def read(self, entity: int) -> Row | None:
         """Read one row; None when there is none.
 
@@ -150,19 +160,5 @@ class RowReader:
         SchemaMismatch
             If the row was written under another definition, or is another entity's.
         """
-        packed = await self.values.get(f"{self.prefix}{entity}")
+        [packed] = await self.values.get_many([self.key(entity)])
         return None if packed is None else self.codec.decode(entity, packed)
-
-
-def _share(
-    futures: list[asyncio.Future[bytes | None]], done: asyncio.Future[list[bytes | None]]
-) -> None:
-    """Give each reader of a round trip its part of the reply."""
-    error = done.exception()
-    for place, future in enumerate(futures):
-        if future.done():
-            continue  # the request was cancelled meanwhile
-        if error is not None:
-            future.set_exception(StoreUnavailable(str(error)))
-        else:
-            future.set_result(done.result()[place])

@@ -1,65 +1,33 @@
-"""The story of one prediction: features, arm, score, receipt, answer."""
+"""The story of a batch of predictions: arms, features, scores, receipts, answers.
+
+Requests that arrive in one turn of the event loop are answered together: their stored features
+come in one round trip, each model is asked once, their receipts are written at once. What one of
+them cannot have fails that one alone.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from uuid import UUID
+from collections.abc import Sequence
+from functools import partial
 
-import numpy as np
-from numpy.typing import NDArray
-
-from monitoring.prediction_ids import new_prediction_id
+from configs.errors import FTIError
+from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import PredictionLog
-from monitoring.prediction_record import DEGRADED, Flags, PredictionRecord
+from monitoring.prediction_record import Flags
 from serving.ab_testing import bucket_of, choose
-from serving.errors import ModelUnusable
-from serving.features import StoredFeatures
-from serving.live import DeploymentWatcher, LiveArm, LiveDeployment
-from serving.model_features import FeatureVersions, ModelFeatures
+from serving.errors import UnknownEntity
+from serving.live import DeploymentWatcher, LiveDeployment
+from serving.model_features import FeatureVersions
+from serving.online_reader import OnlineReader
+from serving.pending import Answer, Pending, PredictionRequest, fail_all
+from serving.scoring import score
 
+__all__ = ["Answer", "PredictionRequest", "Predictor"]
 
-@dataclass(frozen=True)
-class PredictionRequest:
-    """What is asked: about whom, with which raw attributes.
-
-    Parameters
-    ----------
-    user_id
-        Whose stored features to use; None for none.
-    unit_id
-        Who is assigned to an arm when no user is named.
-    attributes
-        Raw attributes by name; they win over stored ones. None says that a value is missing.
-    """
-
-    user_id: int | None = None
-    unit_id: str | None = None
-    attributes: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What is answered.
-
-    Parameters
-    ----------
-    missing
-        Raw attributes that are missing or that the model has never seen.
-    degraded_reasons
-        Why the answer is worse than it should be; empty when it is not.
-    """
-
-    prediction: str
-    probability: float
-    model_version: str
-    latency_ms: float
-    prediction_id: str
-    arm: str
-    missing: list[str]
-    degraded: bool
-    degraded_reasons: list[str]
+MOST_ROWS = 32
+"""The model takes more rows at once no quicker, and the first would wait for the last."""
 
 
 class Predictor:
@@ -69,31 +37,41 @@ class Predictor:
     ----------
     features
         Gives vectors in the version that a model takes.
+    reader
+        Reads the online store.
     watcher
         Knows the deployment that is live.
     log
         Takes the receipts.
     texts
         What to say for class 0 and class 1.
+    batch_rows
+        Most requests that are answered together; 1 answers each alone.
     """
 
     def __init__(
         self,
         features: FeatureVersions,
+        reader: OnlineReader,
         watcher: DeploymentWatcher,
         log: PredictionLog,
         texts: tuple[str, str],
+        batch_rows: int = MOST_ROWS,
     ) -> None:
         self.features = features
+        self.reader = reader
         self.watcher = watcher
         self.log = log
         self.texts = texts
+        self.batch_rows = batch_rows
+        self.batches = 0
+        self._waiting: list[Pending] = []
 
-    async def predict(self, request: PredictionRequest) -> Answer:
-        """Answer one request.
+    def predict(self, request: PredictionRequest) -> asyncio.Future[Answer]:
+        """Answer one request, together with the others of this turn of the event loop.
 
-        Raises
-        ------
+        The future fails with
+
         NothingDeployed
             If no model is live.
         UnknownEntity
@@ -103,72 +81,85 @@ class Predictor:
         LogUnavailable
             If the prediction cannot be recorded.
         """
-        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        pending = Pending(request, loop.create_future(), time.perf_counter())
+        self._waiting.append(pending)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._begin_all)
+        return pending.future
+
+    def _begin_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for start in range(0, len(waiting), self.batch_rows):
+            batch = waiting[start : start + self.batch_rows]
+            try:
+                self._begin(batch)
+            except Exception as error:  # noqa: BLE001 - somebody waits for each of them
+                fail_all(batch, error)
+
+    def _begin(self, batch: Sequence[Pending]) -> None:
+        """Choose the arms; answer who named no user, and read the features of the others."""
+        try:
+            live = self.watcher.require()
+        except FTIError as error:
+            fail_all(batch, error)
+            return
         now_us = time.time_ns() // 1000
-        prediction_id = new_prediction_id(now_us)
-        unit = _unit(request, prediction_id)
-        arm = _arm(self.watcher.require(), unit)
-        features = self.features.of(arm.model.schema)
-        stored = None
-        if request.user_id is not None:
-            stored = await features.read(request.user_id, now_us)
-        vector = features.vector(request.attributes, stored)
-        record = PredictionRecord(
-            prediction_id=prediction_id,
-            predicted_at_us=now_us,
-            user_id=request.user_id,
-            unit=unit,
-            event_time_us=stored.event_time_us if stored else None,
-            vector=vector,
-            outputs=(_probability(arm, vector),),
-            flags=self._flags(request, stored),
-            context=arm.context,
-        )
-        self.log.append([record.pack()])
-        return self._answer(record, features, started)
+        self._assign(batch, live, now_us)
+        named = [pending for pending in batch if pending.request.user_id is not None]
+        if len(named) < len(batch):
+            self._finish([each for each in batch if each.request.user_id is None], now_us)
+        if named:
+            keys = [each.features.key(each.request.user_id or 0) for each in named]
+            reading = self.reader.get_many(keys)
+            reading.add_done_callback(partial(self._have_read, named, now_us))
 
-    def _flags(self, request: PredictionRequest, stored: StoredFeatures | None) -> Flags:
-        flags = stored.flags if stored else Flags.NONE
-        if request.attributes:
-            flags |= Flags.REQUEST_ATTRIBUTES
-        if not self.watcher.is_confirmed:
-            flags |= Flags.DEPLOYMENT_UNCONFIRMED
-        return flags
+    def _assign(self, batch: Sequence[Pending], live: LiveDeployment, now_us: int) -> None:
+        ids = new_prediction_ids(now_us, len(batch))
+        for pending, prediction_id in zip(batch, ids, strict=True):
+            unit = pending.assign(prediction_id)
+            place = 0
+            if len(live.arms) > 1:
+                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
+            pending.arm = live.arms[place]
+            pending.features = self.features.of(pending.arm.model.schema)
 
-    def _answer(self, record: PredictionRecord, features: ModelFeatures, started: float) -> Answer:
-        context = record.context
-        degraded = record.flags & DEGRADED
-        return Answer(
-            prediction=self.texts[record.decision],
-            probability=record.probability,
-            model_version=context.scored[context.answering].model_version,
-            latency_ms=round((time.perf_counter() - started) * 1000, 3),
-            prediction_id=record.uuid,
-            arm=context.arm,
-            missing=features.missing(record.vector),
-            degraded=bool(degraded),
-            degraded_reasons=degraded.names if degraded else [],
-        )
+    def _have_read(
+        self, named: Sequence[Pending], now_us: int, reading: asyncio.Future[list[bytes | None]]
+    ) -> None:
+        try:
+            is_down = reading.exception() is not None
+            replies = [None] * len(named) if is_down else reading.result()
+            for pending, reply in zip(named, replies, strict=True):
+                _take(pending, reply, is_down, now_us)
+            self._finish(named, now_us)
+        except Exception as error:  # noqa: BLE001 - somebody waits for each of them
+            fail_all(named, error)
 
-
-def _unit(request: PredictionRequest, prediction_id: bytes) -> str:
-    """Name who is assigned to an arm: the user, else the caller's unit, else this prediction."""
-    if request.user_id is not None:
-        return str(request.user_id)
-    return request.unit_id or str(UUID(bytes=prediction_id))
+    def _finish(self, batch: Sequence[Pending], now_us: int) -> None:
+        """Score, record and answer those that still wait."""
+        scored = score([pending for pending in batch if not pending.future.done()])
+        if not scored:
+            return
+        flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
+        try:
+            self.log.append([pending.receipt(now_us, flags) for pending in scored])
+        except FTIError as error:
+            fail_all(scored, error)
+            return
+        self.batches += 1
+        ended = time.perf_counter()
+        for pending in scored:
+            pending.succeed(self.texts, ended)
 
 
-def _arm(live: LiveDeployment, unit: str) -> LiveArm:
-    if len(live.arms) == 1:
-        return live.arms[0]
-    bucket = bucket_of(unit, live.deployment.salt)
-    return live.arms[choose(live.deployment.arms, bucket)]
-
-
-def _probability(arm: LiveArm, vector: NDArray[np.float32]) -> float:
-    probability = arm.model.probability(vector)
-    if not 0 <= probability <= 1:
-        raise ModelUnusable(
-            f"{arm.arm.label} answered {probability} where a probability was expected."
-        )
-    return probability
+def _take(pending: Pending, reply: bytes | None, is_down: bool, now_us: int) -> None:
+    """Take what the online store says of the user, or the best there is without it."""
+    user, stored = pending.request.user_id or 0, pending.features.stored
+    try:
+        if is_down:
+            pending.stored = stored.without_store(user, now_us)
+        else:
+            pending.stored = stored.of_reply(user, reply, now_us)
+    except UnknownEntity as error:
+        pending.fail(error)

@@ -11,9 +11,20 @@ from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_shipper import PredictionShipper
-from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.agent import HostAgent
+from serving.beside import Beside
+from serving.live import DeploymentWatcher
+from serving.metric_files import MetricFiles
+from serving.metrics import Across, Metrics
 from serving.online_reader import OnlineReader
 from serving.predictor import Predictor
+
+Watched = tuple[str, Callable[[], float]] | tuple[str, Callable[[], float], Across]
+"""Meaning, reading, and how the readings of several workers make one."""
+NEWS_LIMIT_S = 1.0
+"""So long the start waits for news from the record of deployments before it serves what it has."""
+FIRST_MODEL_LIMIT_S = 10.0
+"""So long it waits when it has nothing to serve."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +33,16 @@ class PredictionService:
 
     Parameters
     ----------
-    following, shipping
-        The threads that call the watcher's and the shipper's work again and again.
+    agent
+        Stages deployments and ships the log for the host, when this process holds its lock.
+    following
+        The thread that calls the watcher again and again.
+    metrics
+        What is counted here.
+    numbers
+        Where it is told to the other workers of the host.
+    beside
+        What answers beside ``/predict``.
     """
 
     predictor: Predictor
@@ -31,62 +50,98 @@ class PredictionService:
     reader: OnlineReader
     log: PredictionLog
     shipper: PredictionShipper
+    agent: HostAgent
     following: Repeating
-    shipping: Repeating
+    metrics: Metrics
+    numbers: MetricFiles
+    beside: Beside
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""
         with suppress(LogUnavailable):
             self.log.open()
-        await asyncio.gather(asyncio.to_thread(self.following.attempt), self.reader.start())
+        self.agent.start()
+        await asyncio.gather(asyncio.to_thread(self._first_look), self.reader.start())
         self.following.start()
-        self.shipping.start()
 
     async def stop(self) -> None:
         """Stop all parts; receipts are shipped first, as far as PostgreSQL answers."""
         await self.reader.stop()
+        await self.beside.stop()
         self.log.close()
         await asyncio.to_thread(self._stop_threads)
 
     def problem(self) -> str | None:
         """Say what keeps predictions from being answered, if anything does."""
         if self.log.problem is not None:
+            with suppress(LogUnavailable):  # whoever is not ready may not be asked to predict
+                self.log.open()
+        if self.log.problem is not None:
             return f"The prediction log cannot be written: {self.log.problem}."
         if self.watcher.live is None:
-            return self.following.problem or NOTHING_DEPLOYED
+            return self.watcher.missing_because
         return None
 
-    def watched(self) -> dict[str, tuple[str, Callable[[], float]]]:
-        """Name the values that metrics show: name to meaning and reading."""
+    def watched(self) -> dict[str, Watched]:
+        """Name the values that metrics show."""
+        live, reader = self.watcher, self.reader
         return {
             "fti_deployment_generation": (
-                "Generation of the deployment that is live; 0 for none.",
-                lambda: self.watcher.live.deployment.generation if self.watcher.live else 0,
+                "Generation that is live, in the worker furthest behind; 0 for none.",
+                lambda: live.live.deployment.generation if live.live else 0,
             ),
             "fti_deployment_swaps": (
-                "Deployments made live since the start.",
-                lambda: self.watcher.swaps,
+                "Deployments made live since the start, over all workers.",
+                lambda: live.swaps,
+                sum,
+            ),
+            "fti_deployment_refusals": (
+                "Staged deployments that could not be loaded, over all workers.",
+                lambda: live.refusals,
+                sum,
             ),
             "fti_deployment_confirmed": (
                 "1 while the record of deployments can be read.",
-                lambda: self.watcher.is_confirmed,
+                lambda: live.is_confirmed,
+            ),
+            "fti_prediction_batches": (
+                "Batches in which predictions were answered, over all workers.",
+                lambda: self.predictor.batches,
+                sum,
             ),
             "fti_online_store_connected": (
-                "1 while features are read from Redis.",
-                lambda: self.reader.is_connected,
+                "1 while all workers read features from Redis.",
+                lambda: reader.is_connected,
+            ),
+            "fti_online_store_trips": (
+                "Times that the breaker has opened, over all workers.",
+                lambda: reader.breaker.trips,
+                sum,
             ),
             "fti_prediction_log_spool_bytes": (
                 "Bytes of segment files not yet removed.",
                 self.shipper.spool_bytes,
+                max,
             ),
             "fti_prediction_log_shipping": (
                 "1 while receipts reach PostgreSQL.",
-                lambda: self.shipping.problem is None,
+                lambda: self.agent.shipping.problem is None,
+            ),
+            "fti_prediction_log_writable": (
+                "1 while all workers can record predictions.",
+                lambda: self.log.problem is None,
             ),
         }
 
+    def _first_look(self) -> None:
+        """Make live what is newest, or soon what is there; never wait long for either."""
+        self.agent.has_looked.wait(NEWS_LIMIT_S)
+        self.following.attempt()
+        if self.watcher.live is None:
+            self.agent.has_looked.wait(FIRST_MODEL_LIMIT_S)
+            self.following.attempt()
+
     def _stop_threads(self) -> None:
         self.following.stop()
-        self.shipping.stop()
-        self.shipping.attempt()
+        self.agent.stop()
         self.shipper.close()

@@ -145,6 +145,19 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
         *("capital_gain", "capital_loss", "native_country"),
     }
 
+    # Where the model comes from, and what each feature added to an answer.
+    [arm] = httpx.get(url.replace("/predict", "/model")).json()["arms"]
+    lineage = arm["lineage"]
+    assert (arm["model_version"], arm["share"], lineage["problem"]) == ("income-xgb-v1", 1.0, None)
+    version = model_registry(checkout.settings).find("income-xgb-v1")
+    assert lineage["registry"]["git_commit"] == version.tags["git_commit"]
+    assert lineage["training"]["dataset_digest"] == version.tags["dataset_digest"]
+    assert 0.8 < lineage["metrics"]["roc_auc"] < 1
+    explained = httpx.post(url.replace("/predict", "/explain"), json=BY_USER).json()
+    added = sum(each["contribution"] for each in explained["contributions"])
+    assert explained["base"] + added == pytest.approx(explained["margin"])
+    assert explained["probability"] == by_user["probability"]
+
     # Deploying again changes nothing, and the same API goes on.
     lines, again = checkout.deploy(first)
     assert lines == ["✓ income-xgb-v1 is deployed to production already; nothing changed"]

@@ -100,6 +100,15 @@ def test_many_rows_are_overridden_as_each_alone_to_the_bit() -> None:
         ENGINE.overrides(stored[:1], [{"agee": 1}])
 
 
+def test_many_rows_of_attributes_are_computed_as_each_alone_to_the_bit() -> None:
+    given = [FIRST_ROW, {}, {"education": "9th", "education_num": 16}, {"sex": "unheard of"}]
+    alone = np.array([ENGINE.row(each) for each in given])
+    assert ENGINE.rows(given).tobytes() == alone.tobytes()
+    assert ENGINE.rows([]).shape == (0, 47)
+    with pytest.raises(UnknownFeature, match="'agee' is not a raw column"):
+        ENGINE.rows([{"agee": 1}])
+
+
 def test_missing_names_the_raw_columns_without_a_known_value() -> None:
     assert ENGINE.missing(ENGINE.row(FIRST_ROW)) == []
     assert "sex" in ENGINE.missing(ENGINE.row({**FIRST_ROW, "sex": "Unknown"}))

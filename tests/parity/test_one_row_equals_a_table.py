@@ -29,6 +29,7 @@ def test_one_row_any_slice_and_the_table_have_the_same_bits(
     assert table.shape == (len(rows), 47)
     for place, row in enumerate(rows):
         assert np.array_equal(bits(ENGINE.row(row)), table[place])
+    assert np.array_equal(bits(ENGINE.rows(rows)), table)
 
     start = cut.draw(st.integers(0, len(rows) - 1))
     part = slice(start, cut.draw(st.integers(start + 1, len(rows))))

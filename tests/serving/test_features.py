@@ -3,12 +3,15 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from feature_store.errors import SchemaMismatch, StoreUnavailable
-from feature_store.rows import Row
+from feature_store.errors import StoreUnavailable
+from feature_store.registry import FeatureDefinition, FeatureSchema
+from feature_store.rows import RowCodec
 from monitoring.prediction_record import Flags
 from serving.errors import UnknownEntity
 from serving.features import StoredFeatureSource
 
+SCHEMA = FeatureSchema("three", tuple(FeatureDefinition(n, "number", "") for n in "abc"))
+CODEC = RowCodec(SCHEMA)
 NOTHING = np.full(3, np.nan, dtype=np.float32)
 DAY_US = 24 * 3600 * 1_000_000
 pytestmark = pytest.mark.anyio
@@ -22,18 +25,35 @@ def anyio_backend():
 class Reader:
     """A reader whose rows and failures are given."""
 
+    codec = CODEC
+
     def __init__(self, *users: int) -> None:
-        self.rows = {user: Row(user, user * DAY_US, 0, np.full(3, user, "f4")) for user in users}
+        self.values = self
+        self.rows = {self.key(user): row_of(user) for user in users}
         self.failure: Exception | None = None
 
-    async def read(self, entity: int) -> Row | None:
+    def key(self, entity: int) -> str:
+        return f"three:{entity}"
+
+    async def get_many(self, keys: list[str]) -> list[bytes | None]:
         if self.failure is not None:
             raise self.failure
-        return self.rows.get(entity)
+        return [self.rows.get(key) for key in keys]
+
+
+def row_of(user: int) -> bytes:
+    """The row of a user: its features are the number of the user, its day too."""
+    time = np.array([user * DAY_US], dtype="datetime64[us]")
+    [packed] = CODEC.encode(np.full((1, 3), user, "f4"), np.array([user]), time, time)
+    return packed
 
 
 def source_of(reader, ttl=None, remembered=2):
     return StoredFeatureSource(reader, "user_id", NOTHING, ttl, remembered)
+
+
+def is_nothing(features) -> bool:
+    return features.packed == NOTHING.tobytes()
 
 
 async def test_stored_features_come_with_the_time_of_their_event():
@@ -55,16 +75,24 @@ async def test_stale_features_are_taken_as_missing_and_flagged():
     stale = await source.read(1, now_us=11 * DAY_US + 1)
 
     assert fresh.flags == Flags.NONE
-    assert (stale.vector is NOTHING, stale.flags) == (True, Flags.FEATURES_STALE)
+    assert (is_nothing(stale), stale.flags) == (True, Flags.FEATURES_STALE)
     assert stale.event_time_us == DAY_US
 
 
 async def test_features_of_another_definition_are_taken_as_missing_and_flagged():
     reader = Reader(1)
-    reader.failure = SchemaMismatch("another schema")
+    reader.rows[reader.key(1)] = b"otherdef" + row_of(1)[8:]
     features = await source_of(reader).read(1, now_us=0)
 
-    assert (features.vector is NOTHING, features.flags) == (True, Flags.FEATURES_OUTDATED)
+    assert (is_nothing(features), features.flags) == (True, Flags.FEATURES_OUTDATED)
+
+
+async def test_the_features_of_somebody_else_are_never_taken():
+    reader = Reader(1)
+    reader.rows[reader.key(1)] = row_of(2)
+    features = await source_of(reader).read(1, now_us=0)
+
+    assert (is_nothing(features), features.flags) == (True, Flags.FEATURES_OUTDATED)
 
 
 async def test_without_the_store_the_last_features_are_used_and_others_are_missing():
@@ -76,7 +104,7 @@ async def test_without_the_store_the_last_features_are_used_and_others_are_missi
     cached, missing = await source.read(1, now_us=0), await source.read(2, now_us=0)
 
     assert (cached.vector.tolist(), cached.flags) == ([1, 1, 1], Flags.FEATURES_CACHED)
-    assert (missing.vector is NOTHING, missing.flags) == (True, Flags.FEATURES_UNAVAILABLE)
+    assert (is_nothing(missing), missing.flags) == (True, Flags.FEATURES_UNAVAILABLE)
 
 
 async def test_remembered_features_grow_stale_too():
@@ -87,7 +115,7 @@ async def test_remembered_features_grow_stale_too():
 
     features = await source.read(1, now_us=20 * DAY_US)
     assert features.flags == Flags.FEATURES_CACHED | Flags.FEATURES_STALE
-    assert features.vector is NOTHING
+    assert is_nothing(features)
 
 
 async def test_only_so_many_users_are_remembered_the_latest_ones():
@@ -105,7 +133,7 @@ async def test_somebody_who_was_deleted_is_not_remembered():
     reader = Reader(1)
     source = source_of(reader)
     await source.read(1, now_us=0)
-    del reader.rows[1]
+    del reader.rows[reader.key(1)]
     with pytest.raises(UnknownEntity):
         await source.read(1, now_us=0)
     reader.failure = StoreUnavailable("gone")

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -69,7 +70,11 @@ def model_files_of(seed: int, schema: FeatureSchema) -> Mapping[str, bytes]:
     onnx = model.to_onnx()
     vectors = matrix.values[:5]
     probabilities = OnnxScorer(onnx, len(matrix.schema)).predict(vectors).tolist()
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder))
+        native = (Path(folder) / model.file).read_bytes()
     return {
+        model.file: native,
         "schema.json": schema_json(matrix.schema, MODEL_VIEW.entity),
         "config.json": json_bytes({"family": "xgboost", "label_prefix": "xgb", "threshold": 0.5}),
         "model.onnx": onnx,
@@ -218,10 +223,14 @@ class Api(httpx.Client):
 
 @contextmanager
 def running_api(
-    world: World, *, port: int = 0, limit_file_bytes: int | None = None, **environment: str
+    world: World,
+    *flags: str,
+    port: int = 0,
+    limit_file_bytes: int | None = None,
+    **environment: str,
 ) -> Iterator[Api]:
     """Run the API as people do, on a free port unless one is given."""
-    command = [sys.executable, "-m", "serving", "--port", str(port)]
+    command = [sys.executable, "-m", "serving", "--port", str(port), *flags]
     if limit_file_bytes is not None:
         limit = f'ulimit -f {limit_file_bytes // 1024}; exec "$0" "$@"'
         command = ["bash", "-c", limit, *command]

@@ -1,0 +1,1 @@
+"""Servers, load and yardsticks for the benchmark of serving."""

@@ -1,0 +1,1 @@
+"""Servers that only predict, each in an environment of its own."""

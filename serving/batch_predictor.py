@@ -1,0 +1,142 @@
+"""Many predictions for one request: the steps of a single one, each done for all rows in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, cast
+
+from configs.errors import FTIError
+from feature_store.errors import StoreUnavailable
+from monitoring.prediction_ids import new_prediction_ids
+from monitoring.prediction_log import SharedLog
+from monitoring.prediction_record import Flags
+from serving.ab_testing import bucket_of, choose
+from serving.errors import UnknownEntity
+from serving.live import DeploymentWatcher, LiveDeployment
+from serving.model_features import FeatureVersions
+from serving.online_rows import OnlineRows
+from serving.pending import Pending, PredictionRequest
+from serving.scoring import score
+
+SCORED_TOGETHER = 256
+"""Rows of one call of the engine: it takes a millisecond or two, and the others wait no longer."""
+
+Answered = dict[str, Any]
+
+
+class Outcome:
+    """Where the answer to a row is put: what `Pending` needs of a future, without an event loop."""
+
+    def __init__(self) -> None:
+        self.answer: Answered | None = None
+
+    def done(self) -> bool:
+        """Whether there is an answer."""
+        return self.answer is not None
+
+    def set_result(self, answer: object) -> None:
+        """Take a prediction."""
+        self.answer = {name: v for name, v in vars(answer).items() if name != "latency_ms"}
+
+    def set_exception(self, error: Exception) -> None:
+        """Take the reason why there is none; a defect is one of the whole request."""
+        if not isinstance(error, FTIError):
+            raise error
+        self.answer = {"error": str(error)}
+
+
+class BatchPredictor:
+    """Answers many requests in the calling thread; every answer has a receipt before it leaves.
+
+    Parameters
+    ----------
+    features
+        Gives vectors in the version that a model takes; not the event loop's own.
+    rows
+        Reads stored features.
+    watcher
+        Knows the deployment that is live.
+    log
+        Takes the receipts.
+    texts
+        What to say for class 0 and class 1.
+    """
+
+    def __init__(
+        self,
+        features: FeatureVersions,
+        rows: OnlineRows,
+        watcher: DeploymentWatcher,
+        log: SharedLog,
+        texts: tuple[str, str],
+    ) -> None:
+        self.features = features
+        self.rows = rows
+        self.watcher = watcher
+        self.log = log
+        self.texts = texts
+
+    def predict(self, requests: Sequence[PredictionRequest]) -> list[Answered]:
+        """Answer requests in their order; what cannot be answered has an ``error`` instead.
+
+        Raises
+        ------
+        NothingDeployed
+            If no model is live.
+        LogUnavailable
+            If the predictions cannot be recorded: none is answered.
+        """
+        live, now_us = self.watcher.require(), time.time_ns() // 1000
+        outcomes = [Outcome() for _ in requests]
+        batch = self._assigned(requests, outcomes, live, now_us)
+        self._read(batch, now_us)
+        flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
+        scored = [pending for part in _parts(batch) for pending in score(part)]
+        self.log.append([pending.receipt(now_us, flags) for pending in scored])
+        for pending in scored:
+            pending.succeed(self.texts, pending.started)
+        return [outcome.answer or {} for outcome in outcomes]
+
+    def _assigned(
+        self,
+        requests: Sequence[PredictionRequest],
+        outcomes: Sequence[Outcome],
+        live: LiveDeployment,
+        now_us: int,
+    ) -> list[Pending]:
+        batch = []
+        ids = new_prediction_ids(now_us, len(requests))
+        for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
+            pending = Pending(request, cast(Any, outcome), 0.0)
+            unit, place = pending.assign(prediction_id), 0
+            if len(live.arms) > 1:
+                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
+            pending.arm = live.arms[place]
+            pending.features = self.features.of(pending.arm.model.schema)
+            batch.append(pending)
+        return batch
+
+    def _read(self, batch: Sequence[Pending], now_us: int) -> None:
+        """Read the stored features of those that name a user."""
+        named = [pending for pending in batch if pending.request.user_id is not None]
+        keys = [pending.features.key(pending.request.user_id or 0) for pending in named]
+        try:
+            replies = self.rows.get_many(keys)
+        except StoreUnavailable:
+            for pending in named:
+                user, stored = pending.request.user_id or 0, pending.features.stored
+                pending.stored = stored.without_store(user, now_us)
+            return
+        for pending, reply in zip(named, replies, strict=True):
+            user, stored = pending.request.user_id or 0, pending.features.stored
+            try:
+                pending.stored = stored.of_reply(user, reply, now_us)
+            except UnknownEntity as error:
+                pending.fail(error)
+
+
+def _parts(batch: Sequence[Pending]) -> Iterator[list[Pending]]:
+    waiting = [pending for pending in batch if not pending.future.done()]
+    for start in range(0, len(waiting), SCORED_TOGETHER):
+        yield waiting[start : start + SCORED_TOGETHER]

@@ -1,0 +1,81 @@
+"""What answers beside ``/predict``: its parts, and all their paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+from fastapi import FastAPI
+
+from feature_store.feature_view import FeatureView
+from feature_store.registry import FeatureSchema
+from feature_store.rows import Row
+from monitoring.postgres_reader import PostgresReader
+from monitoring.prediction_log import SharedLog
+from monitoring.receipts import Receipts
+from serving.batch_predictor import BatchPredictor
+from serving.batch_routes import add_batch
+from serving.explain_routes import add_explain
+from serving.explanations import Explanations
+from serving.feedback_routes import add_feedback
+from serving.lineage import Lineages
+from serving.lookup_routes import add_features, add_model
+from serving.online_reader import OnlineReader
+from serving.past_models import PastModels
+from serving.predictor import Predictor
+from serving.receipt_routes import add_receipts, finder
+
+
+@dataclass(frozen=True)
+class Beside:
+    """The parts; nothing is connected before it is asked for.
+
+    Parameters
+    ----------
+    predictor
+        The one of ``/predict``, for what it knows.
+    reader
+        Of the online store.
+    log
+        Takes labels and the receipts of batches, from any thread.
+    table
+        Reads PostgreSQL.
+    ttl
+        Age beyond which stored features are taken as missing; None for never.
+    clock
+        Gives the present time in UTC.
+    """
+
+    predictor: Predictor
+    reader: OnlineReader
+    log: SharedLog
+    table: PostgresReader
+    receipts: Receipts
+    models: PastModels
+    lineages: Lineages
+    batches: BatchPredictor
+    explanations: Explanations
+    ttl: timedelta | None
+    clock: Callable[[], datetime]
+
+    def add_paths(self, app: FastAPI, view: FeatureView) -> None:
+        """Add the paths of all parts to an app."""
+        watcher = self.predictor.watcher
+        find = finder(self.receipts)
+        add_receipts(app, find, self.models, watcher, view.schema)
+        add_feedback(app, self.log, view.entity, self.predictor.texts, self.clock)
+        add_batch(app, self.batches, view)
+        add_explain(app, self.explanations, view, find)
+        add_model(app, watcher, self.lineages)
+        add_features(app, self.reader, watcher, view.schema, self.ttl, self._missing)
+
+    async def stop(self) -> None:
+        """Close what was opened."""
+        await self.table.close()
+        self.batches.rows.close()
+        self.log.close()
+
+    def _missing(self, schema: FeatureSchema, row: Row) -> list[str]:
+        return self.predictor.features.of(schema).missing.of(row.vector[np.newaxis, :])[0]

@@ -1,0 +1,146 @@
+"""A request on its way through a batch, and the answer that comes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from monitoring.prediction_ids import as_text
+from monitoring.prediction_record import DEGRADED, Flags, packed_prediction
+from serving.features import StoredFeatures
+from serving.live import LiveArm
+from serving.model_features import Asked, ModelFeatures
+
+_DEGRADED = int(DEGRADED)
+_REQUEST_ATTRIBUTES = int(Flags.REQUEST_ATTRIBUTES)
+
+
+@dataclass(frozen=True)
+class PredictionRequest:
+    """What is asked: about whom, with which raw attributes.
+
+    Parameters
+    ----------
+    user_id
+        Whose stored features to use; None for none.
+    unit_id
+        Who is assigned to an arm when no user is named.
+    attributes
+        Raw attributes by name; they win over stored ones. None says that a value is missing.
+    """
+
+    user_id: int | None = None
+    unit_id: str | None = None
+    attributes: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass
+class Answer:
+    """What is answered.
+
+    Parameters
+    ----------
+    missing
+        Raw attributes that are missing or that the model has never seen.
+    degraded_reasons
+        Why the answer is worse than it should be; empty when it is not.
+    """
+
+    prediction: str
+    probability: float
+    model_version: str
+    latency_ms: float
+    prediction_id: str
+    arm: str
+    missing: list[str]
+    degraded: bool
+    degraded_reasons: list[str]
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One request, and what is known of it so far.
+
+    Parameters
+    ----------
+    future
+        Where the answer, or what went wrong, is put.
+    started
+        By the monotonic clock, in seconds.
+    vector
+        The features as packed float32, once they are known.
+    """
+
+    request: PredictionRequest
+    future: asyncio.Future[Answer]
+    started: float
+    prediction_id: bytes = b""
+    unit: str = ""
+    stored: StoredFeatures | None = None
+    flags: int = 0
+    vector: bytes = b""
+    probability: float = 0.0
+    missing: list[str] = field(init=False)
+    arm: LiveArm = field(init=False)
+    features: ModelFeatures = field(init=False)
+
+    @property
+    def asked(self) -> Asked:
+        """What the vector is made of."""
+        return self.request.attributes, self.stored
+
+    def assign(self, prediction_id: bytes) -> str:
+        """Take an id; give who is assigned: the user, the caller's unit, or this prediction."""
+        self.prediction_id = prediction_id
+        user, unit = self.request.user_id, self.request.unit_id
+        self.unit = str(user) if user is not None else unit or as_text(prediction_id)
+        return self.unit
+
+    def receipt(self, now_us: int, flags: int) -> bytes:
+        """The body of the receipt; ``flags`` are those of the whole batch."""
+        stored, request = self.stored, self.request
+        self.flags = flags | (stored.flags if stored is not None else 0)
+        if request.attributes:
+            self.flags |= _REQUEST_ATTRIBUTES
+        return packed_prediction(
+            self.prediction_id,
+            now_us,
+            request.user_id,
+            self.unit,
+            stored.event_time_us if stored is not None else None,
+            self.vector,
+            (self.probability,),
+            self.flags,
+            self.arm.context,
+        )
+
+    def succeed(self, texts: tuple[str, str], ended: float) -> None:
+        """Give the answer to who waits for it."""
+        if self.future.done():
+            return
+        context, degraded = self.arm.context, self.flags & _DEGRADED
+        self.future.set_result(
+            Answer(
+                prediction=texts[self.probability >= context.threshold],
+                probability=self.probability,
+                model_version=self.arm.arm.label,
+                latency_ms=round((ended - self.started) * 1000, 3),
+                prediction_id=as_text(self.prediction_id),
+                arm=context.arm,
+                missing=self.missing,
+                degraded=degraded != 0,
+                degraded_reasons=Flags(degraded).names if degraded else [],
+            )
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Tell who waits that there is no answer."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def fail_all(batch: Iterable[Pending], error: Exception) -> None:
+    """Tell all of them."""
+    for pending in batch:
+        pending.fail(error)

@@ -1,0 +1,67 @@
+"""The documentation as a generator of requests: whatever it allows, and much that it does not."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.serving.worlds import Api
+
+PLACES = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+COMMAND = shutil.which("schemathesis", path=PLACES)
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+    "unsupported_method",
+    "negative_data_rejection",
+)
+
+pytestmark = pytest.mark.skipif(COMMAND is None, reason="schemathesis is not installed")
+
+
+def answered(api: Api) -> dict[str, int]:
+    """How many requests have been answered, by status."""
+    counts: dict[str, int] = {}
+    pattern = r'^fti_http_requests_total\{path="[^"]*",status="(\d+)"\} (\S+)$'
+    for status, count in re.findall(pattern, api.get("/metrics").text, re.MULTILINE):
+        counts[status] = counts.get(status, 0) + int(float(count))
+    return counts
+
+
+def fuzz(api: Api, examples: int, seed: int = 7) -> int:
+    """Run schemathesis; give how many requests it made."""
+    before = sum(answered(api).values())
+    command = [str(COMMAND), "run", f"{api.base_url}/openapi.json", "--seed", str(seed)]
+    command += ["--max-examples", str(examples), "--checks", ",".join(CHECKS)]
+    command += ["--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all"]
+    command += ["--generation-database", "none", "--no-color", "--warnings", "off"]
+    ended = subprocess.run(
+        command,
+        cwd=api.log_path.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=900,
+    )
+    assert ended.returncode == 0, ended.stdout[-6000:] + ended.stderr[-2000:]
+    after = answered(api)
+    assert [status for status in after if status.startswith("5")] == []
+    return sum(after.values()) - before
+
+
+def test_requests_made_from_the_documentation_never_fail_the_server(api):
+    assert fuzz(api, examples=1) >= 200
+
+
+@pytest.mark.full
+@pytest.mark.timeout(1800)
+def test_five_thousand_requests_never_fail_the_server(api):
+    made, seed = 0, 0
+    while made < 5000:
+        made, seed = made + fuzz(api, examples=500, seed=seed), seed + 1
