@@ -1,4 +1,4 @@
-"""Write the figures in the README and in docs/figures.md from the results: `make bench-table`."""
+"""Write the figures in the README and in docs/ from the results: `make bench-table`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS
 from configs.settings import ROOT
 
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "figures.md"
+SERVING = ROOT / "docs" / "serving.md"
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 COLUMNS = ["| figure | measured | target |", "|---|---|---|"]
 HEADLINES = {
@@ -26,6 +28,10 @@ HEADLINES = {
     ("freshness", "ours_p99_at_1000_per_s"): "event to readable at 1,000 events/s, p99",
     ("freshness", "ours_sustained"): "events sustained",
     ("single_row_model", "pyfunc_over_onnx_one_row"): "one prediction, against MLflow's pyfunc",
+    ("serving", "ours_over_constant_rate_at_16"): "predictions by user, against a FastAPI constant",
+    ("serving", "ours_over_constant_sustained_rate"): "… highest rate with p99 ≤ 25 ms",
+    ("serving", "ours_over_mlserver_rate_at_16"): "… against MLServer, which only predicts",
+    ("serving", "ours_first_answer"): "API: start to first answer",
     ("training_run", "command_wall"): "training command in all",
     ("model_quality", "xgboost_mean_random_accuracy"): "accuracy of XGBoost, 5 random splits",
     ("model_quality", "ensemble_mean_random_roc_auc"): "ROC-AUC of the ensemble, 5 random splits",
@@ -90,6 +96,22 @@ def page(reports: Sequence[dict[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def life_table(reports: Sequence[dict[str, Any]]) -> str:
+    """The steps of a request with their microseconds, alone and as one of 16."""
+    medians = {
+        (r["subject"], r["metric"]): r["median"]
+        for report in reports
+        if report["name"] == "request_life"
+        for r in report["results"]
+    }
+    steps = dict.fromkeys(step for step, _ in medians)
+    rows = []
+    for step in steps:
+        alone, of_16 = medians[step, "alone"], medians[step, "of_16"]
+        rows.append(f"| {step.replace('_', ' ')} | {alone:.1f} | {of_16:.1f} |")
+    return "\n".join(["| step | alone, µs | as one of 16, µs |", "|---|---|---|", *rows])
+
+
 INTRODUCTION = """# Figures
 
 Every figure that has a target, then all that was measured beside it: medians of runs in which the
@@ -113,14 +135,19 @@ def _all(report: dict[str, Any]) -> list[str]:
     return rows
 
 
+def _between_marks(path: Path, table: str) -> str:
+    before, _, rest = path.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n\n{table}\n\n{END}{after}"
+
+
 def main() -> int:
     """Put the headlines between the README's marks, and everything on the page."""
     reports = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
     found = [figure for report in reports for figure in figures(report)]
-    before, _, rest = README.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
     pages = {
-        README: f"{before}{BEGIN}\n\n{readme_table(found)}\n\n{END}{after}",
+        README: _between_marks(README, readme_table(found)),
+        SERVING: _between_marks(SERVING, life_table(reports)),
         PAGE: page(reports),
     }
     if "--check" in sys.argv:
@@ -130,7 +157,8 @@ def main() -> int:
         return 1 if stale else 0
     for path, text in pages.items():
         path.write_text(text)
-    print(f"✓ Wrote {len(found)} figures of {len(reports)} benchmarks: README.md, docs/figures.md")
+    names = ", ".join(str(path.relative_to(ROOT)) for path in pages)
+    print(f"✓ Wrote {len(found)} figures of {len(reports)} benchmarks: {names}")
     return 0
 
 

@@ -10,6 +10,7 @@ from configs.section import Section
 
 KEY_PREFIX = "fti_"
 """What API keys begin with, so that one written where it does not belong is seen and hidden."""
+MOST_WORKERS = 64
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -44,6 +45,9 @@ class ApiConfig(Section):
 
     host: str = "127.0.0.1"
     port: Port = 8000
+    workers: int = Field(
+        1, ge=1, le=MOST_WORKERS, description="processes that answer; one a core at most helps"
+    )
     deployment_poll_ms: float = Field(
         250, gt=0, description="how soon the host's agent notices a new deployment"
     )

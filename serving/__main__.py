@@ -9,18 +9,14 @@ import socket
 import sys
 from types import FrameType
 
-import uvicorn
-
+from configs.api_config import MOST_WORKERS
 from configs.errors import FTIError
 from configs.settings import Settings, load_settings
-from feature_store.feature_definitions import MODEL_VIEW
-from serving.api import create_app
-from serving.connect import prediction_service
-from serving.draining import DrainingServer
-from serving.listening import listen
+from serving.listening import listen_often
 from serving.logs import log_as_json
 from serving.new_key import print_new_key
 from serving.presence import announced
+from serving.supervisor import Supervisor, become_worker
 
 DRAIN_LIMIT_S = 10
 THREAD_SWITCH_S = 0.0005
@@ -35,15 +31,34 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         options = _parse(settings, arguments)
-        listener = listen(options.host, options.port, options.exact_port, share=options.share_port)
+        if options.listener is not None:
+            _serve(settings, become_worker(options.listener))
+            return 0
+        where = options.host, options.port, options.exact_port
+        listeners = listen_often(*where, share=options.share_port, times=options.workers)
     except FTIError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
-    _serve(settings, listener)
+    host, port = listeners[0].getsockname()[:2]
+    log_as_json()
+    logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
+    with announced(settings.var_dir, port):
+        if options.workers == 1:
+            _serve(settings, listeners[0])
+        else:
+            Supervisor([sys.executable, "-m", "serving"], listeners).run()
     return 0
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
+    # Slow to import, and not needed by a supervisor.
+    import uvicorn
+
+    from feature_store.feature_definitions import MODEL_VIEW
+    from serving.api import create_app
+    from serving.connect import prediction_service
+    from serving.draining import DrainingServer
+
     log_as_json()
     sys.setswitchinterval(THREAD_SWITCH_S)
     app = create_app(prediction_service(settings), MODEL_VIEW, settings.deployment.api)
@@ -57,17 +72,20 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         server_header=False,
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
     )
-    host, port = listener.getsockname()[:2]
-    logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
     # The server drains at a signal, then raises it again: to us that is an orderly end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    with announced(settings.var_dir, port):
-        DrainingServer(config, app.state.traffic).run(sockets=[listener])
+    DrainingServer(config, app.state.traffic).run(sockets=[listener])
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     raise SystemExit(0)
+
+
+def _number_of_workers(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= MOST_WORKERS:
+        raise argparse.ArgumentTypeError(f"{text}; expected a number from 1 to {MOST_WORKERS}")
+    return int(text)
 
 
 def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespace:
@@ -77,6 +95,13 @@ def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespac
         description="Run the API.",
         epilog="`python -m serving new-key --role predict` makes an API key.",
     )
+    parser.add_argument(
+        "--workers",
+        type=_number_of_workers,
+        default=api.workers,
+        help=f"processes that answer, one a core at most; by default {api.workers}",
+    )
+    parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)  # for a worker
     parser.add_argument("--host", default=api.host, help=f"address, by default {api.host}")
     parser.add_argument("--port", type=int, default=api.port, help=f"by default {api.port}")
     parser.add_argument(

@@ -48,6 +48,21 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
     raise PortUnavailable(f"Port {port} is held by {holder}. Stop it, or choose another port.")
 
 
+def listen_often(
+    host: str, port: int, exact: bool = False, *, share: bool = False, times: int
+) -> list[socket.socket]:
+    """Listen so many times on one port, for as many workers; see `listen`."""
+    if times == 1:
+        return [listen(host, port, exact, share=share)]
+    if not share:
+        # One that shares no port shows whether another program listens there.
+        with listen(host, port, exact) as alone:
+            port = alone.getsockname()[1]
+    first = listen(host, port, share=True)
+    port = first.getsockname()[1]
+    return [first, *[listen(host, port, share=True) for _ in range(times - 1)]]
+
+
 def _bound(host: str, port: int, share: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)

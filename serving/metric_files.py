@@ -107,10 +107,10 @@ def _write(path: Path, snapshot: Snapshot, process: Process | None) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = json.loads(path.read_text())
+        values = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-    return values
+    return values if isinstance(values, dict) else {}
 
 
 def _snapshot(values: dict[str, Any]) -> Snapshot:

@@ -85,6 +85,7 @@ class RedisConnection(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self._waiting: deque[_Waiting] = deque()
         self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @classmethod
     async def open(cls, address: RedisAddress, deadline_s: float) -> Self:
@@ -124,9 +125,9 @@ class RedisConnection(asyncio.Protocol):
         if self._transport is None or not self.is_open:
             future.set_exception(StoreUnavailable("The connection to Redis is closed."))
             return future
-        waiting = _Waiting(future)
-        waiting.timer = loop.call_later(self.deadline_s, self._look_once_more, waiting)
-        self._waiting.append(waiting)
+        self._waiting.append(_Waiting(future, loop.time() + self.deadline_s))
+        if self._timer is None:
+            self._timer = loop.call_later(self.deadline_s, self._look)
         self._transport.write(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]
         return future
 
@@ -157,11 +158,27 @@ class RedisConnection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Fail everybody who still waits."""
         self.is_open = False
+        if self._timer is not None:
+            self._timer.cancel()
         self._fail_all(f"Redis closed the connection{f': {error}' if error else ''}.")
 
-    def _look_once_more(self, waiting: _Waiting) -> None:
-        loop = asyncio.get_running_loop()
-        waiting.timer = loop.call_later(GRACE_S, self._give_up)
+    def _look(self) -> None:
+        """Look whether the one that has waited longest is late; one timer serves them all."""
+        self._timer = None
+        if not self._waiting:
+            return
+        loop, first = asyncio.get_running_loop(), self._waiting[0]
+        left_s = first.due - loop.time()
+        if left_s > 0:
+            self._timer = loop.call_later(left_s, self._look)
+        else:
+            self._timer = loop.call_later(GRACE_S, self._look_once_more, first)
+
+    def _look_once_more(self, late: _Waiting) -> None:
+        if self._waiting and self._waiting[0] is late:
+            self._give_up()
+        else:
+            self._look()
 
     def _give_up(self) -> None:
         self.is_open = False
@@ -174,25 +191,19 @@ class RedisConnection(asyncio.Protocol):
 
 
 class _Waiting:
-    """A command that has been sent and not yet answered."""
+    """A command that has been sent and not yet answered, and when it must be."""
 
-    __slots__ = ("future", "timer")
+    __slots__ = ("due", "future")
 
-    def __init__(self, future: asyncio.Future[Any]) -> None:
+    def __init__(self, future: asyncio.Future[Any], due: float) -> None:
         self.future = future
-        self.timer: asyncio.TimerHandle | None = None
+        self.due = due
 
     def succeed(self, reply: object) -> None:
-        self._cancel_timer()
         if not self.future.done():
             self.future.set_result(reply)
 
     def fail(self, reason: str) -> None:
-        self._cancel_timer()
         if not self.future.done():
             self.future.set_exception(StoreUnavailable(reason))
             self.future.exception()  # nobody may be waiting any more: that is no defect
-
-    def _cancel_timer(self) -> None:
-        if self.timer is not None:
-            self.timer.cancel()
