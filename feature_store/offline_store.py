@@ -155,12 +155,19 @@ class OfflineStore:
             cursor.executemany(insert, values)
             return max(cursor.rowcount, 0)
 
-    def labels(self, start: datetime, end: datetime) -> Labels:
-        """Newest labels of entities with label times in ``[start, end)``, by entity and time."""
+    def labels(self, start: datetime, end: datetime, *, known_by: datetime | None = None) -> Labels:
+        """Newest labels of entities with label times in ``[start, end)``, by entity and time.
+
+        Parameters
+        ----------
+        known_by
+            Only labels that the store had learned by then.
+        """
+        known = f"AND created_timestamp <= '{known_by.isoformat()}' " if known_by else ""
         query = (
             "SELECT DISTINCT ON (user_id, label_time) user_id, label_time, label FROM labels "
             f"WHERE prediction_id IS NULL AND label_time >= '{start.isoformat()}' "
-            f"AND label_time < '{end.isoformat()}' "
+            f"AND label_time < '{end.isoformat()}' {known}"
             "ORDER BY user_id, label_time, created_timestamp DESC"
         )
         frame = self.postgres.query(query)

@@ -53,12 +53,17 @@ def training_rows(
 
     Labels without any features at their time are left out: there is nothing to learn from them.
 
+    Parameters
+    ----------
+    known_by
+        Only what the store had learned by then, of labels as of features.
+
     Raises
     ------
     FeatureStoreError
         If the range is empty or holds no labels.
     """
-    labels = _labels(store, start, end)
+    labels = _labels(store, start, end, known_by)
     features, found = store.historical(
         schema, entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
     )
@@ -129,13 +134,15 @@ def decoded_column(matrix: FeatureMatrix, place: int) -> Any:
     return column
 
 
-def _labels(store: OfflineStore, start: datetime, end: datetime) -> Labels:
+def _labels(
+    store: OfflineStore, start: datetime, end: datetime, known_by: datetime | None = None
+) -> Labels:
     if end <= start:
         raise FeatureStoreError(
             f"The range [{start:%Y-%m-%d}, {end:%Y-%m-%d}) is empty; "
             "the end must be after the start."
         )
-    labels = store.labels(start, end)
+    labels = store.labels(start, end, known_by=known_by)
     if not len(labels):
         raise FeatureStoreError(
             f"No labels in [{start:%Y-%m-%d}, {end:%Y-%m-%d}). Run "

@@ -85,7 +85,9 @@ def member_logits(
         product = (x.reshape(n * m, inputs) @ weights[f"shared_{layer}"]).reshape(n, m, -1)
         x = jax.nn.relu(product * weights[f"scale_out_{layer}"] + weights[f"offset_{layer}"])
         if key is not None and dropout:
-            kept = jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - dropout, x.shape)
+            # The members drop the same units: a mask for each would be half of all the work.
+            drop_key = jax.random.fold_in(key, layer)
+            kept = jax.random.bernoulli(drop_key, 1 - dropout, (n, 1, x.shape[-1]))
             x = jnp.where(kept, x / (1 - dropout), 0)
     return (x * weights["head"]).sum(axis=-1) + weights["head_offset"]
 

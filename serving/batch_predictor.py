@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 from configs.errors import FTIError
@@ -61,6 +61,8 @@ class BatchPredictor:
         Takes the receipts.
     texts
         What to say for class 0 and class 1.
+    on_answered
+        Told the answers of each request, to count them.
     """
 
     def __init__(
@@ -70,12 +72,14 @@ class BatchPredictor:
         watcher: DeploymentWatcher,
         log: SharedLog,
         texts: tuple[str, str],
+        on_answered: Callable[[Sequence[Answered]], None] = lambda answers: None,
     ) -> None:
         self.features = features
         self.rows = rows
         self.watcher = watcher
         self.log = log
         self.texts = texts
+        self.on_answered = on_answered
 
     def predict(self, requests: Sequence[PredictionRequest]) -> list[Answered]:
         """Answer requests in their order; what cannot be answered has an ``error`` instead.
@@ -96,7 +100,9 @@ class BatchPredictor:
         self.log.append([pending.receipt(now_us, flags) for pending in scored])
         for pending in scored:
             pending.succeed(self.texts, pending.started)
-        return [outcome.answer or {} for outcome in outcomes]
+        answers = [outcome.answer or {} for outcome in outcomes]
+        self.on_answered(answers)
+        return answers
 
     def _assigned(
         self,

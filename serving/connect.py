@@ -73,7 +73,7 @@ def prediction_service(settings: Settings) -> PredictionService:
         following=Repeating("models", watcher.poll, api.current_poll_ms / 1000),
         metrics=metrics,
         numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
-        beside=beside(settings, predictor, reader),
+        beside=beside(settings, predictor, reader, metrics),
     )
 
 
@@ -97,7 +97,9 @@ def deployment_watcher(settings: Settings) -> DeploymentWatcher:
     return DeploymentWatcher(*_staged(settings), model_loader(settings), engine)
 
 
-def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Beside:
+def beside(
+    settings: Settings, predictor: Predictor, reader: OnlineReader, metrics: Metrics
+) -> Beside:
     """What answers beside ``/predict``; nothing is connected before it is asked for."""
     watcher = predictor.watcher
     log = SharedLog(predictor.log.folder, predictor.log.segment_bytes)
@@ -112,14 +114,18 @@ def beside(settings: Settings, predictor: Predictor, reader: OnlineReader) -> Be
         models=models,
         lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
         explanations=Explanations(predictor, models, Explainer(watcher.loader)),
-        batches=_batches(settings, predictor, reader, log),
+        batches=_batches(settings, predictor, reader, log, metrics),
         ttl=ttl(settings),
         clock=now,
     )
 
 
 def _batches(
-    settings: Settings, predictor: Predictor, reader: OnlineReader, log: SharedLog
+    settings: Settings,
+    predictor: Predictor,
+    reader: OnlineReader,
+    log: SharedLog,
+    metrics: Metrics,
 ) -> BatchPredictor:
     def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
         rows, entity = reader.rows(schema), MODEL_VIEW.entity
@@ -131,6 +137,7 @@ def _batches(
         predictor.watcher,
         log,
         predictor.texts,
+        metrics.observe_batch,
     )
 
 

@@ -10,6 +10,7 @@ from feature_store.feature_view import FeatureView
 from serving.answers import json_response
 from serving.explainer import Explanation
 from serving.explanations import Explanations, Subject
+from serving.json_route import JsonRoute
 from serving.receipt_routes import FindReceipt, PredictionId
 from serving.request_schema import request_schema, to_request
 from serving.route_documents import answers
@@ -64,17 +65,6 @@ def add_explain(
     """
     body_schema = request_schema(view)
 
-    @app.post(
-        "/explain",
-        response_model=ExplanationAnswer,
-        openapi_extra=_example(view),
-        responses=answers(
-            EXAMPLE,
-            _404="The online store has no features for user_id 999999.",
-            _422="age is 300: Input should be less than or equal to 120",
-            _503="2 explanations are being made, and no more at once. Try again in a moment.",
-        ),
-    )
     async def explain(body: body_schema) -> Response:  # type: ignore[valid-type]
         """Explain what `/predict` would answer: what each feature adds to the log-odds.
 
@@ -84,6 +74,22 @@ def add_explain(
         """
         subject = await explanations.of_request(to_request(body, view.entity))
         return json_response(_shown(subject, await explanations.explain(subject)))
+
+    app.router.add_api_route(
+        "/explain",
+        explain,
+        methods=["POST"],
+        route_class_override=JsonRoute,
+        response_model=ExplanationAnswer,
+        openapi_extra=_example(view),
+        responses=answers(
+            EXAMPLE,
+            _404="The online store has no features for user_id 999999.",
+            _413="",
+            _422="age is 300: Input should be less than or equal to 120",
+            _503="2 explanations are being made, and no more at once. Try again in a moment.",
+        ),
+    )
 
     @app.post(
         "/predictions/{prediction_id}/explain",

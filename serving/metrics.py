@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -36,7 +38,7 @@ class Snapshot:
 
 
 class Metrics:
-    """All that is counted and watched; use it from the event loop's thread."""
+    """All that is counted and watched; use it from one thread, that of the event loop."""
 
     def __init__(self) -> None:
         self.requests = Counts(
@@ -78,6 +80,17 @@ class Metrics:
             "fti_predictions_missing_attributes",
             "Raw attributes that were missing or unseen, summed over answers.",
         )
+        self.batch_rows = Counts(
+            "fti_batch_predictions",
+            "Rows of batches, by arm and version; those that could not be answered have none.",
+            arm,
+        )
+        self.batch_degraded = Counts(
+            "fti_batch_predictions_degraded",
+            "Answers to rows of batches that are worse than they should be, by reason.",
+            ("reason",),
+        )
+        self._batches = threading.Lock()
         self._watched: dict[str, _Watched] = {}
         self._answered: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
 
@@ -114,6 +127,16 @@ class Metrics:
             self.missing.add((), len(answer.missing))
         for reason in answer.degraded_reasons:
             self.degraded.add((reason,))
+
+    def observe_batch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Note the answers to a batch; this may be called from any thread."""
+        arms = Counter((row.get("arm", ""), row.get("model_version", "")) for row in rows)
+        reasons = Counter(reason for row in rows for reason in row.get("degraded_reasons", ()))
+        with self._batches:
+            for labels, n in arms.items():
+                self.batch_rows.add(labels, n)
+            for reason, n in reasons.items():
+                self.batch_degraded.add((reason,), n)
 
     def watch(
         self, name: str, meaning: str, value: Callable[[], float], across: Across = min

@@ -193,8 +193,10 @@ def test_labels_are_kept_once_and_corrections_added(
     assert offline.append_labels(labels, MONDAY + timedelta(days=1)) == 0
     corrected = replace(labels, values=1 - labels.values)
     assert offline.append_labels(corrected, MONDAY + timedelta(days=2)) == 300
-    found = offline.labels(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
-    assert np.array_equal(found.values, corrected.values)
+    january = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC)
+    assert np.array_equal(offline.labels(*january).values, corrected.values)
+    as_known_then = offline.labels(*january, known_by=MONDAY + timedelta(days=1))
+    assert np.array_equal(as_known_then.values, labels.values)
 
 
 def test_ranges_of_labels_are_half_open(offline: OfflineStore, matrix: FeatureMatrix) -> None:

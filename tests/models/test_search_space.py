@@ -41,9 +41,10 @@ def test_a_family_without_a_space_says_where_to_write_one(training):
         SearchSpace.of(bare)
 
 
-def test_the_space_of_the_settings_holds_the_settings():
-    training = load_settings().training
-    assert SearchSpace.of(training).contains(training.xgboost.model_dump())
+@pytest.mark.parametrize("family", load_settings().training.tuning.spaces)
+def test_the_space_of_the_settings_holds_the_settings(family):
+    training = load_settings(training={"model": family}).training
+    assert SearchSpace.of(training).contains(getattr(training, family).model_dump())
 
 
 def test_other_values_replace_those_of_the_family_alone(training):

@@ -171,12 +171,14 @@ class World:
         return found
 
     def correct_later(self, n: int) -> None:
-        """Store other features for the first rows, as if they had been corrected since."""
-        few = self.rows().features.rows(np.arange(n))
+        """Store other features and labels for the first rows, as if corrected since."""
+        rows, later = self.rows(), datetime.now(UTC) + timedelta(hours=1)
+        few = rows.features.rows(np.arange(n))
         values = few.values.copy()
         values[:, few.schema.position("age")] += 1
         corrected = FeatureMatrix(values, few.keys, few.times, few.schema)
-        self.offline.append(corrected, MODEL_VIEW.entity, datetime.now(UTC) + timedelta(hours=1))
+        self.offline.append(corrected, MODEL_VIEW.entity, later)
+        self.offline.append_labels(Labels(few.keys, 1 - rows.labels[:n], few.times), later)
 
     def environment(self) -> dict[str, str]:
         """What a process needs to find this world."""

@@ -75,6 +75,17 @@ def test_predictions_are_counted_by_arm_and_version():
     assert 'fti_feature_age_seconds_bucket{le="21600.0"} 1.0' in text
 
 
+def test_rows_of_batches_are_counted_beside_single_predictions():
+    metrics = Metrics()
+    row = {"arm": "champion", "model_version": "xgb-v1", "degraded_reasons": ["features_stale"]}
+    metrics.observe_batch([row, row, {"error": "unknown"}])
+    text = metrics.text([metrics.snapshot()]).decode()
+
+    assert 'fti_batch_predictions_total{arm="champion",model_version="xgb-v1"} 2.0' in text
+    assert 'fti_batch_predictions_total{arm="",model_version=""} 1.0' in text
+    assert 'fti_batch_predictions_degraded_total{reason="features_stale"} 2.0' in text
+
+
 def test_watched_values_of_workers_are_put_together_as_each_says():
     metrics = Metrics()
     values = iter([1.0, 0.0])
