@@ -251,7 +251,8 @@ class Engine:
         if value is None:
             return self._missing[place]
         codes = self._codes[place]
-        return value if codes is None else codes.get(str(value), UNSEEN)
+        number: float = value if codes is None else codes.get(str(value), UNSEEN)
+        return number
 
     def _of_raw(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute ``(n, p)`` from numbers and codes of the raw columns, ``(n, r)``."""

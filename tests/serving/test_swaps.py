@@ -15,6 +15,8 @@ from tests.serving.worlds import Api, World, running_api, scorer
 
 CLIENTS = 4
 SWAP_LIMIT_S = 1.0
+PATIENT = {"FTI_FEATURE__ONLINE__READ_DEADLINE_MS": "5000"}
+"""Answers are compared with those to stored features: a busy machine must not degrade them."""
 
 
 class Asked(NamedTuple):
@@ -73,8 +75,8 @@ def check(answers: list[Asked], world: World) -> None:
 def swap_under_load(world: World, swaps: int) -> None:
     world.deploy(1)
     with (
-        running_api(world) as first,
-        running_api(world) as second,
+        running_api(world, **PATIENT) as first,
+        running_api(world, **PATIENT) as second,
         load([first, second]) as answers,
     ):
         for generation in range(2, swaps + 2):
