@@ -35,7 +35,7 @@ from tests.parity.test_one_row_equals_a_table import random_columns
 ENGINE = Engine(MODEL_VIEW)
 USERS = 300
 ARTIFACTS_PATH = "/api/2.0/mlflow-artifacts/artifacts/"
-START_LIMIT_S = 20
+START_LIMIT_S = 60
 
 
 def now() -> datetime:
