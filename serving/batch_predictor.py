@@ -19,6 +19,8 @@ from serving.online_rows import OnlineRows
 from serving.pending import Pending, PredictionRequest
 from serving.scoring import score
 
+RECORDED_TOGETHER = 1_024
+"""Rows that are on their way together: they need some megabytes, however many are asked."""
 SCORED_TOGETHER = 256
 """Rows of one call of the engine: it takes a millisecond or two, and the others wait no longer."""
 
@@ -92,17 +94,27 @@ class BatchPredictor:
             If the predictions cannot be recorded: none is answered.
         """
         live, now_us = self.watcher.require(), time.time_ns() // 1000
-        outcomes = [Outcome() for _ in requests]
-        batch = self._assigned(requests, outcomes, live, now_us)
-        self._read(batch, now_us)
+        answers: list[Answered] = []
+        store_answers = True
+        for start in range(0, len(requests), RECORDED_TOGETHER):
+            some = requests[start : start + RECORDED_TOGETHER]
+            outcomes = [Outcome() for _ in some]
+            batch = self._assigned(some, outcomes, live, now_us)
+            store_answers = store_answers and self._read(batch, now_us)
+            if not store_answers:
+                _go_without(batch, now_us)
+            self._answer(batch, now_us)
+            answers += [outcome.answer or {} for outcome in outcomes]
+        self.on_answered(answers)
+        return answers
+
+    def _answer(self, batch: Sequence[Pending], now_us: int) -> None:
+        """Score, record and answer those that are not refused."""
         flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
         scored = [pending for part in _parts(batch) for pending in score(part)]
         self.log.append([pending.receipt(now_us, flags) for pending in scored])
         for pending in scored:
             pending.succeed(self.texts, pending.started)
-        answers = [outcome.answer or {} for outcome in outcomes]
-        self.on_answered(answers)
-        return answers
 
     def _assigned(
         self,
@@ -123,23 +135,28 @@ class BatchPredictor:
             batch.append(pending)
         return batch
 
-    def _read(self, batch: Sequence[Pending], now_us: int) -> None:
-        """Read the stored features of those that name a user."""
+    def _read(self, batch: Sequence[Pending], now_us: int) -> bool:
+        """Read the stored features of those that name a user; tell whether Redis answered."""
         named = [pending for pending in batch if pending.request.user_id is not None]
-        keys = [pending.features.key(pending.request.user_id or 0) for pending in named]
         try:
-            replies = self.rows.get_many(keys)
+            replies = self.rows.get_many([p.features.key(p.request.user_id or 0) for p in named])
         except StoreUnavailable:
-            for pending in named:
-                user, stored = pending.request.user_id or 0, pending.features.stored
-                pending.stored = stored.without_store(user, now_us)
-            return
+            return False
         for pending, reply in zip(named, replies, strict=True):
             user, stored = pending.request.user_id or 0, pending.features.stored
             try:
                 pending.stored = stored.of_reply(user, reply, now_us)
             except UnknownEntity as error:
                 pending.fail(error)
+        return True
+
+
+def _go_without(batch: Sequence[Pending], now_us: int) -> None:
+    """Take everything as missing of those that name a user."""
+    for pending in batch:
+        user = pending.request.user_id
+        if user is not None:
+            pending.stored = pending.features.stored.without_store(user, now_us)
 
 
 def _parts(batch: Sequence[Pending]) -> Iterator[list[Pending]]:

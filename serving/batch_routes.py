@@ -13,7 +13,7 @@ from feature_store.feature_view import FeatureView
 from serving.batch_predictor import BatchPredictor
 from serving.bulk_route import add_bulk_path
 from serving.request_schema import request_schema, to_request
-from serving.route_documents import answers
+from serving.route_documents import EXAMPLE_ID, answers
 
 MOST_ROWS = 10_000
 AT_ONCE = 2
@@ -48,7 +48,7 @@ ANSWERED = {
     "prediction": ">50K",
     "probability": 0.82,
     "model_version": "income-xgb-v3",
-    "prediction_id": "018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01",
+    "prediction_id": EXAMPLE_ID,
     "arm": "champion",
     "missing": [],
     "degraded": False,
@@ -70,8 +70,7 @@ def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> Non
         Every answer has its receipt. A row that cannot be read refuses the whole request.
         """
         started = time.perf_counter()
-        asked = body.rows  # type: ignore[attr-defined]
-        found = predictor.predict([to_request(row, view.entity) for row in asked])
+        found = predictor.predict(body.rows)  # type: ignore[attr-defined]
         return Response(b"".join(_json(found, started)), media_type="application/json")
 
     add_bulk_path(
@@ -79,6 +78,7 @@ def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> Non
         "/predict/batch",
         predict_batch,
         AT_ONCE,
+        convert=lambda row: to_request(row, view.entity),
         response_model=BatchAnswer,
         openapi_extra=_example(view),
         responses=answers(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 from pydantic import BaseModel, ValidationError
@@ -37,6 +37,9 @@ class RowsBody:
         How many there may be.
     """
 
+    convert: Callable[[Any], Any] = staticmethod(lambda row: row)
+    """What becomes of a validated row, at once: what was read is not kept."""
+
     def __init__(self, name: str, row: type[BaseModel], most: int) -> None:
         self.name = name
         self.row = row
@@ -58,7 +61,7 @@ class RowsBody:
             if place == self.most:
                 raise BadBody([self._error(f"expected at most {self.most} rows", "more")])
             try:
-                rows.append(validate(given))
+                rows.append(self.convert(validate(given)))
             except ValidationError as error:
                 found = error.errors(include_url=False, include_context=False)
                 errors += [{**each, "loc": (self.name, place, *each["loc"])} for each in found]

@@ -23,7 +23,12 @@ LARGEST_BODY_BYTES = 16 * 1024 * 1024
 
 
 def add_bulk_path(
-    app: FastAPI, path: str, endpoint: Callable[..., Response], at_once: int, **options: Any
+    app: FastAPI,
+    path: str,
+    endpoint: Callable[..., Response],
+    at_once: int,
+    convert: Callable[[Any], Any] | None = None,
+    **options: Any,
 ) -> None:
     """Add a path whose requests are answered in threads, only so many ``at_once``.
 
@@ -31,6 +36,8 @@ def add_bulk_path(
     ----------
     endpoint
         Takes a body of one list of rows.
+    convert
+        Makes of each validated row what the endpoint takes; None leaves it as it is.
     """
     app.router.add_api_route(
         path, endpoint, methods=["POST"], route_class_override=BulkRoute, **options
@@ -38,6 +45,8 @@ def add_bulk_path(
     route = app.router.routes[-1]
     assert isinstance(route, BulkRoute)
     route.at_once = at_once
+    if convert is not None:
+        route.rows.convert = convert
 
 
 class BulkRoute(APIRoute):
@@ -53,8 +62,8 @@ class BulkRoute(APIRoute):
         self.at_once = 1
         self._running = 0
         self._schema: type[BaseModel] = body.field_info.annotation  # type: ignore[assignment]
-        self._rows = _rows_body(self._schema)
-        self._known = [f.alias or name for name, f in self._rows.row.model_fields.items()]
+        self.rows = _rows_body(self._schema)
+        self._known = [f.alias or name for name, f in self.rows.row.model_fields.items()]
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -82,10 +91,10 @@ class BulkRoute(APIRoute):
 
     def _work(self, content: bytes) -> Response:
         try:
-            rows = self._rows.read(content)
+            rows = self.rows.read(content)
         except BadBody as error:
             return refused(error.errors, self._known)
-        body = self._schema.model_construct(None, **{self._rows.name: rows})
+        body = self._schema.model_construct(None, **{self.rows.name: rows})
         response: Response = self.endpoint(body)
         return response
 

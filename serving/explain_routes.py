@@ -13,7 +13,7 @@ from serving.explanations import Explanations, Subject
 from serving.json_route import JsonRoute
 from serving.receipt_routes import FindReceipt, PredictionId
 from serving.request_schema import request_schema, to_request
-from serving.route_documents import answers
+from serving.route_documents import EXAMPLE_ID, answers
 
 
 class Contribution(BaseModel):
@@ -96,7 +96,7 @@ def add_explain(
         response_model=ExplanationAnswer,
         responses=answers(
             EXAMPLE,
-            _404="There is no prediction 018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01.",
+            _404=f"There is no prediction {EXAMPLE_ID}.",
             _422="path.prediction_id is 'abc': Input should be a valid UUID",
             _503="PostgreSQL does not answer: …",
         ),

@@ -13,13 +13,13 @@ from feature_store.rows import EPOCH
 from monitoring.label_record import LabelRecord
 from monitoring.prediction_ids import time_us_of
 from serving.request_schema import LARGEST_KEY
+from serving.route_documents import EXAMPLE_ID
 
 MOST_LABELS = 10_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 CLOCKS_DIFFER = timedelta(minutes=5)
 """A label may seem to tell of so far in the future, and no further."""
 MICROSECOND = timedelta(microseconds=1)
-EXAMPLE_ID = "018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01"
 
 
 def _prediction_id(text: str) -> str:

@@ -11,8 +11,8 @@ from monitoring.label_record import KIND_LABEL
 from monitoring.prediction_log import SharedLog
 from serving.answers import json_response
 from serving.bulk_route import add_bulk_path, refused
-from serving.feedback import EXAMPLE_ID, feedback_schema, to_records, too_early
-from serving.route_documents import answers
+from serving.feedback import feedback_schema, to_records, too_early
+from serving.route_documents import EXAMPLE_ID, answers
 
 ACCEPTED = 202
 AT_ONCE = 8

@@ -18,9 +18,8 @@ from serving.errors import UnknownPrediction
 from serving.live import DeploymentWatcher
 from serving.past_models import PastModels
 from serving.replay import replay
-from serving.route_documents import answers
+from serving.route_documents import EXAMPLE_ID, answers
 
-EXAMPLE_ID = "018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01"
 PredictionId = Annotated[
     UUID, Path(description="The `prediction_id` of an answer.", examples=[EXAMPLE_ID])
 ]

@@ -6,6 +6,8 @@ from typing import Any
 
 from serving.answers import InvalidBody, Problem
 
+EXAMPLE_ID = "018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01"
+"""Of a prediction."""
 REFUSALS = {
     404: "There is no such thing; the message says of what.",
     413: "The body is larger than this path takes.",
