@@ -233,7 +233,8 @@ def test_the_documentation_describes_body_answer_and_refusals(api):
 
     post = document["paths"]["/predict"]["post"]
     schemas = document["components"]["schemas"]
-    assert set(post["responses"]) == {"200", "404", "422", "503"}
+    of_the_gate = {"401", "403", "408", "429"}
+    assert set(post["responses"]) == {"200", "404", "422", "503"} | of_the_gate
     fields = schemas["PredictionRequest"]["properties"]
     assert fields["hours-per-week"]["anyOf"][0] == {
         "type": "integer",
