@@ -101,7 +101,7 @@ class Engine:
         self._following = {
             name: {i for i in fill.inputs if i in view.fills} for name, fill in view.fills.items()
         }
-        self._missing = self.missing_raw.tolist()
+        self._missing: list[float] = self.missing_raw.tolist()
         self._codes = [f.codes if f.kind == "category" else None for f in self.raw]
         self._category_places = [p for p, f in enumerate(self.raw) if f.kind == "category"]
         known = [FIRST_KNOWN + len(self.raw[place].categories) for place in self._category_places]
