@@ -236,16 +236,6 @@ class Engine:
             for feature, position in zip(self.raw, self._raw_positions, strict=True)
         ]
 
-    def missing(self, vector: NDArray[np.float32]) -> list[str]:
-        """Names of the raw columns that are missing or unseen in a vector ``(p,)``."""
-        values = vector.tolist()
-        return [
-            feature.name
-            for feature, position in zip(self.raw, self._raw_positions, strict=True)
-            if values[position] != values[position]
-            or (feature.kind == "category" and values[position] < FIRST_KNOWN)
-        ]
-
     def _encoded(self, place: int, value: Any) -> float:
         """A raw value as the number or code that stands for it."""
         if value is None:

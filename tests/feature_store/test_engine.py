@@ -109,12 +109,6 @@ def test_many_rows_of_attributes_are_computed_as_each_alone_to_the_bit() -> None
         ENGINE.rows([{"agee": 1}])
 
 
-def test_missing_names_the_raw_columns_without_a_known_value() -> None:
-    assert ENGINE.missing(ENGINE.row(FIRST_ROW)) == []
-    assert "sex" in ENGINE.missing(ENGINE.row({**FIRST_ROW, "sex": "Unknown"}))
-    assert len(ENGINE.missing(ENGINE.row({}))) == 14
-
-
 def test_an_attribute_that_is_not_a_raw_column_is_refused() -> None:
     with pytest.raises(UnknownFeature, match="'age_squared' is not a raw column"):
         ENGINE.row({"age_squared": 3})

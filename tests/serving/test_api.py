@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.serving.worlds import ENGINE, scorer
+from tests.serving.worlds import ENGINE, missing_in, scorer
 
 FIVE = {
     "age": 35,
@@ -43,7 +43,7 @@ def test_a_user_is_answered_from_stored_features(api, shared_world):
     assert answer["prediction"] == (">50K" if answer["probability"] >= 0.5 else "<=50K")
     assert answer["model_version"] == "income-xgb-v1"
     assert answer["arm"] == "champion"
-    assert answer["missing"] == ENGINE.missing(vector)
+    assert answer["missing"] == missing_in(vector)
     assert 0 < answer["latency_ms"] < 1000
     assert UUID(answer["prediction_id"]).version == 7
     assert (answer["degraded"], answer["degraded_reasons"]) == (False, [])

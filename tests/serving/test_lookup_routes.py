@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.serving.worlds import ENGINE, now, random_matrix, running_api
+from tests.serving.worlds import missing_in, now, random_matrix, running_api
 
 
 def test_the_model_tells_arms_shares_and_lineage(world):
@@ -40,7 +40,7 @@ def test_the_features_of_a_user_are_named_timed_and_in_words(api, shared_world):
 
     vector = shared_world.matrix.values[41]
     assert answer["features"] == MODEL_VIEW.schema.decode(vector)
-    assert answer["missing"] == ENGINE.missing(vector)
+    assert answer["missing"] == missing_in(vector)
     assert answer["event_time"] == "2026-01-01T00:42:00Z"
     age_s = datetime.now(UTC).timestamp() - datetime(2026, 1, 1, 0, 42, tzinfo=UTC).timestamp()
     assert answer["age_s"] == pytest.approx(age_s, abs=60)

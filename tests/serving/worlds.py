@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import math
 import os
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from configs.settings import ROOT, Settings
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from feature_store.registry import FeatureSchema
+from feature_store.registry import FIRST_KNOWN, FeatureSchema
 from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
 from models.connect import deployment_store, postgres
 from models.deployment import Arm, Deployment, deploy, start_ab_test
@@ -266,3 +267,14 @@ def _url(process: subprocess.Popen[bytes], log_path: Path) -> str:
                 return url
         time.sleep(0.02)
     raise AssertionError(f"The API did not start:\n{log_path.read_text()}")
+
+
+def missing_in(vector: np.ndarray) -> list[str]:
+    """Names of the raw columns that are missing or unseen in a vector ``(p,)``, one by one."""
+    schema = MODEL_VIEW.schema
+    return [
+        feature.name
+        for feature, value in zip(schema.features, vector.tolist(), strict=True)
+        if not feature.inputs
+        and (math.isnan(value) or (feature.kind == "category" and value < FIRST_KNOWN))
+    ]
