@@ -32,7 +32,7 @@ def answered(api: Api) -> dict[str, int]:
 def fuzz(api: Api, examples: int, seed: int = 7) -> int:
     """Run schemathesis; give how many requests it made."""
     before = sum(answered(api).values())
-    command = [str(COMMAND), "run", f"{api.base_url}/openapi.json", "--seed", str(seed)]
+    command = [COMMAND, "run", f"{api.base_url}/openapi.json", "--seed", str(seed)]
     command += ["--max-examples", str(examples), "--checks", ",".join(CHECKS)]
     command += ["--phases", "examples,coverage,fuzzing", "--suppress-health-check", "all"]
     command += ["--generation-database", "none", "--no-color", "--warnings", "off"]
