@@ -9,7 +9,7 @@ and the columns of a row are looked up in a table by its codes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from models.graphs import ML_DOMAIN, Graph
 from models.native_trees import Forest
 from models.scorer import INPUT
 
+INT32 = 6
+"""``TensorProto.INT32``."""
 BLOCK = 32
 """Columns that are looked up at once; the sets of a feature fill one block or more."""
 
@@ -33,7 +35,7 @@ def trees_to_onnx(forest: Forest, p: int) -> bytes:
     """
     graph = Graph(p)
     columns = _Columns(graph, [forest])
-    nodes, leaves, values = _nodes([forest], columns)
+    attributes, values = _nodes([forest], columns, "class")
     _, probabilities = graph.add(
         "TreeEnsembleClassifier",
         columns.name,
@@ -42,9 +44,8 @@ def trees_to_onnx(forest: Forest, p: int) -> bytes:
         base_values=[forest.base],
         classlabels_int64s=[0, 1],
         post_transform="LOGISTIC",
-        **nodes,
-        **leaves.named("class"),
         class_weights=values.tolist(),
+        **attributes,
     )
     return graph.ended(probabilities)
 
@@ -52,7 +53,7 @@ def trees_to_onnx(forest: Forest, p: int) -> bytes:
 def add_trees(graph: Graph, forests: Sequence[Forest], share: float) -> str:
     """Add the sum of ``share`` times the logit of each forest, ``(n, 1)``, to a graph."""
     columns = _Columns(graph, forests)
-    nodes, leaves, values = _nodes(forests, columns)
+    attributes, values = _nodes(forests, columns, "target")
     return str(
         graph.add(
             "TreeEnsembleRegressor",
@@ -60,9 +61,8 @@ def add_trees(graph: Graph, forests: Sequence[Forest], share: float) -> str:
             domain=ML_DOMAIN,
             n_targets=1,
             base_values=[share * sum(forest.base for forest in forests)],
-            **nodes,
-            **leaves.named("target"),
             target_weights=(share * values.astype(np.float64)).tolist(),
+            **attributes,
         )
     )
 
@@ -80,7 +80,7 @@ class _Columns:
     def of(self, forest: Forest) -> NDArray[np.int64]:
         """The column that each node of a forest compares."""
         columns = forest.feature.copy()
-        for node in np.flatnonzero(forest.category_row >= 0):
+        for node in _asking(forest):
             columns[node] = self._places[_set_of(forest, node)]
         return columns
 
@@ -108,27 +108,13 @@ class _Columns:
         self.name = str(graph.add("Concat", INPUT, wide, axis=1))
 
 
-INT32 = 6
-"""``TensorProto.INT32``."""
-
-
-class _Leaves(NamedTuple):
-    trees: list[int]
-    places: list[int]
-
-    def named(self, kind: str) -> dict[str, list[int]]:
-        """The attributes that say where values are, for ``class`` or ``target``."""
-        return {
-            f"{kind}_treeids": self.trees,
-            f"{kind}_nodeids": self.places,
-            f"{kind}_ids": [0] * len(self.trees),
-        }
-
-
 def _nodes(
-    forests: Sequence[Forest], columns: _Columns
-) -> tuple[dict[str, Any], _Leaves, NDArray[np.float32]]:
-    """The attributes that all forests' nodes make, where their leaves are, and their values."""
+    forests: Sequence[Forest], columns: _Columns, kind: str
+) -> tuple[dict[str, Any], NDArray[np.float32]]:
+    """All forests' nodes and where their leaves are, as attributes; and the leaves' values.
+
+    ``kind`` is ``class`` or ``target``, which begins the names of what concerns leaves.
+    """
     parts: list[dict[str, NDArray[Any]]] = []
     offset = 0
     for forest in forests:
@@ -136,10 +122,12 @@ def _nodes(
         offset += len(forest.roots)
     joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     is_leaf, values = joined.pop("is_leaf"), joined.pop("leaf_values")
-    trees, places = joined["nodes_treeids"][is_leaf], joined["nodes_nodeids"][is_leaf]
-    nodes = {name: array.tolist() for name, array in joined.items()}
-    nodes["nodes_modes"] = np.where(is_leaf, b"LEAF", b"BRANCH_LT").tolist()
-    return nodes, _Leaves(trees.tolist(), places.tolist()), values[is_leaf]
+    attributes: dict[str, Any] = {name: array.tolist() for name, array in joined.items()}
+    attributes["nodes_modes"] = np.where(is_leaf, b"LEAF", b"BRANCH_LT").tolist()
+    for name in ("treeids", "nodeids"):
+        attributes[f"{kind}_{name}"] = joined[f"nodes_{name}"][is_leaf].tolist()
+    attributes[f"{kind}_ids"] = [0] * int(is_leaf.sum())
+    return attributes, values[is_leaf]
 
 
 def _part(forest: Forest, columns: NDArray[np.int64], first_tree: int) -> dict[str, NDArray[Any]]:
@@ -165,10 +153,16 @@ def _sets(forests: Sequence[Forest]) -> list[_Set]:
     """All sets that occur, the most frequent first."""
     often: dict[_Set, int] = {}
     for forest in forests:
-        for node in np.flatnonzero(forest.category_row >= 0):
+        for node in _asking(forest):
             found = _set_of(forest, node)
             often[found] = often.get(found, 0) + 1
     return sorted(often, key=lambda each: (-often[each], each))
+
+
+def _asking(forest: Forest) -> list[int]:
+    """The nodes that ask for a set of codes."""
+    found: list[int] = np.flatnonzero(forest.category_row >= 0).tolist()
+    return found
 
 
 def _set_of(forest: Forest, node: int) -> _Set:

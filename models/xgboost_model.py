@@ -172,16 +172,17 @@ class XGBoostModel:
         """The trees as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
         from models.tree_graph import trees_to_onnx
 
-        return trees_to_onnx(self._forest(), self._fitted.num_features())
+        return trees_to_onnx(self.forest(), self._fitted.num_features())
 
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
         """Add ``share`` times the sum of the models' logits to a graph, ``(n, 1)``."""
         from models.tree_graph import add_trees
 
-        return add_trees(graph, [model._forest() for model in models], share)
+        return add_trees(graph, [model.forest() for model in models], share)
 
-    def _forest(self) -> Forest:
+    def forest(self) -> Forest:
+        """The trees as arrays."""
         return read_forest(bytes(self._fitted.save_raw("ubj")))
 
     def save(self, folder: Path, name: str = MODEL) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from monitoring.prediction_ids import as_text
 from monitoring.prediction_record import DEGRADED, Flags, packed_prediction
@@ -16,8 +18,7 @@ _DEGRADED = int(DEGRADED)
 _REQUEST_ATTRIBUTES = int(Flags.REQUEST_ATTRIBUTES)
 
 
-@dataclass(frozen=True)
-class PredictionRequest:
+class PredictionRequest(NamedTuple):
     """What is asked: about whom, with which raw attributes.
 
     Parameters
@@ -32,7 +33,7 @@ class PredictionRequest:
 
     user_id: int | None = None
     unit_id: str | None = None
-    attributes: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass
