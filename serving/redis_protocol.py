@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,8 @@ class RedisConnection(asyncio.Protocol):
         self._waiting: deque[_Waiting] = deque()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_awake = False
+        self._awake_until = 0.0
 
     @classmethod
     async def open(cls, address: RedisAddress, deadline_s: float) -> Self:
@@ -129,7 +132,17 @@ class RedisConnection(asyncio.Protocol):
         if self._timer is None:
             self._timer = loop.call_later(self.deadline_s, self._look)
         self._transport.write(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]
+        if not self._is_awake:
+            self._is_awake = True
+            self._awake_until = time.perf_counter() + 150e-6
+            loop.call_soon(self._stay_awake, loop)
         return future
+
+    def _stay_awake(self, loop) -> None:
+        if self._waiting and time.perf_counter() < self._awake_until:
+            loop.call_soon(self._stay_awake, loop)
+        else:
+            self._is_awake = False
 
     def close(self) -> None:
         """Close at once."""
