@@ -127,7 +127,8 @@ class BatchPredictor:
         ids = new_prediction_ids(now_us, len(requests))
         for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
             pending = Pending(request, cast(Any, outcome), 0.0)
-            unit, place = pending.assign(prediction_id), 0
+            pending.identify(prediction_id)
+            unit, place = pending.assign(), 0
             if len(live.arms) > 1:
                 place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
             pending.arm = live.arms[place]
