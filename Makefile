@@ -8,6 +8,8 @@ PORT ?= 8000
 WORKERS ?= 2
 PINS ?= .
 
+AIRFLOW := infrastructure/airflow
+PINNED := requirements.txt requirements-dev.txt $(AIRFLOW)/requirements.txt
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
@@ -53,11 +55,10 @@ check: $(DEV) check-pins ## Check format, lint, types, imports between rooms, ge
 	$(BIN)/python -m benchmarks.table --check
 
 check-pins: $(UV)
-	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT \
-	&& cp requirements.txt requirements-dev.txt $$fresh \
+	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT && mkdir -p $$fresh/$(AIRFLOW) \
+	&& for pins in $(PINNED); do cp $$pins $$fresh/$$pins; done \
 	&& $(MAKE) --no-print-directory --silent pins PINS=$$fresh \
-	&& diff -u requirements.txt $$fresh/requirements.txt \
-	&& diff -u requirements-dev.txt $$fresh/requirements-dev.txt \
+	&& for pins in $(PINNED); do diff -u $$pins $$fresh/$$pins || exit 1; done \
 	|| { echo "The pins do not fit pyproject.toml. Run 'make pins'."; exit 1; }
 
 test: $(DEV) ## Run the tests that need nothing but Python
@@ -87,6 +88,7 @@ pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present p
 	echo '-e .' | $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements.txt -
 	{ echo '-e .[dev]'; grep == $(PINS)/requirements.txt; } \
 	| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-dev.txt -
+	$(COMPILE) $(UPGRADE) --output-file $(PINS)/$(AIRFLOW)/requirements.txt $(AIRFLOW)/requirements.in
 
 clean: ## Stop everything and delete data, caches and build outputs; .venv stays
 	test ! -e $(RUN) || $(BIN)/python -m infrastructure delete --yes
