@@ -24,7 +24,7 @@ CLOCKS_DIFFER = timedelta(minutes=5)
 # A unit without a name of its own is a prediction; one that was overruled had no chance.
 QUERY = sql.SQL("""
 SELECT p.unit, p.generation, p.flags && {degraded} AS is_degraded,
-    extract(epoch FROM p.predicted_at) * 1000000 AS at_us,
+    (extract(epoch FROM p.predicted_at) * 1000000)::bigint AS at_us,
     p.arm = 'challenger' OR 'challenger_failed' = ANY (p.flags) AS is_challenger,
     'over_budget' = ANY (p.flags) AS is_over_budget,
     'challenger_failed' = ANY (p.flags) AS is_failed,
