@@ -54,7 +54,7 @@ class Flags(IntFlag):
     OVER_BUDGET = 64
     """It took longer than the A/B test allows."""
     CHALLENGER_FAILED = 128
-    """The challenger of the A/B test could not answer; where it was its turn, the champion did."""
+    """It was the turn of the A/B test's challenger, which could not answer: the champion did."""
 
     @property
     def names(self) -> list[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from monitoring.prediction_ids import as_text
 from monitoring.prediction_record import DEGRADED, Flags, packed_prediction
 from serving.features import StoredFeatures
-from serving.live import LiveArm
+from serving.live_arms import LiveArm
 from serving.model_features import Asked, ModelFeatures
 
 _DEGRADED = int(DEGRADED)

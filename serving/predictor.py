@@ -18,7 +18,8 @@ from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import Flags
 from serving.ab_testing import bucket_of, choose
 from serving.errors import UnknownEntity
-from serving.live import DeploymentWatcher, LiveDeployment
+from serving.live import DeploymentWatcher
+from serving.live_arms import LiveDeployment
 from serving.model_features import FeatureVersions
 from serving.online_reader import OnlineReader
 from serving.pending import Answer, Pending, PredictionRequest, fail_all
