@@ -62,6 +62,11 @@ class Flags(IntFlag):
         return [str(flag.name).lower() for flag in self]
 
 
+@lru_cache(maxsize=256)
+def _flags(number: int) -> Flags:
+    return Flags(number)
+
+
 DEGRADED = ~(Flags.REQUEST_ATTRIBUTES | Flags.OVER_BUDGET | Flags.CHALLENGER_FAILED)
 """The flags that make an answer worse than it should be."""
 
@@ -219,7 +224,7 @@ class PredictionRecord:
             event_time_us=None if event_time_us == _NO_EVENT else event_time_us,
             vector=np.frombuffer(body, "<f4", count=p, offset=vector_at),
             outputs=struct.unpack_from(f"<{n_outputs}d", body, outputs_at),
-            flags=Flags(flags),
+            flags=_flags(flags),
             context=Context.unpack(body[context_at:vector_at]),
         )
 

@@ -86,6 +86,8 @@ class PredictionShipper:
             shipped = 0
             while chunk := self._next_chunk(path, segment, is_finished):
                 shipped += self._commit(path.name, chunk)
+                if not is_finished and _is_small(chunk):
+                    return shipped  # what came meanwhile goes together with what comes next
             if is_finished:
                 path.unlink()
                 self._shipped.pop(path.name, None)
@@ -206,6 +208,11 @@ def _mark(connection: Connection, segment: str) -> int:
     query = "SELECT shipped_bytes FROM shipped_segments WHERE segment = %s FOR UPDATE"
     [marked] = connection.execute(query, (segment,)).fetchone() or [0]
     return int(marked)
+
+
+def _is_small(chunk: Sequence[Record]) -> bool:
+    """Whether a living segment gave all that it had, rather than all that is read at once."""
+    return chunk[-1].end - chunk[0].offset < CHUNK_BYTES // 2
 
 
 @contextmanager

@@ -97,10 +97,11 @@ def copy_predictions(
 
 def copy_bytes(records: Sequence[PredictionRecord]) -> bytes:
     """Give the bytes of a binary COPY of these records."""
-    return b"".join([SIGNATURE, *map(_row, records), TRAILER])
+    features = _reals([record.vector for record in records])
+    return b"".join([SIGNATURE, *map(_row, records, features), TRAILER])
 
 
-def _row(record: PredictionRecord) -> bytes:
+def _row(record: PredictionRecord, features: bytes) -> bytes:
     same = _same_fields(record.context.packed)
     probability = record.probability
     return b"".join(
@@ -115,7 +116,7 @@ def _row(record: PredictionRecord) -> bytes:
             _flags(int(record.flags)),
             _NULL if record.event_time_us is None else _WHOLE.pack(8, _time(record.event_time_us)),
             same.fingerprint,
-            _reals(record.vector),
+            features,
         )
     )
 
@@ -168,20 +169,20 @@ def _time(microseconds: int) -> int:
     return microseconds - _EPOCH_US
 
 
-def _reals(vector: NDArray[np.float32]) -> bytes:
-    """Give a ``real[]``: dimensions, no nulls, element type, length, first index, elements."""
-    start, elements = _no_reals(len(vector))
-    elements = elements.copy()
-    elements["value"] = vector
-    return start + elements.tobytes()
-
-
-@lru_cache(maxsize=256)
-def _no_reals(p: int) -> tuple[bytes, NDArray[np.void]]:
-    elements = np.zeros(p, dtype=[("size", ">i4"), ("value", ">f4")])
-    elements["size"] = 4
-    length = 20 + elements.nbytes
-    return struct.pack(">iiiiii", length, 1, 0, _REAL, p, 1), elements
+def _reals(vectors: Sequence[NDArray[np.float32]]) -> list[bytes]:
+    """Give each vector as a ``real[]``; those of one length are converted together."""
+    found = [b""] * len(vectors)
+    lengths = np.array([len(vector) for vector in vectors])
+    for p in set(lengths.tolist()):
+        places = np.flatnonzero(lengths == p).tolist()
+        elements = np.empty((len(places), p), dtype=[("size", ">i4"), ("value", ">f4")])
+        elements["size"], elements["value"] = 4, np.stack([vectors[place] for place in places])
+        size, packed = elements[0].nbytes, elements.tobytes()
+        # Dimensions, no nulls, element type, length, first index, and then the elements.
+        head = struct.pack(">iiiiii", 20 + size, 1, 0, _REAL, p, 1)
+        for number, place in enumerate(places):
+            found[place] = head + packed[number * size : (number + 1) * size]
+    return found
 
 
 @lru_cache(maxsize=256)

@@ -16,7 +16,6 @@ from configs.errors import FTIError
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import Flags
-from serving.ab_testing import bucket_of, choose
 from serving.errors import UnknownEntity
 from serving.live import DeploymentWatcher
 from serving.live_arms import LiveDeployment
@@ -118,11 +117,7 @@ class Predictor:
     def _assign(self, batch: Sequence[Pending], live: LiveDeployment, now_us: int) -> None:
         ids = new_prediction_ids(now_us, len(batch))
         for pending, prediction_id in zip(batch, ids, strict=True):
-            unit = pending.assign(prediction_id)
-            place = 0
-            if len(live.arms) > 1:
-                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
-            pending.arm = live.arms[place]
+            pending.arm = live.arm_of(pending.assign(prediction_id))
             pending.features = self.features.of(pending.arm.model.schema)
 
     def _have_read(
