@@ -21,10 +21,16 @@ class OneWriteProtocol(HttpToolsProtocol):
         """Begin a connection."""
         super().connection_made(_HeadHolder(transport))  # type: ignore[arg-type]
 
+    def data_received(self, data: bytes) -> None:
+        """Take what a caller sends."""
+        self.app_state["awake"].asked()
+        super().data_received(data)
+
     def on_response_complete(self) -> None:
         """End an answer, which may have had no body."""
         self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
+        self.app_state["awake"].answered()
 
 
 class _HeadHolder:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from configs.errors import FTIError
+from feature_store.errors import StoreUnavailable
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import Flags
@@ -111,8 +112,7 @@ class Predictor:
             self._finish([each for each in batch if each.request.user_id is None], now_us)
         if named:
             keys = [each.features.key(each.request.user_id or 0) for each in named]
-            reading = self.reader.get_many(keys)
-            reading.add_done_callback(partial(self._have_read, named, now_us))
+            self.reader.ask_many(keys, partial(self._have_read, named, now_us))
 
     def _assign(self, batch: Sequence[Pending], live: LiveDeployment, now_us: int) -> None:
         ids = new_prediction_ids(now_us, len(batch))
@@ -121,13 +121,16 @@ class Predictor:
             pending.features = self.features.of(pending.arm.model.schema)
 
     def _have_read(
-        self, named: Sequence[Pending], now_us: int, reading: asyncio.Future[list[bytes | None]]
+        self,
+        named: Sequence[Pending],
+        now_us: int,
+        reply: list[bytes | None] | StoreUnavailable,
     ) -> None:
         try:
-            is_down = reading.exception() is not None
-            replies = [None] * len(named) if is_down else reading.result()
-            for pending, reply in zip(named, replies, strict=True):
-                _take(pending, reply, is_down, now_us)
+            is_down = isinstance(reply, StoreUnavailable)
+            replies = [None] * len(named) if isinstance(reply, StoreUnavailable) else reply
+            for pending, packed in zip(named, replies, strict=True):
+                _take(pending, packed, is_down, now_us)
             self._finish(named, now_us)
         except Exception as error:  # noqa: BLE001 - somebody waits for each of them
             fail_all(named, error)
