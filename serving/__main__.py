@@ -19,7 +19,7 @@ from serving.presence import announced
 from serving.supervisor import Supervisor, become_worker
 
 DRAIN_LIMIT_S = 10
-THREAD_SWITCH_S = 0.0005
+THREAD_SWITCH_S = 0.0001
 """A thread that ships or stages gives way to requests after this long; Python's own is 5 ms."""
 
 

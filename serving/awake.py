@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 
 
 class Awake:
@@ -21,6 +22,11 @@ class Awake:
     ----------
     limit_s
         So long at most; 0 lets the loop sleep at once.
+
+    Attributes
+    ----------
+    requests
+        Those that the HTTP server has read and not yet answered; empty while there is no server.
     """
 
     def __init__(self, limit_s: float) -> None:
@@ -29,6 +35,12 @@ class Awake:
         self._is_turning = False
         self._answered_at = 0.0
         self._is_asked_soon = False
+        self.requests: Collection[object] = ()
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether one request is being answered here, and no other has come."""
+        return len(self.requests) == 1
 
     def hold(self) -> None:
         """Keep awake from now on, until the limit or `release`."""

@@ -19,6 +19,7 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
+        self.app_state["awake"].requests = self.tasks
         super().connection_made(_HeadHolder(transport))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:

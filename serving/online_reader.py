@@ -100,7 +100,7 @@ class OnlineReader:
             take(_cannot_be_reached())
             return
         self._connection.ask(("MGET", *keys), take)
-        if len(keys) == 1:
+        if self.awake.is_alone:
             self.awake.hold()
 
     async def _keep_connected(self) -> None:

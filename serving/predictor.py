@@ -85,8 +85,11 @@ class Predictor:
         loop = asyncio.get_running_loop()
         pending = Pending(request, loop.create_future(), time.perf_counter())
         self._waiting.append(pending)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._begin_all)
+        if self.reader.awake.is_alone:
+            self._begin_all()
+        elif len(self._waiting) == 1:
+            # Two turns later those are read, too, who ask again as soon as they are answered.
+            loop.call_soon(loop.call_soon, loop.call_soon, self._begin_all)
         return pending.future
 
     def _begin_all(self) -> None:
