@@ -21,6 +21,7 @@ PER_SECOND = 500
 LABELS_EVERY_S = 0.1
 LATEST_S = (0.3, 1.5)
 """Labels of 0 and of 1 come within so long: what happens takes longer to be known."""
+PAUSES_S = (0.2, 1.0, 5.0)
 LOST = 0.05
 """Share of labels that never come."""
 
@@ -109,8 +110,7 @@ class Traffic:
             ahead_s = began + self.answered / PER_SECOND - time.monotonic()
             if ahead_s > 0:
                 await asyncio.sleep(ahead_s)
-            answer = await client.post("/predict", json={"user_id": person.user_id})
-            answer.raise_for_status()
+            answer = await _post(client, "/predict", {"user_id": person.user_id})
             if random.random() >= LOST:
                 delay_s = random.uniform(0, LATEST_S[person.label])
                 due = time.monotonic() + delay_s
@@ -124,4 +124,19 @@ class Traffic:
             self._due = [each for each in self._due if each[0] > now]
             if known:
                 labels = [{"prediction_id": of, "label": label} for _, of, label in known]
-                (await client.post("/feedback", json={"labels": labels})).raise_for_status()
+                await _post(client, "/feedback", {"labels": labels})
+
+
+async def _post(client: httpx.AsyncClient, path: str, body: object) -> httpx.Response:
+    """Send a request as callers do: what fails for a moment is tried again."""
+    for pause_s in (*PAUSES_S, None):
+        try:
+            answer = await client.post(path, json=body)
+            answer.raise_for_status()
+        except httpx.HTTPError:
+            if pause_s is None:
+                raise
+            await asyncio.sleep(pause_s)
+        else:
+            return answer
+    raise AssertionError("the last try returns or raises")
