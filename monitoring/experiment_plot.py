@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDE = (8.0, 4.6)
-FIRST_SHOWN = 0.02
-"""Share of the units before which limits are so wide that nothing else would be seen."""
+CHARACTERS = 105
+WIDTHS_SHOWN = 5
+"""Of the last interval, to either side: the first ones are so wide that nothing else is seen."""
 
 
 def save_plot(decision: ExperimentDecision, path: Path) -> Path:
@@ -28,7 +30,10 @@ def save_plot(decision: ExperimentDecision, path: Path) -> Path:
         figure = Figure(figsize=WIDE, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.add_subplot()
-        axes.set_title(f"{decision.experiment}: {decision.action}")
+        figure.suptitle(
+            f"{decision.experiment}: {decision.action}", x=0.01, ha="left", weight="bold"
+        )
+        axes.set_title(fill(decision.reason, CHARACTERS), fontsize=9, weight="normal", color=GREY)
         _draw(axes, decision)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -45,17 +50,18 @@ def _draw(axes: Axes, decision: ExperimentDecision) -> None:
         axes.text(0.5, 0.5, "nothing to show yet", transform=axes.transAxes, ha="center")
         return
     n, mean, lower, upper = np.array(primary["path"]).T
-    seen = n >= FIRST_SHOWN * n[-1]
     axes.fill_between(
-        n[seen],
-        lower[seen],
-        upper[seen],
+        n,
+        lower,
+        upper,
         color=BLUE,
         alpha=0.2,
         linewidth=0,
         label=f"{1 - plan['alpha']:.0%} confidence sequence",
     )
-    axes.plot(n[seen], mean[seen], color=BLUE, label="estimate")
+    axes.plot(n, mean, color=BLUE, label="estimate")
+    reach = WIDTHS_SHOWN * (upper[-1] - lower[-1])
+    axes.set_ylim(min(mean[-1], 0) - reach, max(mean[-1], 0) + reach)
     if plan["objective"] == "non_inferiority":
         axes.axhline(plan["margin"], color=ORANGE, linestyle="--", label="margin")
     axes.annotate(
