@@ -4,7 +4,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from configs.settings import load_settings
 from models.ab_tests import mode_of, override, start_ab_test, widen
+from models.connect import experiment_plan
 from models.deployment import (
     BUCKETS,
     Arm,
@@ -234,3 +236,13 @@ def test_a_test_is_paired_only_where_labels_and_features_allow_it():
         mode_of(arm(1), arm(2), bound, "paired")
     with pytest.raises(DeploymentRefused, match="cannot be paired: the two versions take"):
         mode_of(arm(1), other, free, "paired")
+
+
+def test_the_plan_of_a_test_is_what_the_settings_say():
+    worth = {"cost_false_positive": 2.0, "cost_false_negative": 7.0}
+    settings = load_settings(training={"decision": worth})
+    plan, climbing = experiment_plan(settings), experiment_plan(settings, ramp=True)
+
+    assert (plan.cost_false_positive, plan.cost_false_negative) == (2.0, 7.0)
+    assert (plan.metric, plan.label_influence, plan.slices) == ("brier", False, ("sex",))
+    assert (plan.ramp, climbing.ramp) == ((), (0.01, 0.05, 0.10, 0.25, 0.50))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from math import log, sqrt
 
 import numpy as np
 import pytest
 
 from models.experiment import ExperimentPlan
+from monitoring.evidence import weigh
 from monitoring.exposures import counted, frozen_labels, losses
 from monitoring.sequential import (
     Sequence,
@@ -18,9 +21,13 @@ from monitoring.sequential import (
     sample_ratio,
     split_effects,
 )
+from monitoring.verdict import Standing, decide
+from tests.monitoring.experiments import PLAN as PAIRED, START, made_up
 
 ALPHA, RUNS, CHUNK = 0.05, 1_000, 125
 PLAN = ExperimentPlan(alpha=ALPHA)
+LATER_US = 10**12
+LONG_AFTER = Standing(0.5, START, START, START + timedelta(days=30))
 Loss = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
 
 
@@ -218,3 +225,38 @@ def test_a_better_model_is_found_and_a_worse_one_too():
             return found.lower > 0 if sign > 0 else found.upper < 0
 
         assert share_of(run, 4_000) > 0.9
+
+
+def test_a_whole_ramp_raises_a_false_alarm_of_the_ratio_no_more_than_allowed():
+    shares, per_phase = (0.05, 0.25, 0.5), 300
+    phase = np.repeat(np.arange(len(shares)), per_phase)
+    plan, wrong = replace(PAIRED, ratio_alpha=ALPHA), 0
+    for run in range(RUNS):
+        random = np.random.default_rng(run)
+        arms = random.random(len(phase)) < np.array(shares)[phase]
+        exposures = made_up(len(phase), seed=run, is_challenger=arms, phase=phase)
+        evidence = weigh(exposures, plan, "paired", shares, LATER_US)
+        wrong += any(ratio.is_mismatch for ratio in evidence.ratios)
+
+    assert wrong / RUNS <= at_most(ALPHA)
+
+
+@pytest.mark.parametrize("mode", ["paired", "split"])
+def test_a_whole_test_of_equal_models_ends_falsely_no_more_than_its_levels_together(mode):
+    """Metric, six guardrails and slices, and both ratios, looked at five times."""
+    ended, runs = 0, 500
+    for run in range(runs):
+        exposures = made_up(1_500, seed=run)
+        random = np.random.default_rng(run)
+        noise = {name: random.random(1_500) < 0.01 for name in ("is_over_budget", "is_degraded")}
+        sex = {"sex": random.integers(0, 2, 1_500)}
+        rows = replace(exposures, **noise, slices=sex)
+        for n in (100, 300, 600, 1_000, 1_500):
+            some = rows.at(np.arange(n))
+            evidence = weigh(some, PAIRED, mode, (0.5,), LATER_US, {"sex": ("Female", "Male")})
+            if decide(evidence, PAIRED, LONG_AFTER).action in {"rollback", "promote"}:
+                ended += 1
+                break
+
+    together = PAIRED.alpha + PAIRED.guardrail_alpha + PAIRED.ratio_alpha
+    assert ended / runs <= at_most(together, runs)
