@@ -16,7 +16,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.postgres import Postgres
 from infrastructure import embedded
 from models.deployment_store import DeploymentStore
-from models.errors import DeploymentRefused
+from models.errors import DeploymentRefused, RegistryUnavailable
 from models.experiment import ExperimentPlan
 from models.promotion import Promoter
 from monitoring.experiment_plot import save_plot
@@ -218,6 +218,21 @@ def test_while_one_decides_another_waits_and_takes_over_when_it_dies(world):
 
     assert outcome.decision.action == "continue"
     turn.__exit__(None, None, None)
+
+
+def test_what_could_not_be_carried_out_is_kept_and_done_at_the_next_look(world):
+    world.start()
+    world.answer(800, champion=0.4, challenger=0.7)
+    controller = world.controller()
+    world.registry.changes_left = 1
+
+    with pytest.raises(RegistryUnavailable):
+        controller.decide()
+    assert serving(controller) == ["income-xgb-v1", "income-xgb-v2"]
+    assert [each.action for each in controller.decisions.all()] == ["promote"]
+
+    assert controller.decide().deployment.action == "promote"
+    assert serving(controller) == ["income-xgb-v2"]
 
 
 def test_a_test_that_ended_meanwhile_is_not_acted_on(world):
