@@ -65,7 +65,8 @@ class Batch:
     def assign(self) -> None:
         """Give ids, units and arms."""
         for pending, own in zip(self.batch, new_prediction_ids(1, len(self.batch)), strict=True):
-            pending.assign(own)
+            pending.identify(own)
+            pending.assign()
             pending.vector = self.values[0].tobytes()
             pending.missing = []
 

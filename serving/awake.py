@@ -47,7 +47,8 @@ class Awake:
         self._until = time.perf_counter() + self.limit_s
         if not self._is_turning:
             self._is_turning = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(self._turn, loop)
 
     def release(self) -> None:
         """Let the loop sleep."""
@@ -64,8 +65,8 @@ class Awake:
         if self._is_asked_soon:
             self.hold()
 
-    def _turn(self) -> None:
+    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         if time.perf_counter() < self._until:
-            asyncio.get_running_loop().call_soon(self._turn)
+            loop.call_soon(self._turn, loop)
         else:
             self._is_turning = False

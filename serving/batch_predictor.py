@@ -127,7 +127,8 @@ class BatchPredictor:
         ids = new_prediction_ids(now_us, len(requests))
         for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
             pending = Pending(request, cast(Any, outcome), 0.0)
-            pending.arm = live.arm_of(pending.assign(prediction_id))
+            pending.identify(prediction_id)
+            pending.arm = live.arm_of(pending.assign())
             pending.features = self.features.of(pending.arm.model.schema)
             batch.append(pending)
         return batch

@@ -91,13 +91,12 @@ class OnlineReader:
         return self._connection.send(("MGET", *keys))
 
     def ask_many(self, keys: Sequence[str], take: Take) -> None:
-        """Read values as `get_many` does; ``take`` gets them, or the error, at once.
+        """Read values as `get_many` does; ``take`` gets them, or the error, in a later turn.
 
-        While one value is read the event loop stays awake for a moment: so few are asked for that
-        it would sleep until the reply wakes it up.
+        For a request that is alone the event loop stays awake: it would sleep until the reply.
         """
         if self._connection is None or not self._connection.is_open:
-            take(_cannot_be_reached())
+            asyncio.get_running_loop().call_soon(take, _cannot_be_reached())
             return
         self._connection.ask(("MGET", *keys), take)
         if self.awake.is_alone:

@@ -81,6 +81,7 @@ class Pending:
     future: asyncio.Future[Answer]
     started: float
     prediction_id: bytes = b""
+    id_text: str = ""
     unit: str = ""
     stored: StoredFeatures | None = None
     flags: int = 0
@@ -96,11 +97,14 @@ class Pending:
         """What the vector is made of."""
         return self.request.attributes, self.stored
 
-    def assign(self, prediction_id: bytes) -> str:
-        """Take an id; give who is assigned: the user, the caller's unit, or this prediction."""
-        self.prediction_id = prediction_id
+    def identify(self, prediction_id: bytes) -> None:
+        """Take an id."""
+        self.prediction_id, self.id_text = prediction_id, as_text(prediction_id)
+
+    def assign(self) -> str:
+        """Give who is assigned: the user, the caller's unit, or this prediction by its id."""
         user, unit = self.request.user_id, self.request.unit_id
-        self.unit = str(user) if user is not None else unit or as_text(prediction_id)
+        self.unit = str(user) if user is not None else unit or self.id_text
         return self.unit
 
     def receipt(self, now_us: int, flags: int) -> bytes:
@@ -137,7 +141,7 @@ class Pending:
                 probability=self.probability,
                 model_version=self.arm.arm.label,
                 latency_ms=round((ended - self.started) * 1000, 3),
-                prediction_id=as_text(self.prediction_id),
+                prediction_id=self.id_text,
                 arm=context.arm,
                 missing=self.missing,
                 degraded=degraded != 0,

@@ -109,18 +109,20 @@ class Predictor:
             fail_all(batch, error)
             return
         now_us = time.time_ns() // 1000
-        self._assign(batch, live, now_us)
         named = [pending for pending in batch if pending.request.user_id is not None]
-        if len(named) < len(batch):
-            self._finish([each for each in batch if each.request.user_id is None], now_us)
         if named:
+            self._assign(named, live)
             keys = [each.features.key(each.request.user_id or 0) for each in named]
             self.reader.ask_many(keys, partial(self._have_read, named, now_us))
+        _identify(batch, now_us)  # while Redis looks
+        if len(named) < len(batch):
+            others = [each for each in batch if each.request.user_id is None]
+            self._assign(others, live)
+            self._finish(others, now_us)
 
-    def _assign(self, batch: Sequence[Pending], live: LiveDeployment, now_us: int) -> None:
-        ids = new_prediction_ids(now_us, len(batch))
-        for pending, prediction_id in zip(batch, ids, strict=True):
-            pending.arm = live.arm_of(pending.assign(prediction_id))
+    def _assign(self, batch: Sequence[Pending], live: LiveDeployment) -> None:
+        for pending in batch:
+            pending.arm = live.arm_of(pending.assign())
             pending.features = self.features.of(pending.arm.model.schema)
 
     def _have_read(
@@ -153,6 +155,11 @@ class Predictor:
         ended = time.perf_counter()
         for pending in scored:
             pending.succeed(self.texts, ended)
+
+
+def _identify(batch: Sequence[Pending], now_us: int) -> None:
+    for pending, prediction_id in zip(batch, new_prediction_ids(now_us, len(batch)), strict=True):
+        pending.identify(prediction_id)
 
 
 def _take(pending: Pending, reply: bytes | None, is_down: bool, now_us: int) -> None:

@@ -137,11 +137,11 @@ class RedisConnection(asyncio.Protocol):
         return future
 
     def ask(self, command: Sequence[str], take: Take) -> None:
-        """Send a command; ``take`` gets its reply, or `StoreUnavailable`, at once when it comes."""
-        if self._transport is None or not self.is_open:
-            take(StoreUnavailable("The connection to Redis is closed."))
-            return
+        """Send a command; ``take`` gets its reply when it comes, or `StoreUnavailable`."""
         loop = asyncio.get_running_loop()
+        if self._transport is None or not self.is_open:
+            loop.call_soon(take, StoreUnavailable("The connection to Redis is closed."))
+            return
         self._waiting.append(_Waiting(take, loop.time() + self.deadline_s))
         if self._timer is None:
             self._timer = loop.call_later(self.deadline_s, self._look)
