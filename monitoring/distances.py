@@ -50,7 +50,8 @@ def coarse_bins(
 def shares(counts: NDArray[np.int64]) -> Numbers:
     """Share of each bin, none of them quite 0."""
     smoothed = counts + SMOOTHING
-    return smoothed / smoothed.sum()
+    parts: Numbers = smoothed / smoothed.sum()
+    return parts
 
 
 def psi(reference: Histogram, current: Histogram) -> float:

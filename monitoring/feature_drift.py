@@ -176,8 +176,7 @@ def frame_profiles(
         histogram.counted(_coded(current[name], reference[name]))
         for histogram, name in zip(before, names, strict=True)
     )
-    none = distances.shares(np.zeros(1, dtype=np.int64))
-    empty = Histogram("probability", False, none[:0], np.zeros(1, dtype=np.int64))
+    empty = Histogram("probability", False, np.zeros(0), np.zeros(1, dtype=np.int64))
     return ReferenceProfile(Profile(before), empty, 0, 0, {}), Profile(now)
 
 
@@ -222,8 +221,9 @@ def _weight(drift: FeatureDrift) -> float:
 def _is_number(column: pd.Series) -> bool:
     import pandas as pd
 
-    is_number = pd.api.types.is_numeric_dtype(column)
-    return bool(is_number and not pd.api.types.is_bool_dtype(column)) or column.isna().all()
+    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
+        return True
+    return bool(column.isna().all())
 
 
 def _of_column(name: str, column: pd.Series) -> Histogram:

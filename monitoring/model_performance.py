@@ -160,8 +160,11 @@ def _by_column(known: pl.DataFrame, by: str, config: PerformanceConfig) -> Itera
 def _by_code(
     known: pl.DataFrame, by: str, words: Sequence[str], config: PerformanceConfig
 ) -> Iterator[Performance]:
-    for (code,), rows in sorted(known.group_by(by), key=lambda item: float(item[0] or 0)):
-        yield _judged(by, words[int(code)], rows, config)
+    import polars as pl
+
+    codes = known[by].cast(pl.Int64)
+    for code in codes.unique().sort().to_list():
+        yield _judged(by, words[code], known.filter(codes == code), config)
 
 
 def _judged(by: str, word: str, rows: pl.DataFrame, config: PerformanceConfig) -> Performance:

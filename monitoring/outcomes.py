@@ -9,9 +9,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def join_labels(
-    predictions: pl.DataFrame, labels: pl.DataFrame, within: timedelta
-) -> pl.DataFrame:
+def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, within: timedelta) -> pl.DataFrame:
     """Add ``label`` and ``known_at`` to predictions; NULL where nothing is known yet.
 
     A label about the prediction itself counts before one about its user. Of those about a user

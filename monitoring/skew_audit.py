@@ -1,0 +1,329 @@
+"""Skew: whether logged vectors are what the offline store says, as it was known at that time.
+
+Each logged vector is looked up, or computed, again. Where a value differs, the rows around it tell
+why:
+
+===========  ======================================================================================
+cause        what is seen
+===========  ======================================================================================
+version      the online row followed another definition of the view and was taken as missing
+ttl          features were used beyond the age that the view allows, or left out within it
+late data    the vector is that of another row of the user: one store learned of it before the other
+code         from the same raw values the serving code computed other features
+unexplained  none of these
+===========  ======================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.engine import Engine
+from feature_store.lookup import Lookup
+from feature_store.offline_store import (
+    OfflineStore,
+    matrix_values,
+    missing_vector,
+    utc_times,
+)
+from feature_store.registry import FeatureSchema
+from monitoring.prediction_reader import Vectors
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Cause = Literal["version", "ttl", "late data", "code", "unexplained"]
+COLUMNS = "prediction_id::text AS prediction_id, user_id, predicted_at, feature_event_time, flags"
+"""What the audit needs to know of a prediction beside its vector."""
+SHOWN = 5
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FeatureSkew:
+    """How often a feature's logged value was another one, by cause."""
+
+    name: str
+    mismatches: int
+    causes: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class SkewReport:
+    """What became of the vectors of a window.
+
+    Parameters
+    ----------
+    n
+        Predictions whose vector was found or computed again.
+    left_out
+        Predictions that could not be, by reason.
+    mismatches
+        Predictions with at least one other value.
+    causes
+        Of those, by cause.
+    features
+        Each feature that differs anywhere, the most often first.
+    examples
+        Some prediction ids of each cause.
+    """
+
+    n: int
+    left_out: Mapping[str, int]
+    mismatches: int
+    causes: Mapping[str, int]
+    features: tuple[FeatureSkew, ...]
+    examples: Mapping[str, tuple[str, ...]]
+
+    @property
+    def share(self) -> float:
+        """Share of the predictions with another value."""
+        return self.mismatches / self.n if self.n else 0.0
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if not self.mismatches:
+            return f"No skew: {self.n:,} vectors are those of the offline store, to the bit"
+        causes = ", ".join(f"{cause} {n:,}" for cause, n in self.causes.items())
+        names = ", ".join(each.name for each in self.features[:5])
+        return f"{self.mismatches:,} of {self.n:,} vectors differ ({causes}): {names}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as JSON values."""
+        return asdict(self) | {"share": self.share, "summary": self.summary}
+
+    def merged(self, other: SkewReport) -> SkewReport:
+        """Both together."""
+        features = [*self.features, *other.features]
+        names = dict.fromkeys(each.name for each in features)
+        joined = [_joined(name, [each for each in features if each.name == name]) for name in names]
+        return SkewReport(
+            self.n + other.n,
+            _added(self.left_out, other.left_out),
+            self.mismatches + other.mismatches,
+            _added(self.causes, other.causes),
+            tuple(sorted(joined, key=lambda each: -each.mismatches)),
+            {**other.examples, **self.examples},
+        )
+
+
+NOTHING = SkewReport(0, {}, 0, {}, (), {})
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the offline store says of some predictions.
+
+    Parameters
+    ----------
+    values
+        float32 ``(n, p)``, all missing where there is no row.
+    events
+        datetime64[us] ``(n,)``, NaT where there is no row.
+    """
+
+    values: NDArray[np.float32]
+    events: NDArray[np.datetime64]
+
+
+class SkewAudit:
+    """Computes logged vectors again.
+
+    Parameters
+    ----------
+    offline, engine, ttl
+        The store, this code's features, and the age beyond which a row reads as missing.
+    """
+
+    def __init__(self, offline: OfflineStore, engine: Engine, ttl: timedelta | None) -> None:
+        self.offline = offline
+        self.engine = engine
+        self.ttl = ttl
+
+    def audit(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
+        """Audit predictions whose vectors follow a schema; their frame has `COLUMNS`."""
+        flags = logged.frame["flags"]
+        degraded = _has(flags, "features_cached") | _has(flags, "features_unavailable")
+        by_request = _has(flags, "request_attributes")
+        has_user = logged.frame["user_id"].is_not_null().to_numpy()
+        stored = has_user & ~by_request & ~degraded
+        left_out = {"degraded": int(degraded.sum())} if degraded.any() else {}
+        report = replace(NOTHING, left_out=left_out)
+        if stored.any():
+            part = _rows(logged, stored)
+            report = report.merged(self._of_stored(part, schema))
+        rest = ~stored & ~degraded
+        if rest.any():
+            report = report.merged(self._of_requests(_rows(logged, rest), schema))
+        return report
+
+    def _of_stored(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
+        times, keys = _times(logged.frame["predicted_at"]), logged.frame["user_id"].to_numpy()
+        then = self._as_known(schema, keys, times, as_known=True)
+        differs = ~same_bits(logged.values, then.values)
+        rows = np.asarray(differs.any(axis=1), dtype=bool)
+        if not rows.any():
+            return _report(logged, schema, differs, np.full(len(logged), "", dtype=object))
+        now = self._as_known(schema, keys[rows], times[rows], as_known=False)
+        causes = np.full(len(logged), "", dtype=object)
+        causes[rows] = self._causes(
+            _rows(logged, rows),
+            schema,
+            Expected(then.values[rows], then.events[rows]),
+            now,
+            differs[rows],
+        )
+        return _report(logged, schema, differs, causes)
+
+    def _of_requests(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
+        """What follows from raw values must follow by this code too."""
+        again = self._derived_again(logged.values, schema)
+        if again is None:
+            return replace(NOTHING, left_out={"attributes of another definition": len(logged)})
+        differs = ~same_bits(logged.values, again)
+        causes = np.where(differs.any(axis=1), "code", "").astype(object)
+        return _report(logged, schema, differs, causes)
+
+    def _causes(
+        self,
+        logged: Vectors,
+        schema: FeatureSchema,
+        then: Expected,
+        now: Expected,
+        differs: Mask,
+    ) -> NDArray[np.object_]:
+        """The cause for each row ``(n,)`` that differs."""
+        frame, n = logged.frame, len(logged)
+        events = _times(frame["feature_event_time"])
+        is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
+        raw = np.array([not feature.inputs for feature in schema.features])
+        is_late = (
+            (events != then.events)
+            | (same_bits(logged.values, now.values).all(axis=1))
+            | differs[:, raw].any(axis=1)
+        )
+        again = self._derived_again(logged.values, schema)
+        is_code = np.zeros(n, bool) if again is None else (~same_bits(logged.values, again)).any(1)
+        is_code |= ~differs[:, raw].any(axis=1)
+        stale, outdated = (
+            _has(frame["flags"], "features_stale"),
+            _has(frame["flags"], "features_outdated"),
+        )
+        is_ttl = stale | self._expired(_times(frame["predicted_at"]), events) & ~is_absent
+        conditions = [outdated, is_ttl, is_late & ~is_code, is_code & (events == then.events)]
+        causes = ["version", "ttl", "late data", "code"]
+        chosen: NDArray[np.object_] = np.select(
+            [*conditions, is_late], [*causes, "late data"], default="unexplained"
+        ).astype(object)
+        return chosen
+
+    def _as_known(
+        self,
+        schema: FeatureSchema,
+        keys: NDArray[np.int64],
+        times: NDArray[np.datetime64],
+        *,
+        as_known: bool,
+    ) -> Expected:
+        values = np.empty((len(keys), len(schema)), dtype=np.float32)
+        values[:] = missing_vector(schema)
+        events = np.full(len(keys), np.datetime64("NaT", "us"))
+        lookup = Lookup(
+            rows=self.offline.table(schema),
+            entity=self.engine.view.entity,
+            event_time="event_timestamp",
+            created_time="created_timestamp",
+            columns=("event_timestamp", *schema.names),
+            ttl=self.ttl,
+            known=as_known,
+        )
+        for block in lookup.answers(self.offline.postgres, keys, times):
+            places = block["place"].to_numpy()
+            values[places] = matrix_values(block, schema)
+            events[places] = utc_times(block["event_timestamp"])
+        return Expected(values, events)
+
+    def _expired(
+        self, times: NDArray[np.datetime64], events: NDArray[np.datetime64]
+    ) -> NDArray[np.bool_]:
+        if self.ttl is None:
+            return np.zeros(len(times), dtype=bool)
+        expired: NDArray[np.bool_] = times - events > np.timedelta64(self.ttl)
+        return expired
+
+    def _derived_again(
+        self, values: NDArray[np.float32], schema: FeatureSchema
+    ) -> NDArray[np.float32] | None:
+        """The vectors computed from their own raw values; None if these are not all there."""
+        ours = self.engine.schema
+        if schema.definition_fingerprint != ours.fingerprint or len(schema) != len(ours):
+            return None
+        places = [schema.position(feature.name) for feature in self.engine.raw]
+        columns = {
+            feature.name: np.ascontiguousarray(values[:, place])
+            for feature, place in zip(self.engine.raw, places, strict=True)
+        }
+        return self.engine.table(columns)
+
+
+def same_bits(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which values are the same to the bit; all NaN are one."""
+    one, other = np.broadcast_arrays(one, other)
+    same = np.ascontiguousarray(one).view(np.uint32) == np.ascontiguousarray(other).view(np.uint32)
+    equal: NDArray[np.bool_] = same | (np.isnan(one) & np.isnan(other))
+    return equal
+
+
+def _report(
+    logged: Vectors, schema: FeatureSchema, differs: Mask, causes: NDArray[np.object_]
+) -> SkewReport:
+    rows = differs.any(axis=1)
+    found = {cause: int((causes[rows] == cause).sum()) for cause in dict.fromkeys(causes[rows])}
+    features = [
+        FeatureSkew(
+            name,
+            int(differs[:, place].sum()),
+            {cause: int((differs[:, place] & (causes == cause)).sum()) for cause in found},
+        )
+        for place, name in enumerate(schema.names)
+        if differs[:, place].any()
+    ]
+    ids = logged.frame["prediction_id"].to_numpy()
+    examples = {cause: tuple(map(str, ids[causes == cause][:SHOWN])) for cause in found}
+    ranked = tuple(sorted(features, key=lambda each: -each.mismatches))
+    return SkewReport(len(logged), {}, int(rows.sum()), found, ranked, examples)
+
+
+def _has(flags: pl.Series, name: str) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = flags.list.contains(name).fill_null(False).to_numpy()
+    return found
+
+
+def _rows(logged: Vectors, which: Mask) -> Vectors:
+    import polars as pl
+
+    return Vectors(
+        logged.values[which], logged.probabilities[which], logged.frame.filter(pl.Series(which))
+    )
+
+
+def _times(column: pl.Series) -> NDArray[np.datetime64]:
+    return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")
+
+
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
+
+
+def _joined(name: str, parts: list[FeatureSkew]) -> FeatureSkew:
+    causes: dict[str, int] = {}
+    for part in parts:
+        causes = _added(causes, part.causes)
+    return FeatureSkew(name, sum(part.mismatches for part in parts), causes)
