@@ -1,6 +1,6 @@
 """Alerts: rules looked at with every pass, states kept, people told once.
 
-`monitoring.connect.send_alert` tells of something at once, without a rule.
+`send_alert` tells of something at once, without a rule.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from configs.monitoring_config import AlertsConfig, RuleConfig, Severity
-from monitoring.alert_sinks import Sink, wants
+from configs.settings import load_settings
+from monitoring.alert_sinks import SEVERITIES, Sink, wants
 from monitoring.alert_states import Alert, Sample, advance, aggregated, applies, key_of
 from monitoring.alert_store import AlertStore
+from monitoring.errors import MonitoringRefused
 from monitoring.results_store import History
 
 logger = logging.getLogger(__name__)
@@ -136,3 +138,34 @@ class Alerts:
     def _pause(self, attempts: int) -> timedelta:
         seconds = min(self.config.retry_s * 2 ** (attempts - 1), self.config.max_retry_s)
         return timedelta(seconds=seconds)
+
+
+def send_alert(
+    message: str, severity: Severity = "info", labels: Mapping[str, str] | None = None
+) -> bool:
+    """Tell people through all sinks; False when they were told the same within the last hour.
+
+    It is kept before it is sent: a sink that is down gets it when it is back, with the next pass
+    of monitoring or the next alert.
+
+    Parameters
+    ----------
+    severity
+        ``info``, ``warning`` or ``critical``.
+    labels
+        What the alert is about: alerts with the same labels are the same, whatever their message
+        says. Without any, the message decides.
+
+    Raises
+    ------
+    MonitoringRefused
+        If the severity is none.
+    """
+    from models.connect import now
+    from monitoring import connect
+
+    if severity not in SEVERITIES:
+        raise MonitoringRefused(
+            f"There is no severity '{severity}'. Expected one of: {', '.join(SEVERITIES)}."
+        )
+    return connect.alerts(load_settings()).send(message, severity, now(), labels)

@@ -14,12 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.monitoring_config import DriftConfig
-from models.profile import Histogram, Profile, ReferenceProfile
+from configs.settings import load_settings
+from feature_store.engine import FeatureMatrix
+from models.profile import Histogram, Profile, ReferenceProfile, reference_profile
 from monitoring import distances
+from monitoring.errors import MonitoringRefused
 from monitoring.skipped import Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from configs.settings import Settings
 
 CHECK = "drift"
 USUAL = DriftConfig()
@@ -163,21 +168,33 @@ def compare_columns(
     ]
 
 
-def frame_profiles(
-    reference: pd.DataFrame, current: pd.DataFrame
-) -> tuple[ReferenceProfile, Profile]:
-    """Count two frames with the same columns: numbers as they are, everything else as words.
+def detect_drift(
+    reference_data: pd.DataFrame | FeatureMatrix | None = None,
+    current_data: pd.DataFrame | FeatureMatrix | None = None,
+) -> DriftReport | Skipped:
+    """Compare current rows with reference rows; alerts ``warning`` when they have drifted.
 
-    Columns that only one of them has are passed over.
+    Parameters
+    ----------
+    reference_data
+        Frame or matrix; None takes the profile that travels with the champion.
+    current_data
+        Likewise; None reads the champion's predictions of ``monitoring.drift.window_hours``.
+
+    Raises
+    ------
+    MonitoringRefused
+        If one is a frame and the other neither a frame nor a matrix of the same features.
     """
-    names = [name for name in reference.columns if name in current.columns]
-    before = tuple(_of_column(str(name), reference[name]) for name in names)
-    now = tuple(
-        histogram.counted(_coded(current[name], reference[name]))
-        for histogram, name in zip(before, names, strict=True)
-    )
-    empty = Histogram("probability", False, np.zeros(0), np.zeros(1, dtype=np.int64))
-    return ReferenceProfile(Profile(before), empty, 0, 0, {}), Profile(now)
+    from models.connect import now
+    from monitoring import connect
+
+    settings = load_settings()
+    report = _drift(settings, reference_data, current_data)
+    if isinstance(report, DriftReport) and report.has_drifted:
+        labels = {"check": "drift"}
+        connect.alerts(settings).send(report.summary, "warning", now(), labels, "detect_drift")
+    return report
 
 
 def _moved(
@@ -218,39 +235,46 @@ def _weight(drift: FeatureDrift) -> float:
     return drift.psi if np.isnan(drift.importance) else drift.importance
 
 
-def _is_number(column: pd.Series) -> bool:
-    import pandas as pd
+def _drift(settings: Settings, reference_data: Any, current_data: Any) -> DriftReport | Skipped:
+    from models.connect import now
+    from monitoring import connect, frames
 
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return True
-    return bool(column.isna().all())
-
-
-def _of_column(name: str, column: pd.Series) -> Histogram:
-    from models.profile import numbers
-
-    if _is_number(column):
-        return numbers(name, _coded(column, column))
-    words = column.dropna().astype(str).nunique()
-    bins = Histogram(name, True, np.zeros(0), np.zeros(words, dtype=np.int64))
-    return bins.counted(_coded(column, column))
-
-
-def _coded(column: pd.Series, reference: pd.Series) -> np.ndarray[Any, Any]:
-    """Numbers of a column, or codes of its words in the order of the reference's words."""
-    import pandas as pd
-
-    from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN
-
-    if _is_number(reference):
-        values: np.ndarray[Any, Any] = pd.to_numeric(column, errors="coerce").to_numpy(
-            dtype=np.float64, na_value=np.nan
+    config = settings.monitoring.drift
+    if reference_data is None and current_data is None:
+        return connect.monitor(settings).drift(connect.watched(settings), now())
+    if reference_data is None or isinstance(current_data, FeatureMatrix):
+        reference = _reference(settings, reference_data)
+        if isinstance(reference, Skipped):
+            return reference
+        return compare(reference, _counted(reference, current_data), config=config)
+    if isinstance(reference_data, FeatureMatrix) or current_data is None:
+        raise MonitoringRefused(
+            "detect_drift compares a frame with a frame, a matrix with a matrix, or either with "
+            "the champion's profile."
         )
-        return values
-    words = sorted(reference.dropna().astype(str).unique())
-    codes = {word: FIRST_KNOWN + place for place, word in enumerate(words)}
-    found = column.astype(object).where(column.notna(), None)
-    return np.array(
-        [MISSING if word is None else codes.get(str(word), UNSEEN) for word in found],
-        dtype=np.float64,
-    )
+    return compare(*frames.frame_profiles(reference_data, current_data), config=config)
+
+
+def _reference(settings: Settings, data: FeatureMatrix | None) -> ReferenceProfile | Skipped:
+    from monitoring import connect
+
+    if data is not None:
+        none = np.zeros(0, dtype=np.float32)
+        return reference_profile(data.values, data.schema, none, [], {})
+    serving = connect.watched(settings)
+    if serving is None or serving.reference is None:
+        return Skipped(CHECK, "no deployed version has a profile of its training")
+    return serving.reference
+
+
+def _counted(reference: ReferenceProfile, data: pd.DataFrame | FeatureMatrix) -> Profile:
+    from models.base import feature_matrix
+
+    matrix = feature_matrix(data)
+    names = tuple(column.name for column in reference.features.columns)
+    if matrix.schema.names != names:
+        raise MonitoringRefused(
+            f"The reference has the features {', '.join(names[:5])}, … ({len(names)}); given are "
+            f"{', '.join(matrix.schema.names[:5])}, … ({len(matrix.schema)})."
+        )
+    return reference.features.counted(matrix.values)

@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.monitoring_config import PerformanceConfig
+from configs.settings import load_settings
 from models import intervals
 from models.evaluation import row_losses
 from models.intervals import Estimate
 from models.slices import FEWEST_OF_A_LABEL
-from monitoring.outcomes import matured
+from monitoring.outcomes import join_labels, matured
+from monitoring.prediction_reader import Window
 from monitoring.skipped import Skipped
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
 
 CHECK = "performance"
@@ -150,6 +153,87 @@ def judge(
     for column, words in (slices or {}).items():
         groups += _by_code(known, column, words, config)
     return PerformanceReport(start, end, _coverage(ripe, known), tuple(groups))
+
+
+def load_predictions(days: float = 7, until: datetime | None = None) -> pd.DataFrame:
+    """The predictions of the last days, one a row, oldest first.
+
+    ``prediction_id``, ``predicted_at``, ``user_id``, ``unit``, ``arm``, ``model_version``,
+    ``probability``, ``decision``, ``experiment``, ``propensity``, ``generation``, ``flags``,
+    ``feature_event_time`` and ``schema_fingerprint``; none before the first was logged.
+    """
+    import pandas as pd
+
+    from models.connect import now
+    from monitoring import connect
+
+    reader, end = connect.prediction_reader(load_settings()), until or now()
+    if not reader.exists("predictions"):
+        columns = ["prediction_id", "predicted_at", "user_id", "arm", "model_version"]
+        return pd.DataFrame(columns=[*columns, "probability", "decision"])
+    return reader.predictions(Window(end - timedelta(days=days), end)).to_pandas()
+
+
+def load_actuals(days: float = 7, until: datetime | None = None) -> pd.DataFrame:
+    """The labels of the last days, each by its newest report.
+
+    ``prediction_id`` (of labels about a prediction) or ``user_id``, ``label``, ``label_time`` and
+    ``known_at``.
+    """
+    import pandas as pd
+
+    from models.connect import now
+    from monitoring import connect
+
+    reader, end = connect.prediction_reader(load_settings()), until or now()
+    if not reader.exists("labels"):
+        return pd.DataFrame(columns=["prediction_id", "user_id", "label", "label_time", "known_at"])
+    return reader.labels(end - timedelta(days=days), end).to_pandas()
+
+
+def monitor_performance(
+    predictions: pd.DataFrame | None = None, actuals: pd.DataFrame | None = None
+) -> PerformanceReport | Skipped:
+    """Judge predictions by what came true; alerts ``critical`` below the accuracy promised.
+
+    Parameters
+    ----------
+    predictions, actuals
+        As `load_predictions` and `load_actuals` give them; None reads those of
+        ``monitoring.performance.window_days``.
+
+    Raises
+    ------
+    MonitoringRefused
+        If a frame lacks a column that is needed.
+    """
+    from models.connect import now
+    from monitoring import connect
+    from monitoring.frames import actuals_frame, predictions_frame
+
+    settings = load_settings()
+    config, end = settings.monitoring.performance, now()
+    start = end - timedelta(days=config.window_days)
+    said = load_predictions(config.window_days) if predictions is None else predictions
+    came = load_actuals(config.window_days) if actuals is None else actuals
+    if not len(said) or not len(came):
+        missing = "predictions" if not len(said) else "labels"
+        return Skipped(CHECK, f"no {missing} in the window")
+    joined = join_labels(
+        predictions_frame(said), actuals_frame(came), timedelta(days=config.label_within_days)
+    )
+    report = judge(joined, start, end, config)
+    if isinstance(report, PerformanceReport):
+        accuracy = report.whole.metrics["accuracy"]
+        if accuracy.value < config.min_accuracy and report.whole.n >= config.min_labels:
+            message = (
+                f"Accuracy dropped to {accuracy.value:.2%} over {report.whole.n:,} labelled "
+                f"predictions; at least {config.min_accuracy:.0%} was promised"
+            )
+            connect.alerts(settings).send(
+                message, "critical", end, {"check": "accuracy"}, "monitor_performance"
+            )
+    return report
 
 
 def _by_column(known: pl.DataFrame, by: str, config: PerformanceConfig) -> Iterator[Performance]:
