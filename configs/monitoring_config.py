@@ -202,6 +202,47 @@ class RetrainingConfig(Section):
     challenger_share: float = Field(0.5, gt=0, lt=1, description="of traffic, in its experiment")
 
 
+class IncidentConfig(Section):
+    """Something that happens to the simulated world, from a day on and before another."""
+
+    kind: Literal[
+        "covariate_shift",
+        "concept_drift",
+        "lost_column",
+        "new_category",
+        "duplicates",
+        "outage",
+        "slow_labels",
+    ]
+    start_day: int = Field(0, ge=0)
+    end_day: int | None = Field(None, ge=0, description="None: it stays")
+    column: str | None = Field(None, description="the raw column that it is about")
+    words: tuple[str, ...] = Field((), description="of a category: those whose labels turn over")
+    strength: float = Field(
+        1.0,
+        description="share of the visits, or of the labels; of a shift, per standard deviation; "
+        "of slow labels, how many times slower",
+    )
+
+    @model_validator(mode="after")
+    def _names_its_column(self) -> Self:
+        needs = ("covariate_shift", "concept_drift", "lost_column", "new_category")
+        if self.kind in needs and self.column is None:
+            raise ValueError(f"a {self.kind} needs 'column', the raw column that it is about")
+        return self
+
+
+class SimulationConfig(Section):
+    """A world of visitors in event time: `python -m monitoring simulate`."""
+
+    seed: int = Field(7, ge=0)
+    days: int = Field(30, ge=1)
+    visits_a_day: int = Field(1_000, ge=1)
+    label_delay_hours: float = Field(6, ge=0, description="median time until a label is known")
+    ones_slower: float = Field(1.5, gt=0, description="times, for labels of 1")
+    incidents: tuple[IncidentConfig, ...] = ()
+
+
 class MonitoringConfig(Section):
     """``configs/monitoring_config.yaml``."""
 
@@ -212,4 +253,5 @@ class MonitoringConfig(Section):
     quality: QualityConfig = QualityConfig()
     alerts: AlertsConfig = AlertsConfig()
     retraining: RetrainingConfig = RetrainingConfig()
+    simulation: SimulationConfig = SimulationConfig()
     metrics_port: int = Field(9108, ge=0, le=65_535, description="of the gauges; 0: a free one")

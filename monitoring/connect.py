@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import datetime
+
+import numpy as np
 
 from configs.settings import Settings
-from feature_store.connect import event_stream, offline_store, redis_client, ttl
+from feature_store.connect import event_stream, offline_store, raw_source, redis_client, ttl
 from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.ingest import parse
 from feature_store.postgres import Postgres
 from feature_store.stream.progress import StatusBoard
 from infrastructure.embedded import postgres_url
 from models.artifact import ModelArtifact
 from models.connect import artifact_cache, deployment_store, history, now, postgres
+from models.deployment import Deployment
 from models.held_out import split_of
 from monitoring.alert_sinks import build_sink
 from monitoring.alert_store import AlertStore
 from monitoring.alerts import Alerts
 from monitoring.data_quality import Lags
+from monitoring.errors import MonitoringRefused
 from monitoring.full_reports import FullReports
 from monitoring.monitor import Monitor
 from monitoring.prediction_reader import PredictionReader
 from monitoring.results_store import ResultsStore
 from monitoring.retraining import RetrainingStore
 from monitoring.shipping_lag import shipping_lag_s
+from monitoring.simulation import Assign, Simulation, champion_only, people
 from monitoring.skew_audit import SkewAudit
 from monitoring.watched import Watched, watched_of
 from monitoring.watchkeeper import Watchkeeper
+from monitoring.world import World
 
 LIVING_CONSUMER_S = 60
 """A consumer that has said nothing for so long is not asked how late it is."""
@@ -62,8 +70,7 @@ def retraining_store(settings: Settings) -> RetrainingStore:
 
 def watched(settings: Settings) -> Watched | None:
     """The versions that serve; None before the first deployment."""
-    with closing(deployment_store(settings)) as store:
-        current = store.current()
+    current = current_deployment(settings)
     if current is None:
         return None
     return watched_of(settings.model_name, current, artifact_cache(settings))
@@ -109,6 +116,45 @@ def full_reports(settings: Settings) -> FullReports:
         training_rows,
         settings.var_dir / "monitoring",
     )
+
+
+def world(settings: Settings, start: datetime) -> World:
+    """The simulated world, whose visitors are drawn from the rows of the configured source.
+
+    Raises
+    ------
+    MonitoringRefused
+        If the source has no labels, or an incident is about a column that is not there.
+    """
+    config, engine, tables = settings.feature, Engine(MODEL_VIEW), []
+    for batch in raw_source(settings).read():
+        table = parse(batch, MODEL_VIEW, config.source, config.event_time)
+        if table.labels is None:
+            raise MonitoringRefused("The source has no labels; the simulated world needs some.")
+        good = np.setdiff1d(np.arange(len(table)), list(table.reasons))
+        columns = {name: column[good] for name, column in table.columns.items()}
+        tables.append({**columns, "": table.labels[good]})
+    raw = people(tables)
+    labels = raw.pop("")
+    return World(settings.monitoring.simulation, engine, raw, labels, start)
+
+
+def simulation(settings: Settings, start: datetime, assign: Assign = champion_only) -> Simulation:
+    """What plays the simulated world into the configured stores."""
+    return Simulation(
+        world(settings, start),
+        offline_store(settings),
+        postgres(settings),
+        lambda: current_deployment(settings),
+        artifact_cache(settings),
+        assign,
+    )
+
+
+def current_deployment(settings: Settings) -> Deployment | None:
+    """What serves; None before the first deployment."""
+    with closing(deployment_store(settings)) as store:
+        return store.current()
 
 
 def lags(settings: Settings) -> Lags:
