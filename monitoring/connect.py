@@ -24,6 +24,8 @@ from monitoring.alert_store import AlertStore
 from monitoring.alerts import Alerts
 from monitoring.data_quality import Lags
 from monitoring.errors import MonitoringRefused
+from monitoring.experiment_store import ExperimentStore
+from monitoring.exposure_reader import ExposureReader
 from monitoring.full_reports import FullReports
 from monitoring.monitor import Monitor
 from monitoring.prediction_reader import PredictionReader
@@ -155,6 +157,16 @@ def current_deployment(settings: Settings) -> Deployment | None:
     """What serves; None before the first deployment."""
     with closing(deployment_store(settings)) as store:
         return store.current()
+
+
+def exposure_reader(settings: Settings) -> ExposureReader:
+    """What reads the predictions of A/B tests; starts the embedded PostgreSQL without a URL."""
+    return ExposureReader(Postgres(postgres_url(settings)), MODEL_VIEW.schema)
+
+
+def experiment_store(settings: Settings) -> ExperimentStore:
+    """The decisions about A/B tests of the registered model."""
+    return ExperimentStore(postgres(settings), settings.model_name)
 
 
 def lags(settings: Settings) -> Lags:

@@ -51,6 +51,10 @@ class Flags(IntFlag):
     """The stored features belong to another definition and were taken as missing."""
     DEPLOYMENT_UNCONFIRMED = 32
     """The record of deployments cannot be read: the last one known was served."""
+    OVER_BUDGET = 64
+    """It took longer than the A/B test allows."""
+    CHALLENGER_FAILED = 128
+    """The challenger of the A/B test could not answer; where it was its turn, the champion did."""
 
     @property
     def names(self) -> list[str]:
@@ -58,17 +62,18 @@ class Flags(IntFlag):
         return [str(flag.name).lower() for flag in self]
 
 
-DEGRADED = ~Flags.REQUEST_ATTRIBUTES
+DEGRADED = ~(Flags.REQUEST_ATTRIBUTES | Flags.OVER_BUDGET | Flags.CHALLENGER_FAILED)
 """The flags that make an answer worse than it should be."""
 
 
 @dataclass(frozen=True)
 class ScoredArm:
-    """One arm whose model scored the vector."""
+    """One arm whose model scored the vector; from its threshold on it decides 1."""
 
     arm: str
     version: int
     model_version: str
+    threshold: float | None = None
 
 
 @dataclass(frozen=True)

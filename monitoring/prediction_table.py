@@ -10,6 +10,7 @@ import json
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ import psycopg
 from numpy.typing import NDArray
 
 from feature_store.pgcopy import SIGNATURE, TRAILER
+from feature_store.postgres import create, exists
 from monitoring.prediction_record import Context, Flags, PredictionRecord
 
 TABLES = """
@@ -77,6 +79,12 @@ _NULL = b"\xff\xff\xff\xff"
 _WHICH = struct.Struct(">hi16siq")
 _WHOLE = struct.Struct(">iq")
 _ANSWER = struct.Struct(">idih")
+
+
+def create_predictions(connection: psycopg.Connection[Any]) -> None:
+    """Make the tables unless they are there."""
+    if not exists(connection, "shipped_segments"):
+        create(connection, TABLES)
 
 
 def copy_predictions(
@@ -143,9 +151,13 @@ def _scored_json(same: _SameFields, outputs: Sequence[float]) -> bytes:
     arms = zip(same.scored, outputs, strict=True)
     return _field(
         b"\x01["
-        + b", ".join([start + repr(output).encode() + b"}" for start, output in arms])
+        + b", ".join([start + _json_number(output) + b"}" for start, output in arms])
         + b"]"
     )
+
+
+def _json_number(value: float) -> bytes:
+    return repr(value).encode() if isfinite(value) else b"null"
 
 
 def _field(value: bytes | None) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
 
 import numpy as np
 import psycopg
@@ -13,21 +14,27 @@ from numpy.typing import NDArray
 
 from feature_store.engine import FeatureMatrix
 from feature_store.offline_store import Labels, OfflineStore
-from feature_store.postgres import create
+from feature_store.rows import EPOCH
 from models.artifact import ModelArtifact
 from models.artifact_cache import ArtifactCache
 from models.base import narrowed
 from models.deployment import Arm, Deployment
 from models.scorer import OnnxScorer
-from monitoring.label_record import LabelRecord
-from monitoring.label_table import create_labels, insert_labels
+from monitoring.label_table import create_labels
 from monitoring.prediction_ids import new_prediction_id
 from monitoring.prediction_record import Context, Flags, PredictionRecord, ScoredArm
-from monitoring.prediction_table import TABLES, copy_predictions
+from monitoring.prediction_table import copy_predictions, create_predictions
 from monitoring.world import Visits, World
 
 EVENT_BEFORE_US, LEARNED_BEFORE_US = 60_000_000, 30_000_000
 """A visitor's features are a minute old, and the store has known them for half of one."""
+
+_REPORT = """
+INSERT INTO labels (prediction_id, label, label_time, received_at, created_timestamp)
+SELECT given.*, given.known_at FROM unnest(%(prediction_id)s::uuid[], %(label)s::smallint[],
+    %(label_time)s::timestamptz[], %(known_at)s::timestamptz[])
+    AS given (prediction_id, label, label_time, known_at)
+"""
 
 Assign = Callable[[str, Deployment], int]
 """From a unit and a deployment to the place of the arm that answers."""
@@ -36,6 +43,15 @@ Assign = Callable[[str, Deployment], int]
 def champion_only(unit: str, deployment: Deployment) -> int:
     """Let the champion answer everybody."""
     return 0
+
+
+class Told(NamedTuple):
+    """What will come true of a prediction, and when that is known."""
+
+    prediction_id: UUID
+    label: int
+    time_us: int
+    known_us: int
 
 
 @dataclass
@@ -61,7 +77,7 @@ class Simulation:
     artifacts: ArtifactCache
     assign: Assign = champion_only
     _scorers: dict[str, tuple[ModelArtifact, OnnxScorer]] = field(default_factory=dict)
-    _late: list[LabelRecord] = field(default_factory=list)
+    _late: list[Told] = field(default_factory=list)
 
     def teach(self, day: int) -> int:
         """Play a day that nobody predicts: features, and labels of users; give the visits."""
@@ -78,7 +94,7 @@ class Simulation:
         visits, deployment = self.world.day(day), self.serving()
         with self.connect() as connection:
             with connection.transaction():
-                create(connection, TABLES)
+                create_predictions(connection)
                 create_labels(connection)
             if len(visits) and deployment is not None:
                 self._store_features(visits)
@@ -119,24 +135,27 @@ class Simulation:
         )
         for user, time_us, label, known_us in told:
             prediction = said[user, time_us].prediction_id
-            self._late.append(LabelRecord(prediction, None, label, time_us, known_us))
+            self._late.append(Told(UUID(bytes=prediction), label, time_us, known_us))
 
     def _answers(self, visits: Visits, arm: Arm, deployment: Deployment) -> list[PredictionRecord]:
-        """Score the visits that an arm answers, as the API does."""
+        """Score the visits that an arm answers, as the API does: in a paired test by both arms."""
         artifact, scorer = self._scorer(arm)
         values = self._taken(visits.values, artifact)
+        scoring = deployment.arms if deployment.mode == "paired" else (arm,)
         context = Context(
             generation=deployment.generation,
             arm=arm.name,
             propensity=arm.share,
-            scored=(ScoredArm(arm.name, arm.version, arm.label),),
+            scored=tuple(self._scored(each) for each in scoring),
             experiment=deployment.experiment,
             engine=scorer.engine,
             fingerprint=artifact.fingerprint,
             threshold=artifact.threshold,
         )
-        answers = scorer.predict(values).tolist() if len(values) else []
-        columns = zip(visits.users.tolist(), visits.times_us.tolist(), values, answers, strict=True)
+        if not len(values):
+            return []
+        outputs = [self._scorer(each)[1].predict(values).tolist() for each in scoring]
+        columns = (visits.users.tolist(), visits.times_us.tolist(), values)
         return [
             PredictionRecord(
                 prediction_id=new_prediction_id(time_us),
@@ -145,12 +164,18 @@ class Simulation:
                 unit=str(user),
                 event_time_us=time_us - EVENT_BEFORE_US,
                 vector=vector,
-                outputs=(answer,),
+                outputs=answers,
                 flags=Flags.NONE,
                 context=context,
             )
-            for user, time_us, vector, answer in columns
+            for user, time_us, vector, answers in zip(
+                *columns, zip(*outputs, strict=True), strict=True
+            )
         ]
+
+    def _scored(self, arm: Arm) -> ScoredArm:
+        threshold = self._scorer(arm)[0].threshold
+        return ScoredArm(arm.name, arm.version, arm.label, threshold)
 
     def _taken(self, values: NDArray[np.float32], artifact: ModelArtifact) -> NDArray[np.float32]:
         n = len(values)
@@ -159,12 +184,17 @@ class Simulation:
         return narrowed(matrix, artifact.feature_schema).values
 
     def _report_labels(self, connection: psycopg.Connection[Any], until: datetime) -> None:
-        """Report the labels that are known before a time, as the API's shipper does."""
+        """Store the labels that are known before a time, as if the store had learned them then."""
         end_us = int(until.astimezone(UTC).timestamp() * 1e6)
-        due = [label for label in self._late if label.received_at_us < end_us]
-        self._late = [label for label in self._late if label.received_at_us >= end_us]
-        with connection.transaction():
-            insert_labels(connection, due)
+        due = [told for told in self._late if told.known_us < end_us]
+        self._late = [told for told in self._late if told.known_us >= end_us]
+        columns = {
+            "prediction_id": [told.prediction_id for told in due],
+            "label": [told.label for told in due],
+            "label_time": [EPOCH + timedelta(microseconds=told.time_us) for told in due],
+            "known_at": [EPOCH + timedelta(microseconds=told.known_us) for told in due],
+        }
+        connection.execute(_REPORT, columns)
 
     def _scorer(self, arm: Arm) -> tuple[ModelArtifact, OnnxScorer]:
         if arm.digest not in self._scorers:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from configs.command_line import done, note
@@ -18,6 +18,7 @@ from feature_store.errors import StoreUnavailable
 from models.connect import (
     admission,
     deployment_store,
+    experiment_plan,
     model_registry,
     now,
     postgres,
@@ -97,7 +98,8 @@ class Retraining:
 
     def _challenge(self, request: Request) -> Request:
         """Let the gates decide; enter what passes as challenger of the champion."""
-        registry, deploys = model_registry(self.settings), promoter(self.settings)
+        registry = model_registry(self.settings)
+        deploys = replace(promoter(self.settings), clock=self.clock)
         with closing(deploys.store):
             version = registry.find(str(request.label))
             current = deploys.store.current()
@@ -113,7 +115,8 @@ class Retraining:
                 return self.store.move(request, "refused", reasons, self.clock())
             share = self.settings.monitoring.retraining.challenger_share
             reason = f"retraining request {request.request_id}: {request.reason}"
-            deploys.start_ab_test(version, share, self.settings.deployment.ab_test.salt, reason)
+            test, plan = self.settings.deployment.ab_test, experiment_plan(self.settings)
+            deploys.start_ab_test(version, share, test.salt, reason, plan=plan)
         detail = f"{version.label} challenges {current.champion.label} on {share:.0%} of traffic"
         return self.store.move(request, "experiment", detail, self.clock(), share=share)
 

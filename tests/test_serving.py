@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import httpx
 import psycopg
@@ -168,6 +170,7 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert lines == [
         "✓ Model deployed to production",
         "✓ A/B test enabled (10% traffic to new model)",
+        "  paired: both models score every request",
     ]
     assert checkout.aliases() == {"production": "1", "challenger": "2"}
     counts = answering(url)
@@ -183,14 +186,20 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert ended.stderr.startswith("✗ income-xgb-v2 is under test with 10% of the traffic")
 
     # The challenger wins; its users and all others are answered by it.
-    lines, _ = checkout.deploy("--promote-challenger")
+    lines, _ = checkout.deploy("promote")
     assert lines == ["✓ Challenger promoted: income-xgb-v2 takes all traffic"]
     assert answering(url) == {"income-xgb-v2": 200}
     assert checkout.aliases() == {"production": "2"}
     assert checkout.stages()["income-xgb-v1"] == "Archived"
 
+    [decision] = checkout.row(
+        "SELECT action, decided_by, champion, challenger, reason FROM experiment_decisions"
+    )
+    assert decision[:4] == ("promote", getpass.getuser(), "income-xgb-v1", "income-xgb-v2")
+    assert str(decision[4]).startswith("by hand, while the evidence says: ")
+
     # It was a mistake.
-    lines, _ = checkout.deploy("--rollback --reason regret")
+    lines, _ = checkout.deploy("rollback --reason regret")
     assert lines == ["✓ Rolled back: income-xgb-v1 takes all traffic"]
     assert answering(url) == {"income-xgb-v1": 200}
     assert checkout.stages() == {
@@ -202,7 +211,7 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert history == [
         (1, "deploy", ""),
         (2, "start_ab_test", ""),
-        (3, "promote", ""),
+        (3, "promote", mock.ANY),
         (4, "rollback", "regret"),
     ]
 
@@ -222,9 +231,9 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
 
 def test_a_test_can_be_stopped(checkout: Checkout) -> None:
     checkout.deploy("--model-name income-xgb-v3 --stage production --enable-ab-test")
-    lines, url = checkout.deploy("--stop-ab-test")
+    lines, url = checkout.deploy("rollback")
 
-    assert lines == ["✓ A/B test stopped: income-xgb-v1 takes all traffic"]
+    assert lines == ["✓ Rolled back: income-xgb-v1 takes all traffic"]
     assert answering(url, range(1, 51)) == {"income-xgb-v1": 50}
     assert "challenger" not in checkout.aliases()
 
@@ -241,9 +250,15 @@ def test_a_test_can_be_stopped(checkout: Checkout) -> None:
             r"There is no stage 'prod'\. Expected one of: staging, production, archived\.",
         ),
         ("--model-name income-xgb-v1", "--model-name and --stage belong together; give both."),
-        ("", "Asked for nothing; expected --model-name with --stage, or one of .*"),
-        ("--rollback --stop-ab-test", "Asked for --stop-ab-test, --rollback; expected .*"),
-        ("--stop-ab-test", r"No A/B test is running\. Start one with .*"),
+        ("promote", r"No A/B test is running\. Start one with .*"),
+        ("ramp --to 0.5", r"No A/B test is running\. Start one with .*"),
+        ("decide --watch 5", r"No A/B test is running\. Start one with .*"),
+        ("status", r"No A/B test is running\. Start one with .*"),
+        ("override 42", r"No A/B test is running\. Start one with .*"),
+        (
+            "--model-name income-xgb-v1 --stage production --mode paired",
+            "--mode is of a test; give --enable-ab-test or --ramp with it.",
+        ),
         (
             "--model-name income-xgb-v1 --stage archived",
             "income-xgb-v1 serves in production and cannot become archived.*",

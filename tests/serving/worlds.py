@@ -26,9 +26,10 @@ from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
 from feature_store.registry import FIRST_KNOWN, FeatureSchema
+from models.ab_tests import start_ab_test
 from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
 from models.connect import deployment_store, postgres
-from models.deployment import Arm, Deployment, deploy, start_ab_test
+from models.deployment import Arm, Deployment, deploy
 from models.scorer import OnnxScorer
 from models.xgboost_model import XGBoostModel
 from tests.parity.test_one_row_equals_a_table import random_columns
