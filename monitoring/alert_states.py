@@ -137,7 +137,7 @@ def advance(
     holds = COMPARATORS[rule.comparator](value, rule.threshold)
     active = known is not None and known.state in ("pending", "firing")
     if not holds:
-        return _ended(known, value, now) if known is not None and active else None
+        return _ended(known, sample, value, now) if known is not None and active else None
     alert = _renewed(rule, known if active else None, sample, value, now)
     if not active and known is not None:  # a cooldown outlasts the episode
         alert = replace(alert, notified_at=known.notified_at)
@@ -151,10 +151,11 @@ def advance(
     return Step(replace(alert, notified_at=now, is_announced=True), tell=True)
 
 
-def _ended(known: Alert, value: float, now: datetime) -> Step:
+def _ended(known: Alert, sample: Sample, value: float, now: datetime) -> Step:
+    known = replace(known, value=value, detail=sample.detail)
     if known.state == "pending":
-        return Step(replace(known, state="inactive", value=value), tell=False)
-    ended = replace(known, state="resolved", value=value, resolved_at=now)
+        return Step(replace(known, state="inactive"), tell=False)
+    ended = replace(known, state="resolved", resolved_at=now)
     return Step(ended, tell=known.is_announced)
 
 

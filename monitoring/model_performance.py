@@ -115,10 +115,9 @@ class PerformanceReport:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values; NaN is null."""
-        values = asdict(self) | {"start": self.start.isoformat(), "end": self.end.isoformat()}
-        shown: dict[str, Any] = _without_nan(values | {"summary": self.summary})
-        return shown
+        """Give the report as JSON values."""
+        times = {"start": self.start.isoformat(), "end": self.end.isoformat()}
+        return asdict(self) | times | {"summary": self.summary}
 
 
 def judge(
@@ -292,11 +291,3 @@ def _mean(values: np.ndarray[Any, Any]) -> float:
 
 def _quantile(values: np.ndarray[Any, Any], share: float) -> float:
     return float(np.quantile(values, share)) if len(values) else float("nan")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -78,7 +79,7 @@ class ResultsStore:
             row = connection.execute(
                 "INSERT INTO monitoring_passes (model_name, as_of, model_version, seconds, "
                 "results) VALUES (%s, %s, %s, %s, %s) RETURNING pass_id",
-                (self.model_name, as_of, model_version, seconds, Jsonb(dict(results))),
+                (self.model_name, as_of, model_version, seconds, Jsonb(without_nan(results))),
             ).fetchone()
             assert row is not None
             connection.cursor().executemany(
@@ -113,3 +114,18 @@ class ResultsStore:
                 (self.model_name, list(metrics), since),
             ).fetchall()
         return [Point(*row) for row in rows]
+
+
+def without_nan(value: Any) -> Any:
+    """JSON values of a report: what is no number is null, since JSON has neither NaN nor infinity.
+
+    Examples
+    --------
+    >>> without_nan({"a": float("nan"), "b": (1, float("inf"))})
+    {'a': None, 'b': [1, None]}
+    """
+    if isinstance(value, Mapping):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

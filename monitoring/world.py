@@ -22,6 +22,8 @@ from monitoring.errors import MonitoringRefused
 FIRST_USER = 1_000_000
 """Visitors are users of their own: nobody in the data has such a key."""
 DAY_US = 86_400_000_000
+DAYS_BEFORE = 10_000
+"""Days may count from below 0; seeds may not."""
 DELAY_SPREAD = 0.6
 """Deviation of the logarithm of the time until a label is known."""
 TWICE_AFTER_US = 300_000
@@ -88,8 +90,8 @@ class World:
         return self.start + timedelta(days=day)
 
     def day(self, number: int) -> Visits:
-        """The visits of a day; none on a day of an outage."""
-        random = np.random.default_rng([self.config.seed, number])
+        """The visits of a day, which may lie before the beginning; none on a day of an outage."""
+        random = np.random.default_rng([self.config.seed, number + DAYS_BEFORE])
         n = self.config.visits_a_day
         going_on = list(self._incidents(number))
         if any(incident.kind == "outage" for incident in going_on):
