@@ -21,6 +21,9 @@ BINS = 64
 MOST_EXACT = 2 * BINS
 """A number with no more different values has a bin for each of them."""
 
+SHARES = np.unique(np.append(np.linspace(0, 1, BINS + 1)[1:-1], [0.001, 0.005, 0.995, 0.999]))
+"""Where the bins of many values end: the tails, in which little lies far apart, in more steps."""
+
 Counts = NDArray[np.int64]
 Edges = NDArray[np.float64]
 
@@ -41,7 +44,7 @@ class Histogram:
     total, squares, low, high
         Sum, sum of squares, least and largest of the numbers.
     is_exact
-        Whether every bin was one value when the edges were chosen.
+        Whether every bin but the outer ones was one value when the edges were chosen.
     """
 
     name: str
@@ -136,26 +139,29 @@ def numbers(name: str, column: NDArray[np.floating[Any]]) -> Histogram:
     """Choose bins for a column ``(n,)`` of numbers, NaN for missing, and count it.
 
     Few different values have a bin each. Of many, those that fill a bin by themselves have it
-    alone, and the others share the rest evenly.
+    alone, and the others share the rest evenly, but for narrower bins at the ends. The first and
+    the last bin are for values outside the range of these.
 
     Examples
     --------
     >>> of_ages = numbers("age", np.array([20.0, 30.0, 30.0, np.nan]))
     >>> of_ages.counts.tolist(), of_ages.missing
-    ([1, 2], 1)
-    >>> of_ages.counted(np.array([25.0, 31.0])).counts.tolist()
-    [1, 1]
+    ([0, 1, 2, 0], 1)
+    >>> of_ages.counted(np.array([19.0, 25.0, 31.0])).counts.tolist()
+    [1, 1, 0, 1]
     """
     values = column[~np.isnan(column)].astype(np.float64)
     distinct, n = np.unique(values, return_counts=True)
     is_exact = len(distinct) <= MOST_EXACT
     if is_exact:
-        edges = distinct[1:]
+        edges = distinct
     else:
         heavy = distinct[n > len(values) / BINS]
         rest = values[~np.isin(values, heavy)]
-        inner = np.quantile(rest, np.linspace(0, 1, BINS + 1)[1:-1]) if len(rest) else rest
+        inner = np.quantile(rest, SHARES) if len(rest) else rest
         edges = np.unique(np.concatenate([heavy, np.nextafter(heavy, np.inf), inner]))
+    if len(values):
+        edges = np.unique(np.append(edges, [distinct[0], np.nextafter(distinct[-1], np.inf)]))
     empty = Histogram(name, False, edges, np.zeros(len(edges) + 1, np.int64), is_exact=is_exact)
     return empty.counted(column)
 

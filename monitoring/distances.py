@@ -101,7 +101,9 @@ def wasserstein(reference: Histogram, current: Histogram) -> float:
     low, high = min(reference.low, current.low), max(reference.high, current.high)
     places = np.concatenate([[low], np.clip(reference.edges, low, high), [high]])
     apart = np.abs(np.concatenate([[0.0], _difference(reference, current), [0.0]]))
-    heights = apart[1:] if reference.is_exact else (apart[1:] + apart[:-1]) / 2
+    heights = (apart[1:] + apart[:-1]) / 2
+    if reference.is_exact:
+        heights[1:-1] = apart[2:-1]
     area = float(np.sum(heights * np.diff(places)))
     return max(area, abs(current.mean - reference.mean)) / scale
 

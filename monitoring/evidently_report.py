@@ -83,9 +83,9 @@ def decoded(matrix: FeatureMatrix) -> pd.DataFrame:
 
     columns: dict[str, Any] = {}
     for place, feature in enumerate(matrix.schema.features):
-        column = decoded_column(matrix, place)
         if feature.kind == "category":
-            columns[feature.name] = pd.Series(column, dtype=object).fillna("missing")
+            words = pd.Series(decoded_column(matrix, place), dtype=object)
+            columns[feature.name] = words.fillna("missing")
         elif not np.isnan(matrix.values[:, place]).all():
             columns[feature.name] = matrix.values[:, place].astype(np.float64)
     return pd.DataFrame(columns)

@@ -58,9 +58,10 @@ def frame_profiles(
     Columns that only one of them has are passed over.
     """
     names = [name for name in reference.columns if name in current.columns]
-    before = tuple(_of_column(str(name), reference[name]) for name in names)
+    is_number = {name: _is_number(reference[name], current[name]) for name in names}
+    before = tuple(_of_column(str(name), reference[name], is_number[name]) for name in names)
     now = tuple(
-        histogram.counted(_coded(current[name], reference[name]))
+        histogram.counted(_coded(current[name], reference[name], is_number[name]))
         for histogram, name in zip(before, names, strict=True)
     )
     empty = Histogram("probability", False, np.zeros(0), np.zeros(1, dtype=np.int64))
@@ -91,27 +92,29 @@ def _frame(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pl.DataFrame:
     )
 
 
-def _is_number(column: pd.Series) -> bool:
+def _is_number(reference: pd.Series, current: pd.Series) -> bool:
+    """Whether a column holds numbers; where the reference holds nothing, the current one says."""
     import pandas as pd
 
-    if pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column):
-        return True
-    return bool(column.isna().all())
+    known = reference if reference.notna().any() else current
+    if pd.api.types.is_bool_dtype(known):
+        return False
+    return bool(pd.api.types.is_numeric_dtype(known) or known.isna().all())
 
 
-def _of_column(name: str, column: pd.Series) -> Histogram:
-    if _is_number(column):
-        return numbers(name, _coded(column, column))
+def _of_column(name: str, column: pd.Series, is_number: bool) -> Histogram:
+    coded = _coded(column, column, is_number)
+    if is_number:
+        return numbers(name, coded)
     words = column.dropna().astype(str).nunique()
-    bins = Histogram(name, True, np.zeros(0), np.zeros(words, dtype=np.int64))
-    return bins.counted(_coded(column, column))
+    return Histogram(name, True, np.zeros(0), np.zeros(words, dtype=np.int64)).counted(coded)
 
 
-def _coded(column: pd.Series, reference: pd.Series) -> np.ndarray[Any, Any]:
+def _coded(column: pd.Series, reference: pd.Series, is_number: bool) -> np.ndarray[Any, Any]:
     """Numbers of a column, or codes of its words in the order of the reference's words."""
     import pandas as pd
 
-    if _is_number(reference):
+    if is_number:
         values: np.ndarray[Any, Any] = pd.to_numeric(column, errors="coerce").to_numpy(
             dtype=np.float64, na_value=np.nan
         )

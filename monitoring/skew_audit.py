@@ -19,6 +19,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ from feature_store.offline_store import (
     utc_times,
 )
 from feature_store.registry import FeatureSchema
+from feature_store.tables import row_digests
 from monitoring.prediction_reader import Vectors
 from monitoring.skew_report import NOTHING, SHOWN, FeatureSkew, SkewReport
 
@@ -93,20 +95,14 @@ class SkewAudit:
 
     def _of_stored(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
         times, keys = _times(logged.frame["predicted_at"]), logged.frame["user_id"].to_numpy()
-        then = self._as_known(schema, keys, times, as_known=True)
+        then = self._as_known(schema, keys, times)
         differs = ~same_bits(logged.values, then.values)
         rows = np.asarray(differs.any(axis=1), dtype=bool)
         if not rows.any():
             return _report(logged, schema, differs, np.full(len(logged), "", dtype=object))
-        now = self._as_known(schema, keys[rows], times[rows], as_known=False)
         causes = np.full(len(logged), "", dtype=object)
-        causes[rows] = self._causes(
-            _rows(logged, rows),
-            schema,
-            Expected(then.values[rows], then.events[rows]),
-            now,
-            differs[rows],
-        )
+        expected = Expected(then.values[rows], then.events[rows])
+        causes[rows] = self._causes(_rows(logged, rows), schema, expected)
         return _report(logged, schema, differs, causes)
 
     def _of_requests(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
@@ -119,46 +115,59 @@ class SkewAudit:
         return _report(logged, schema, differs, causes)
 
     def _causes(
-        self,
-        logged: Vectors,
-        schema: FeatureSchema,
-        then: Expected,
-        now: Expected,
-        differs: Mask,
+        self, logged: Vectors, schema: FeatureSchema, then: Expected
     ) -> NDArray[np.object_]:
-        """The cause for each row ``(n,)`` that differs."""
-        frame, n = logged.frame, len(logged)
-        events = _times(frame["feature_event_time"])
-        is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
+        """The cause for each row ``(n,)``; all of them differ from what is expected."""
+        frame, differs = logged.frame, ~same_bits(logged.values, then.values)
+        events, flags = _times(frame["feature_event_time"]), frame["flags"]
         raw = np.array([not feature.inputs for feature in schema.features])
-        is_late = (
-            (events != then.events)
-            | (same_bits(logged.values, now.values).all(axis=1))
-            | differs[:, raw].any(axis=1)
-        )
         again = self._derived_again(logged.values, schema)
-        is_code = np.zeros(n, bool) if again is None else (~same_bits(logged.values, again)).any(1)
-        is_code |= ~differs[:, raw].any(axis=1)
-        stale, outdated = (
-            _has(frame["flags"], "features_stale"),
-            _has(frame["flags"], "features_outdated"),
+        follows = (
+            np.ones(len(logged), dtype=bool)
+            if again is None
+            else same_bits(logged.values, again).all(axis=1)
         )
-        is_ttl = stale | self._expired(_times(frame["predicted_at"]), events) & ~is_absent
-        conditions = [outdated, is_ttl, is_late & ~is_code, is_code & (events == then.events)]
-        causes = ["version", "ttl", "late data", "code"]
+        is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
+        is_expired = self._expired(_times(frame["predicted_at"]), events) & ~is_absent
+        is_other_row = (events != then.events) | self._is_of_another_row(logged, schema)
         chosen: NDArray[np.object_] = np.select(
-            [*conditions, is_late], [*causes, "late data"], default="unexplained"
+            [
+                _has(flags, "features_outdated"),
+                _has(flags, "features_stale") | is_expired,
+                ~follows,
+                is_other_row,
+                ~differs[:, raw].any(axis=1),
+            ],
+            ["version", "ttl", "code", "late data", "code"],
+            default="unexplained",
         ).astype(object)
         return chosen
+
+    def _is_of_another_row(self, logged: Vectors, schema: FeatureSchema) -> Mask:
+        """Whether the store has, or had, a row of the user with exactly this vector."""
+        found = np.zeros(len(logged), dtype=bool)
+        if schema.whole is not None:  # digests are those of whole rows
+            return found
+        digests = [UUID(bytes=bytes(each)) for each in row_digests(logged.values)]
+        users = logged.frame["user_id"].to_list()
+        query = (
+            "SELECT asked.place FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY "
+            "AS asked (key, digest, place) WHERE EXISTS (SELECT FROM "
+            f"{self.offline.table(schema)} AS stored WHERE stored.{self.engine.view.entity} = "
+            "asked.key AND stored.row_digest = asked.digest)"
+        )
+        with self.offline.postgres.transaction() as connection:
+            rows = connection.execute(query, (users, digests)).fetchall()
+        found[[place - 1 for (place,) in rows]] = True
+        return found
 
     def _as_known(
         self,
         schema: FeatureSchema,
         keys: NDArray[np.int64],
         times: NDArray[np.datetime64],
-        *,
-        as_known: bool,
     ) -> Expected:
+        """What a reader of the offline store would have got at each time."""
         values = np.empty((len(keys), len(schema)), dtype=np.float32)
         values[:] = missing_vector(schema)
         events = np.full(len(keys), np.datetime64("NaT", "us"))
@@ -169,7 +178,7 @@ class SkewAudit:
             created_time="created_timestamp",
             columns=("event_timestamp", *schema.names),
             ttl=self.ttl,
-            known=as_known,
+            known=True,
         )
         for block in lookup.answers(self.offline.postgres, keys, times):
             places = block["place"].to_numpy()
