@@ -25,9 +25,12 @@ help: ## Show this list
 
 # --- The system ---
 
-.PHONY: demo up down status serve
+.PHONY: demo loop-demo up down status serve monitor
 demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
 	$(BIN)/python -m pipelines.demo
+
+loop-demo: $(RUN) ## Let a simulated world change: drift, alert, retraining, experiment, recovery
+	$(BIN)/python -m pipelines.loop_demo
 
 up: $(RUN) ## Start PostgreSQL, Valkey and MLflow, each unless its URL is given
 	$(BIN)/python -m infrastructure up
@@ -40,6 +43,9 @@ status: $(RUN) ## Show what runs where, and where its log is
 
 serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
 	$(BIN)/python -m serving --port $(PORT)
+
+monitor: $(RUN) ## Check drift, performance, skew and data quality every minute
+	$(BIN)/python pipelines/monitoring_pipeline.py --every 60
 
 # --- Checks ---
 
