@@ -42,11 +42,14 @@ def loop_demo(
     config: Annotated[Path, typer.Option(help="Monitoring settings with a world (YAML).")] = Path(
         "configs/loop_demo_config.yaml"
     ),
+    folder: Annotated[
+        Path, typer.Option(help="Where its servers and files live; what was there is deleted.")
+    ] = Path("var/loop-demo"),
     keep: Annotated[bool, typer.Option("--keep", help="Leave the servers running.")] = False,
     debug: Debug = False,
 ) -> None:
     """Let a simulated world change, and watch the system find out and mend itself."""
-    os.environ.update(ENVIRONMENT, FTI_VAR_DIR=str(ROOT / "var" / "loop-demo"))
+    os.environ.update(ENVIRONMENT, FTI_VAR_DIR=str(ROOT / folder))
     for name in ("DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI"):
         os.environ.pop(name, None)  # a simulated world must not reach real stores
     settings = load_settings({"monitoring": config})

@@ -36,6 +36,13 @@ AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)
 """What passes by itself: the request stays open, and the next run goes on."""
 
 
+def trained(start: datetime, end: datetime) -> ModelVersion:
+    """Train as `training_pipeline` does; a version of the same data, settings and code is kept."""
+    version = training_pipeline(start=start.isoformat(), end=end.isoformat(), reuse=True)
+    assert version is not None
+    return version
+
+
 @dataclass(frozen=True)
 class Retraining:
     """Carries a request through its steps.
@@ -44,11 +51,14 @@ class Retraining:
     ----------
     clock
         Gives the present time in UTC.
+    train
+        Trains a version of the labels of a range, or gives the one that there is.
     """
 
     settings: Settings
     store: RetrainingStore
     clock: Callable[[], datetime] = now
+    train: Callable[[datetime, datetime], ModelVersion] = trained
 
     def act(self) -> Request | None:
         """Take the open request as far as it can be taken; None when there is none.
@@ -89,10 +99,7 @@ class Retraining:
     def _train(self, request: Request) -> Request:
         """Train on the rows that the request names; a version of the very same is kept."""
         start = request.data_start or self.settings.training.start
-        version = training_pipeline(
-            start=start.isoformat(), end=request.data_end.isoformat(), reuse=True
-        )
-        assert version is not None
+        version = self.train(start, request.data_end)
         detail = f"{version.label} learned from labels of [{start:%F}, {request.data_end:%F %H:%M})"
         return self.store.move(request, "judging", detail, self.clock(), label=version.label)
 
