@@ -21,16 +21,19 @@ COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- The system ---
 
-.PHONY: demo loop-demo up down status serve monitor
+.PHONY: demo experiment-demo loop-demo up down status serve monitor
 demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
 	$(BIN)/python -m pipelines.demo
 
 loop-demo: $(RUN) ## Let a simulated world change: drift, alert, retraining, experiment, recovery
 	$(BIN)/python -m pipelines.loop_demo
+
+experiment-demo: $(RUN) ## Run four A/B tests through the API: promoted, rolled back, undecided, tampered with
+	$(BIN)/python -m pipelines.experiment_demo
 
 up: $(RUN) ## Start PostgreSQL, Valkey and MLflow, each unless its URL is given
 	$(BIN)/python -m infrastructure up

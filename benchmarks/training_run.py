@@ -194,7 +194,7 @@ def add_growth(report: Report, rows: TrainingRows) -> None:
 
 def main() -> int:
     """Measure time on servers of their own, then quality seed by seed."""
-    report = Report("training_run", packages=["xgboost-cpu", "numpy", "onnxmltools", "mlflow"])
+    report = Report("training_run", packages=["xgboost-cpu", "numpy", "mlflow"])
     rounds = 1 if is_quick() else 3
     with servers() as own, tempfile.TemporaryDirectory() as folder:
         filled_stores(own)

@@ -57,6 +57,12 @@ class ApiConfig(Section):
     batch_rows: int = Field(
         32, ge=1, le=1024, description="most requests that are answered together; 1 for each alone"
     )
+    awake_us: float = Field(
+        150,
+        ge=0,
+        description="how long the event loop keeps awake for the reply to a lone read, and for a "
+        "caller who asks again at once: quicker than to be woken up; 0 saves processor time",
+    )
     remembered_users: int = Field(
         10_000, ge=0, description="last features kept for the time that Redis does not answer"
     )

@@ -46,7 +46,7 @@ class ExperimentPlan:
     ramp
         Shares still to come, ascending; none without a ramp.
     ramp_step_s
-        Longest a share stays before the next.
+        So long a share stays before the next.
     latency_budget_ms
         Answers that take longer are counted.
     over_budget_margin, error_margin, degraded_margin, calibration_margin

@@ -94,7 +94,8 @@ class Graph:
         """End the graph with probabilities ``(n, 2)``; return it as bytes."""
         from onnx import TensorProto, helper
 
-        self._nodes.append(helper.make_node("Identity", [probabilities], [OUTPUT]))
+        for node in self._nodes:
+            node.output[:] = [OUTPUT if name == probabilities else name for name in node.output]
         tensors = [
             helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, width])
             for name, width in ((INPUT, self.p), (OUTPUT, 2))

@@ -23,7 +23,7 @@ from models.families import FAMILIES
 
 ROOM = Path(__file__).parent
 PACKAGES = (
-    *("jax", "jaxlib", "numpy", "onnx", "onnxmltools", "onnxruntime", "pandas", "scikit-learn"),
+    *("jax", "jaxlib", "numpy", "onnx", "onnxruntime", "pandas", "scikit-learn"),
     "xgboost-cpu",
 )
 """What decides how a model comes out, or what it needs to be loaded."""

@@ -1,8 +1,6 @@
-"""From trees to an ONNX graph, and the proof that the graph answers as the trees do."""
+"""The proof that an ONNX graph answers as the model does that it was made from."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,42 +10,11 @@ from feature_store.registry import FIRST_KNOWN, FeatureSchema
 from models.base import Model
 from models.errors import ExportRefused
 from models.masking import Masker
-from models.scorer import INPUT, OUTPUT, OnnxScorer
-
-if TYPE_CHECKING:
-    import xgboost
+from models.scorer import OnnxScorer
 
 TOLERANCE = 1e-5
 """Largest difference of probabilities; float32 sums of some 400 trees differ by about 1e-6."""
 PARITY_ROWS = 1_000
-OPSET = 15
-
-
-def trees_to_onnx(booster: xgboost.Booster) -> bytes:
-    """Convert a binary booster, categories included, to one ``TreeEnsembleClassifier``.
-
-    The graph takes ``features`` float32 (n, p) and gives ``probability`` float32 (n, 2). The
-    classifier adds up row by row, so a row has the same bits in every batch; a separate sigmoid
-    would be vectorised and would not.
-    """
-    from onnxmltools.convert import convert_xgboost
-    from onnxmltools.convert.common.data_types import FloatTensorType
-
-    p = booster.num_features()
-    unnamed = booster.copy()  # the converter reads features by number
-    unnamed.feature_names = [f"f{place}" for place in range(p)]
-    model = convert_xgboost(
-        unnamed, initial_types=[(INPUT, FloatTensorType([None, p]))], target_opset=OPSET
-    )
-    [node] = model.graph.node
-    probabilities = node.output[1]
-    node.name, node.output[1], model.graph.name = "trees", OUTPUT, "model"  # they are random
-    kept = [output for output in model.graph.output if output.name == probabilities]
-    del model.graph.output[:]
-    model.graph.output.extend(kept)
-    model.graph.output[0].name = OUTPUT
-    graph: bytes = model.SerializeToString()
-    return graph
 
 
 def parity_rows(

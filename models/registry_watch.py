@@ -109,7 +109,9 @@ class RegistryWatch:
                 self.promoter.start_ab_test(version, self.share, self.salt, reason, plan=self.plan)
             elif wish.kind == "stop_test":
                 current = self.promoter.store.current()
-                self.promoter.roll_back(reason, current.experiment if current else None)
+                # Never None: a test that ended meanwhile must not undo the champion.
+                name = (current.experiment if current else None) or ""
+                self.promoter.roll_back(reason, name)
             else:
                 self.promoter.set_stage(version, cast(Target, wish.stage), reason)
         except TO_BE_TRIED_AGAIN:

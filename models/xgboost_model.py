@@ -27,6 +27,7 @@ from models.base import (
 from models.cores import share_cores
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import ThresholdObjective
+from models.native_trees import Forest, read_forest
 from models.parameters import checked, refuse_unordered
 
 if TYPE_CHECKING:
@@ -169,16 +170,20 @@ class XGBoostModel:
 
     def to_onnx(self) -> bytes:
         """The trees as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
-        from models.onnx_export import trees_to_onnx
+        from models.tree_graph import trees_to_onnx
 
-        return trees_to_onnx(self._fitted)
+        return trees_to_onnx(self.forest(), self._fitted.num_features())
 
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
         """Add ``share`` times the sum of the models' logits to a graph, ``(n, 1)``."""
         from models.tree_graph import add_trees
 
-        return add_trees(graph, [model.to_onnx() for model in models], share)
+        return add_trees(graph, [model.forest() for model in models], share)
+
+    def forest(self) -> Forest:
+        """The trees as arrays."""
+        return read_forest(bytes(self._fitted.save_raw("ubj")))
 
     def save(self, folder: Path, name: str = MODEL) -> None:
         """Write ``model.ubj``: the trees, with threshold, parameters and fingerprint inside."""

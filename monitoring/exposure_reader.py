@@ -27,7 +27,8 @@ SELECT p.unit, p.generation, p.flags && {degraded} AS is_degraded,
     (extract(epoch FROM p.predicted_at) * 1000000)::bigint AS at_us,
     p.arm = 'challenger' OR 'challenger_failed' = ANY (p.flags) AS is_challenger,
     'over_budget' = ANY (p.flags) AS is_over_budget,
-    'challenger_failed' = ANY (p.flags) AS is_failed,
+    'challenger_failed' = ANY (p.flags) OR jsonb_path_exists(p.scored,
+        '$[*] ? (@.arm == "challenger" && @.probability == null)') AS is_failed,
     {outputs},
     coalesce(mine.label, theirs.label) AS label
     {slices}

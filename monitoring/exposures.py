@@ -46,7 +46,7 @@ class Exposures:
     is_over_budget, is_failed, is_degraded
         Whether the answer took too long, the challenger could not answer, or it was degraded.
     slices
-        Category to the place of each row's word in its vocabulary, -1 for none.
+        Category to the place of each row's word in its vocabulary, below 0 for none.
     """
 
     unit: Places

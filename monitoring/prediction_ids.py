@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import threading
 
 _VERSION_7 = 0x7 << 12
 _VARIANT = 0b10 << 62
@@ -31,8 +32,25 @@ def new_prediction_ids(time_us: int, n: int) -> list[bytes]:
     milliseconds, microseconds = divmod(time_us, 1000)
     fraction = microseconds * 4096 // 1000
     time = ((milliseconds << 16) | _VERSION_7 | fraction).to_bytes(8, "big")
-    random = struct.unpack(f">{n}Q", os.urandom(8 * n))
+    random = struct.unpack(f">{n}Q", _random_bytes(8 * n))
     return [time + (_VARIANT | (each & _RANDOM_BITS)).to_bytes(8, "big") for each in random]
+
+
+_random = bytearray()
+_guard = threading.Lock()
+
+
+def _random_bytes(n: int) -> bytes:
+    """Take bytes from the operating system's source, a page of them at a time."""
+    with _guard:
+        if len(_random) < n:
+            _random.extend(os.urandom(max(n, 4096)))
+        taken = bytes(_random[-n:])
+        del _random[-n:]
+        return taken
+
+
+os.register_at_fork(after_in_child=_random.clear)  # or two processes would make equal ids
 
 
 def as_text(prediction_id: bytes) -> str:

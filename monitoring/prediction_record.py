@@ -20,6 +20,7 @@ import struct
 from dataclasses import asdict, dataclass
 from enum import IntFlag
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,7 +55,7 @@ class Flags(IntFlag):
     OVER_BUDGET = 64
     """It took longer than the A/B test allows."""
     CHALLENGER_FAILED = 128
-    """The challenger of the A/B test could not answer; where it was its turn, the champion did."""
+    """It was the turn of the A/B test's challenger, which could not answer: the champion did."""
 
     @property
     def names(self) -> list[str]:
@@ -194,34 +195,70 @@ class PredictionRecord:
         RecordCorrupt
             If the parts do not add up to the body.
         """
-        try:
-            return cls._unpack(body)
-        except (struct.error, ValueError, KeyError, TypeError) as error:
-            raise RecordCorrupt(
-                f"A prediction record of {len(body)} bytes cannot be read: {error}."
-            ) from error
+        parts = parts_of(body)
+        return cls(
+            prediction_id=parts.prediction_id,
+            predicted_at_us=parts.predicted_at_us,
+            user_id=parts.user_id,
+            unit=parts.unit.decode(),
+            event_time_us=parts.event_time_us,
+            vector=np.frombuffer(parts.vector, "<f4"),
+            outputs=parts.outputs,
+            flags=Flags(parts.flags),
+            context=parts.context,
+        )
 
-    @classmethod
-    def _unpack(cls, body: bytes) -> PredictionRecord:
-        head = _HEAD.unpack_from(body)
-        prediction_id, predicted_at_us, user_id, event_time_us = head[:4]
-        unit_bytes, context_bytes, p, flags, n_outputs = head[4:]
+
+class Parts(NamedTuple):
+    """What the body of a record holds, as far as it can be had without converting anything."""
+
+    prediction_id: bytes
+    predicted_at_us: int
+    user_id: int | None
+    event_time_us: int | None
+    unit: bytes
+    context: Context
+    vector: bytes
+    outputs: tuple[float, ...]
+    flags: int
+
+
+def parts_of(body: bytes) -> Parts:
+    """Take a record's body apart.
+
+    Raises
+    ------
+    RecordCorrupt
+        If the parts do not add up to the body.
+    """
+    try:
+        prediction_id, predicted_at_us, user_id, event_time_us, *sizes = _HEAD.unpack_from(body)
+        unit_bytes, context_bytes, p, flags, n_outputs = sizes
         context_at = _HEAD.size + unit_bytes
         vector_at = context_at + context_bytes
         outputs_at = vector_at + 4 * p
         if outputs_at + 8 * n_outputs != len(body):
             raise ValueError(f"its parts end at byte {outputs_at + 8 * n_outputs}")
-        return cls(
-            prediction_id=prediction_id,
-            predicted_at_us=predicted_at_us,
-            user_id=None if user_id == _NO_USER else user_id,
-            unit=body[_HEAD.size : context_at].decode(),
-            event_time_us=None if event_time_us == _NO_EVENT else event_time_us,
-            vector=np.frombuffer(body, "<f4", count=p, offset=vector_at),
-            outputs=struct.unpack_from(f"<{n_outputs}d", body, outputs_at),
-            flags=Flags(flags),
-            context=Context.unpack(body[context_at:vector_at]),
+        context = Context.unpack(body[context_at:vector_at])
+        if n_outputs != len(context.scored):
+            raise ValueError(f"{n_outputs} outputs of {len(context.scored)} arms")
+        unit = body[_HEAD.size : context_at]
+        unit.decode()
+        return Parts(
+            prediction_id,
+            predicted_at_us,
+            None if user_id == _NO_USER else user_id,
+            None if event_time_us == _NO_EVENT else event_time_us,
+            unit,
+            context,
+            body[vector_at:outputs_at],
+            struct.unpack_from(f"<{n_outputs}d", body, outputs_at),
+            flags,
         )
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise RecordCorrupt(
+            f"A prediction record of {len(body)} bytes cannot be read: {error}."
+        ) from error
 
 
 def packed_prediction(

@@ -22,8 +22,8 @@ from feature_store.postgres import create
 from monitoring.errors import RecordCorrupt
 from monitoring.label_record import KIND_LABEL, LabelRecord
 from monitoring.label_table import create_labels, insert_labels
-from monitoring.prediction_record import KIND_PREDICTION, PredictionRecord
-from monitoring.prediction_table import TABLES, copy_predictions
+from monitoring.prediction_record import KIND_PREDICTION
+from monitoring.prediction_table import TABLES, Row, copy_rows, row_of
 from monitoring.segments import HEADER_BYTES, SUFFIX, Record, next_sound_record, read_records
 
 logger = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 KINDS = (KIND_PREDICTION, KIND_LABEL)
 
 Connection = psycopg.Connection[Any]
-R = TypeVar("R", PredictionRecord, LabelRecord)
+R = TypeVar("R", Row, LabelRecord)
 
 
 class PredictionShipper:
@@ -86,6 +86,8 @@ class PredictionShipper:
             shipped = 0
             while chunk := self._next_chunk(path, segment, is_finished):
                 shipped += self._commit(path.name, chunk)
+                if not is_finished and _is_small(chunk):
+                    return shipped  # what came meanwhile goes together with what comes next
             if is_finished:
                 path.unlink()
                 self._shipped.pop(path.name, None)
@@ -116,7 +118,7 @@ class PredictionShipper:
     def _commit(self, segment: str, records: Sequence[Record]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
         found = list(self._unpacked(segment, records))
-        predictions = [each for each in found if isinstance(each, PredictionRecord)]
+        predictions = [each for each in found if isinstance(each, Row)]
         labels = [each for each in found if isinstance(each, LabelRecord)]
         connection = self._connected()
         with connection.transaction():
@@ -124,7 +126,7 @@ class PredictionShipper:
             if marked != self._shipped[segment]:
                 self._shipped[segment] = marked  # another shipper was quicker: read again
                 return 0
-            copied = self._store(connection, segment, predictions, copy_predictions)
+            copied = self._store(connection, segment, predictions, copy_rows)
             copied += self._store(connection, segment, labels, insert_labels)
             connection.execute(
                 "UPDATE shipped_segments SET shipped_bytes = %s, shipped_at = now() "
@@ -150,7 +152,8 @@ class PredictionShipper:
             return len(records)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             if len(records) == 1:
-                body = records[0].pack()
+                [record] = records
+                body = record.body if isinstance(record, Row) else record.pack()
                 name = hashlib.blake2b(body, digest_size=8).hexdigest()
                 self._set_aside(segment, name, body, f"was refused: {error}")
                 return 0
@@ -158,15 +161,13 @@ class PredictionShipper:
             parts = records[:half], records[half:]
             return sum(self._store(connection, segment, part, insert) for part in parts)
 
-    def _unpacked(
-        self, segment: str, records: Sequence[Record]
-    ) -> Iterator[PredictionRecord | LabelRecord]:
+    def _unpacked(self, segment: str, records: Sequence[Record]) -> Iterator[Row | LabelRecord]:
         for record in records:
             try:
                 if record.kind == KIND_LABEL:
                     yield LabelRecord.unpack(record.body)
                 elif record.kind == KIND_PREDICTION:
-                    yield PredictionRecord.unpack(record.body)
+                    yield row_of(record.body)
                 else:
                     raise RecordCorrupt(f"kind {record.kind!r} is not known")
             except RecordCorrupt as error:
@@ -206,6 +207,11 @@ def _mark(connection: Connection, segment: str) -> int:
     query = "SELECT shipped_bytes FROM shipped_segments WHERE segment = %s FOR UPDATE"
     [marked] = connection.execute(query, (segment,)).fetchone() or [0]
     return int(marked)
+
+
+def _is_small(chunk: Sequence[Record]) -> bool:
+    """Whether a living segment gave all that it had, rather than all that is read at once."""
+    return chunk[-1].end - chunk[0].offset < CHUNK_BYTES // 2
 
 
 @contextmanager

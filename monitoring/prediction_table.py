@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import chain
 from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
-from numpy.typing import NDArray
 
 from feature_store.pgcopy import SIGNATURE, TRAILER
 from feature_store.postgres import create, exists
-from monitoring.prediction_record import Context, Flags, PredictionRecord
+from monitoring.prediction_record import Context, Flags, PredictionRecord, parts_of
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS predictions (
@@ -77,6 +77,7 @@ _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from 2000-01-01
 _TEXT, _REAL = 25, 700  # object ids of the element types
 _NULL = b"\xff\xff\xff\xff"
 _WHICH = struct.Struct(">hi16siq")
+_LENGTH = struct.Struct(">i")
 _WHOLE = struct.Struct(">iq")
 _ANSWER = struct.Struct(">idih")
 
@@ -87,37 +88,67 @@ def create_predictions(connection: psycopg.Connection[Any]) -> None:
         create(connection, TABLES)
 
 
+class Row(NamedTuple):
+    """A receipt on its way into the table.
+
+    Parameters
+    ----------
+    body
+        The record's.
+    fields
+        Its row as far as before the features.
+    vector
+        The features, little-endian float32.
+    """
+
+    body: bytes
+    fields: bytes
+    vector: bytes
+
+
 def copy_predictions(
-    connection: psycopg.Connection[Any], records: Sequence[PredictionRecord]
+    connection: psycopg.Connection[Any], records: Iterable[PredictionRecord]
 ) -> None:
     """Copy receipts into the table."""
-    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
-        copy.write(copy_bytes(records))
+    copy_rows(connection, [row_of(record.pack()) for record in records])
 
 
-def copy_bytes(records: Sequence[PredictionRecord]) -> bytes:
-    """Give the bytes of a binary COPY of these records."""
-    return b"".join([SIGNATURE, *map(_row, records), TRAILER])
-
-
-def _row(record: PredictionRecord) -> bytes:
-    same = _same_fields(record.context.packed)
-    probability = record.probability
-    return b"".join(
-        (
-            _WHICH.pack(len(COLUMNS), 16, record.prediction_id, 8, _time(record.predicted_at_us)),
-            _NULL if record.user_id is None else _WHOLE.pack(8, record.user_id),
-            _field(record.unit.encode()),
-            same.arm,
-            _ANSWER.pack(8, probability, 2, probability >= record.context.threshold),
-            _scored_json(same, record.outputs),
-            same.experiment,
-            _flags(int(record.flags)),
-            _NULL if record.event_time_us is None else _WHOLE.pack(8, _time(record.event_time_us)),
-            same.fingerprint,
-            _reals(record.vector),
-        )
+def copy_rows(connection: psycopg.Connection[Any], rows: Sequence[Row]) -> None:
+    """Copy the rows of receipts into the table."""
+    features = _reals([row.vector for row in rows])
+    parts = chain.from_iterable(
+        (row.fields, packed) for row, packed in zip(rows, features, strict=True)
     )
+    with connection.cursor() as cursor, cursor.copy(COPY) as copy:
+        copy.write(b"".join([SIGNATURE, *parts, TRAILER]))
+
+
+def row_of(body: bytes) -> Row:
+    """Make the row of a receipt.
+
+    Raises
+    ------
+    RecordCorrupt
+        If the body is not that of a record.
+    """
+    parts = parts_of(body)
+    context, same = parts.context, _same_fields(parts.context.packed)
+    probability = parts.outputs[context.answering]
+    user_id, event_time_us = parts.user_id, parts.event_time_us
+    fields = (
+        _WHICH.pack(len(COLUMNS), 16, parts.prediction_id, 8, _time(parts.predicted_at_us)),
+        _NULL if user_id is None else _WHOLE.pack(8, user_id),
+        _LENGTH.pack(len(parts.unit)),
+        parts.unit,
+        same.arm,
+        _ANSWER.pack(8, probability, 2, probability >= context.threshold),
+        _scored_json(same, parts.outputs),
+        same.experiment,
+        _flags(parts.flags),
+        _NULL if event_time_us is None else _WHOLE.pack(8, _time(event_time_us)),
+        same.fingerprint,
+    )
+    return Row(body, b"".join(fields), parts.vector)
 
 
 class _SameFields(NamedTuple):
@@ -126,7 +157,7 @@ class _SameFields(NamedTuple):
     arm: bytes
     experiment: bytes
     fingerprint: bytes
-    scored: tuple[bytes, ...]
+    scored: tuple[str, ...]
 
 
 @lru_cache(maxsize=256)
@@ -142,46 +173,45 @@ def _same_fields(packed: bytes) -> _SameFields:
         + _field(struct.pack(">i", context.generation))
         + _field(context.engine.encode()),
         fingerprint=_field(context.fingerprint.encode()),
-        scored=tuple(start.encode() for start in scored),
+        scored=tuple(scored),
     )
 
 
 def _scored_json(same: _SameFields, outputs: Sequence[float]) -> bytes:
     """Give a ``jsonb``, whose version is 1: what each arm answered."""
     arms = zip(same.scored, outputs, strict=True)
-    return _field(
-        b"\x01["
-        + b", ".join([start + _json_number(output) + b"}" for start, output in arms])
-        + b"]"
-    )
+    found = ", ".join([f"{start}{_json_number(output)}}}" for start, output in arms])
+    return _field(f"\x01[{found}]".encode())
 
 
-def _json_number(value: float) -> bytes:
-    return repr(value).encode() if isfinite(value) else b"null"
+def _json_number(value: float) -> str:
+    return repr(value) if isfinite(value) else "null"
 
 
 def _field(value: bytes | None) -> bytes:
-    return _NULL if value is None else struct.pack(">i", len(value)) + value
+    return _NULL if value is None else _LENGTH.pack(len(value)) + value
 
 
 def _time(microseconds: int) -> int:
     return microseconds - _EPOCH_US
 
 
-def _reals(vector: NDArray[np.float32]) -> bytes:
-    """Give a ``real[]``: dimensions, no nulls, element type, length, first index, elements."""
-    start, elements = _no_reals(len(vector))
-    elements = elements.copy()
-    elements["value"] = vector
-    return start + elements.tobytes()
-
-
-@lru_cache(maxsize=256)
-def _no_reals(p: int) -> tuple[bytes, NDArray[np.void]]:
-    elements = np.zeros(p, dtype=[("size", ">i4"), ("value", ">f4")])
-    elements["size"] = 4
-    length = 20 + elements.nbytes
-    return struct.pack(">iiiiii", length, 1, 0, _REAL, p, 1), elements
+def _reals(vectors: Sequence[bytes]) -> list[bytes]:
+    """Give each vector as a ``real[]``; those of one length are converted together."""
+    found = [b""] * len(vectors)
+    lengths = [len(vector) // 4 for vector in vectors]
+    for p in set(lengths):
+        places = [place for place, length in enumerate(lengths) if length == p]
+        elements = np.empty((len(places), p), dtype=[("size", ">i4"), ("value", ">f4")])
+        elements["size"] = 4
+        packed = b"".join([vectors[place] for place in places])
+        elements["value"] = np.frombuffer(packed, "<f4").reshape(-1, p)
+        size, packed = 8 * p, elements.tobytes()
+        # Dimensions, no nulls, element type, length, first index, and then the elements.
+        head = struct.pack(">iiiiii", 20 + size, 1, 0, _REAL, p, 1)
+        for number, place in enumerate(places):
+            found[place] = head + packed[number * size : (number + 1) * size]
+    return found
 
 
 @lru_cache(maxsize=256)

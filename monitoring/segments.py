@@ -13,6 +13,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,13 @@ def frame(kind: bytes, body: bytes) -> bytes:
     """
     if len(body) > MAX_BODY_BYTES:
         raise ValueError(f"A record of {len(body)} bytes; at most {MAX_BODY_BYTES} are read back.")
-    return _HEADER.pack(len(body), zlib.crc32(body, zlib.crc32(kind)), kind) + body
+    return _HEADER.pack(len(body), zlib.crc32(body, _begun(kind)), kind) + body
+
+
+@lru_cache(maxsize=16)
+def _begun(kind: bytes) -> int:
+    """The checksum of a record, as far as its kind."""
+    return zlib.crc32(kind)
 
 
 def read_records(data: bytes, offset: int = 0, start: int = 0) -> list[Record]:
@@ -166,6 +173,6 @@ def _record_at(data: bytes, place: int, offset: int) -> Record | None:
         return None
     length, checksum, kind = _HEADER.unpack_from(data, place)
     body = data[body_at : body_at + length]
-    if len(body) < length or checksum != zlib.crc32(body, zlib.crc32(kind)):
+    if len(body) < length or checksum != zlib.crc32(body, _begun(kind)):
         return None
     return Record(offset + place, offset + body_at + length, kind, body)

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 Numbers = NDArray[np.float64]
 
-LARGEST_BET = 0.5
-"""The truncation that the authors of `bernstein` recommend; 1 would risk everything at once."""
+LARGEST_BET = 0.75
+"""Where bets are cut off: the authors recommend 0.5 or 0.75, and 0.75 decides sooner here."""
 NOISE = 1e-24
 CONCENTRATION = 1_000.0
 """Weight of the prior of `sample_ratio`: it looks for shares that are some percent off."""
@@ -74,7 +74,7 @@ def bernstein(values: Numbers, alpha: float, low: float = 0.0, high: float = 1.0
     --------
     >>> found = bernstein(np.tile([0.2, 0.4], 500), alpha=0.05)
     >>> [round(float(part[-1]), 3) for part in (found.lower, found.upper)]
-    [0.288, 0.312]
+    [0.287, 0.313]
     """
     x = (np.asarray(values, dtype=np.float64) - low) / (high - low)
     if x.size and not 0 <= x.min() <= x.max() <= 1:

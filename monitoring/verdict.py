@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Literal
 
 from models.experiment import ExperimentPlan
-from monitoring.evidence import Evidence, Guardrail, Primary
+from monitoring.evidence import Evidence, Primary
+from monitoring.guardrails import Guardrail
 
 Action = Literal["rollback", "promote", "ramp", "continue"]
 

@@ -19,7 +19,7 @@ from serving.presence import announced
 from serving.supervisor import Supervisor, become_worker
 
 DRAIN_LIMIT_S = 10
-THREAD_SWITCH_S = 0.0005
+THREAD_SWITCH_S = 0.0001
 """A thread that ships or stages gives way to requests after this long; Python's own is 5 ms."""
 
 
@@ -58,6 +58,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     from serving.api import create_app
     from serving.connect import prediction_service
     from serving.draining import DrainingServer
+    from serving.http_protocol import OneWriteProtocol
 
     log_as_json()
     sys.setswitchinterval(THREAD_SWITCH_S)
@@ -65,7 +66,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=OneWriteProtocol,
+        ws="none",
         access_log=False,
         log_config=None,
         proxy_headers=False,

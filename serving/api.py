@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -58,12 +59,12 @@ def create_app(
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await service.start()
         telling.start()
         watching = asyncio.create_task(app.state.traffic.watch())
         pauses.shorten()
-        yield
+        yield {"awake": service.reader.awake}
         pauses.stop()
         watching.cancel()
         await asyncio.to_thread(telling.stop)

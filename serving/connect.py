@@ -24,6 +24,7 @@ from monitoring.prediction_log import PredictionLog, SharedLog
 from monitoring.prediction_shipper import PredictionShipper
 from monitoring.receipts import Receipts
 from serving.agent import HostAgent
+from serving.awake import Awake
 from serving.batch_predictor import BatchPredictor
 from serving.beside import Beside
 from serving.errors import NothingDeployed
@@ -183,6 +184,7 @@ def online_reader(settings: Settings) -> OnlineReader:
         address,
         settings.feature.project,
         settings.feature.online.read_deadline_ms / 1000,
+        Awake(settings.deployment.api.awake_us / 1e6),
     )
 
 

@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 RawHeaders = tuple[tuple[bytes, bytes], ...]
 
-SAFE_PAGE: RawHeaders = (
+_ALWAYS: RawHeaders = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
 )
+SAFE_PAGE: RawHeaders = (*_ALWAYS, (b"referrer-policy", b"no-referrer"))
 SAFE: RawHeaders = (
-    *SAFE_PAGE,
+    *_ALWAYS,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 PAGES = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})

@@ -23,26 +23,28 @@ class MissingAttributes:
     """
 
     def __init__(self, schema: FeatureSchema) -> None:
-        raw = [feature for feature in schema.features if not feature.inputs]
-        least = [FIRST_KNOWN if feature.kind == "category" else -np.inf for feature in raw]
-        self._names = [feature.name for feature in raw]
-        self._places = np.array([schema.position(name) for name in self._names], dtype=int)
-        self._least_known = np.array(least, dtype=np.float32)
+        self._raw = [
+            (place, feature.name)
+            for place, feature in enumerate(schema.features)
+            if not feature.inputs
+        ]
+        self._least_known = np.array(
+            [FIRST_KNOWN if each.kind == "category" else -np.inf for each in schema.features],
+            dtype=np.float32,
+        )
         self._by_pattern: dict[bytes, list[str]] = {}
 
     def of(self, values: NDArray[np.float32]) -> list[list[str]]:
         """Names of what is missing or unseen, for each vector of ``(n, p)``; do not change them."""
         # A missing number is NaN, and no comparison with NaN is true.
-        known = np.packbits(values[:, self._places] >= self._least_known, axis=1)
-        size, packed = known.shape[1], known.tobytes()
+        size, packed = values.shape[1], (values >= self._least_known).tobytes()
         return [self._named(packed[at : at + size]) for at in range(0, len(packed), size)]
 
     def _named(self, known: bytes) -> list[str]:
-        """Names whose bit is not set; the patterns that occur are few, and are kept."""
+        """Raw names whose byte is 0; the patterns that occur are few, and are kept."""
         names = self._by_pattern.get(known)
         if names is None:
-            bits = np.unpackbits(np.frombuffer(known, np.uint8), count=len(self._names)).tolist()
-            names = [name for name, bit in zip(self._names, bits, strict=True) if not bit]
+            names = [name for place, name in self._raw if not known[place]]
             if len(self._by_pattern) < PATTERNS_KEPT:
                 self._by_pattern[known] = names
         return names

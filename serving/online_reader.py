@@ -12,8 +12,9 @@ from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from feature_store.registry import FeatureSchema
 from feature_store.rows import Row, RowCodec, row_prefix
+from serving.awake import Awake
 from serving.breaker import Breaker
-from serving.redis_protocol import RedisAddress, RedisConnection
+from serving.redis_protocol import RedisAddress, RedisConnection, Take
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,8 @@ class OnlineReader:
         What the keys begin with.
     deadline_s
         Longest wait for a reply.
+    awake
+        Keeps the event loop awake for the reply to a lone read.
     """
 
     def __init__(
@@ -44,8 +47,10 @@ class OnlineReader:
         address: Callable[[], RedisAddress],
         project: str,
         deadline_s: float,
+        awake: Awake,
     ) -> None:
         self.address = address
+        self.awake = awake
         self.project = project
         self.deadline_s = deadline_s
         self.breaker = Breaker()
@@ -81,11 +86,22 @@ class OnlineReader:
         """
         if self._connection is None or not self._connection.is_open:
             failed = asyncio.get_running_loop().create_future()
-            failed.set_exception(
-                StoreUnavailable("Redis cannot be reached; trying to connect again.")
-            )
+            failed.set_exception(_cannot_be_reached())
             return failed
         return self._connection.send(("MGET", *keys))
+
+    def ask_many(self, keys: Sequence[str], take: Take) -> None:
+        """Read values as `get_many` does; ``take`` gets them, or the error, at once.
+
+        While one value is read the event loop stays awake for a moment: so few are asked for that
+        it would sleep until the reply wakes it up.
+        """
+        if self._connection is None or not self._connection.is_open:
+            take(_cannot_be_reached())
+            return
+        self._connection.ask(("MGET", *keys), take)
+        if self.awake.is_alone:
+            self.awake.hold()
 
     async def _keep_connected(self) -> None:
         while True:
@@ -126,6 +142,10 @@ class OnlineReader:
             connection.close()
             raise
         self._connection = connection
+
+
+def _cannot_be_reached() -> StoreUnavailable:
+    return StoreUnavailable("Redis cannot be reached; trying to connect again.")
 
 
 @dataclass(frozen=True)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from monitoring.prediction_ids import as_text
 from monitoring.prediction_record import DEGRADED, Flags, packed_prediction
 from serving.features import StoredFeatures
-from serving.live import LiveArm
+from serving.live_arms import LiveArm
 from serving.model_features import Asked, ModelFeatures
 
 _DEGRADED = int(DEGRADED)
 _REQUEST_ATTRIBUTES = int(Flags.REQUEST_ATTRIBUTES)
 
 
-@dataclass(frozen=True)
-class PredictionRequest:
+class PredictionRequest(NamedTuple):
     """What is asked: about whom, with which raw attributes.
 
     Parameters
@@ -32,7 +33,7 @@ class PredictionRequest:
 
     user_id: int | None = None
     unit_id: str | None = None
-    attributes: Mapping[str, object] = field(default_factory=dict)
+    attributes: Mapping[str, object] = MappingProxyType({})
 
 
 @dataclass
@@ -68,8 +69,12 @@ class Pending:
         Where the answer, or what went wrong, is put.
     started
         By the monotonic clock, in seconds.
+    flags
+        What is known so far, beside that of the whole batch.
     vector
         The features as packed float32, once they are known.
+    other
+        In a paired test: what the arm that does not answer said; NaN for nothing usable.
     """
 
     request: PredictionRequest
@@ -81,6 +86,7 @@ class Pending:
     flags: int = 0
     vector: bytes = b""
     probability: float = 0.0
+    other: float | None = None
     missing: list[str] = field(init=False)
     arm: LiveArm = field(init=False)
     features: ModelFeatures = field(init=False)
@@ -100,7 +106,7 @@ class Pending:
     def receipt(self, now_us: int, flags: int) -> bytes:
         """The body of the receipt; ``flags`` are those of the whole batch."""
         stored, request = self.stored, self.request
-        self.flags = flags | (stored.flags if stored is not None else 0)
+        self.flags |= flags | (stored.flags if stored is not None else 0)
         if request.attributes:
             self.flags |= _REQUEST_ATTRIBUTES
         return packed_prediction(
@@ -110,10 +116,15 @@ class Pending:
             self.unit,
             stored.event_time_us if stored is not None else None,
             self.vector,
-            (self.probability,),
+            (self.probability,) if self.other is None else self._both(self.other),
             self.flags,
             self.arm.context,
         )
+
+    def _both(self, other: float) -> tuple[float, float]:
+        """What both arms said, champion first."""
+        is_champion = self.arm.context.answering == 0
+        return (self.probability, other) if is_champion else (other, self.probability)
 
     def succeed(self, texts: tuple[str, str], ended: float) -> None:
         """Give the answer to who waits for it."""

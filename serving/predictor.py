@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from functools import partial
 
 from configs.errors import FTIError
+from feature_store.errors import StoreUnavailable
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import Flags
-from serving.ab_testing import bucket_of, choose
 from serving.errors import UnknownEntity
-from serving.live import DeploymentWatcher, LiveDeployment
+from serving.live import DeploymentWatcher
+from serving.live_arms import LiveDeployment
 from serving.model_features import FeatureVersions
 from serving.online_reader import OnlineReader
 from serving.pending import Answer, Pending, PredictionRequest, fail_all
@@ -84,8 +85,11 @@ class Predictor:
         loop = asyncio.get_running_loop()
         pending = Pending(request, loop.create_future(), time.perf_counter())
         self._waiting.append(pending)
-        if len(self._waiting) == 1:
-            loop.call_soon(self._begin_all)
+        if self.reader.awake.is_alone:
+            self._begin_all()
+        elif len(self._waiting) == 1:
+            # Two turns later those are read, too, who ask again as soon as they are answered.
+            loop.call_soon(loop.call_soon, loop.call_soon, self._begin_all)
         return pending.future
 
     def _begin_all(self) -> None:
@@ -111,27 +115,25 @@ class Predictor:
             self._finish([each for each in batch if each.request.user_id is None], now_us)
         if named:
             keys = [each.features.key(each.request.user_id or 0) for each in named]
-            reading = self.reader.get_many(keys)
-            reading.add_done_callback(partial(self._have_read, named, now_us))
+            self.reader.ask_many(keys, partial(self._have_read, named, now_us))
 
     def _assign(self, batch: Sequence[Pending], live: LiveDeployment, now_us: int) -> None:
         ids = new_prediction_ids(now_us, len(batch))
         for pending, prediction_id in zip(batch, ids, strict=True):
-            unit = pending.assign(prediction_id)
-            place = 0
-            if len(live.arms) > 1:
-                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
-            pending.arm = live.arms[place]
+            pending.arm = live.arm_of(pending.assign(prediction_id))
             pending.features = self.features.of(pending.arm.model.schema)
 
     def _have_read(
-        self, named: Sequence[Pending], now_us: int, reading: asyncio.Future[list[bytes | None]]
+        self,
+        named: Sequence[Pending],
+        now_us: int,
+        reply: list[bytes | None] | StoreUnavailable,
     ) -> None:
         try:
-            is_down = reading.exception() is not None
-            replies = [None] * len(named) if is_down else reading.result()
-            for pending, reply in zip(named, replies, strict=True):
-                _take(pending, reply, is_down, now_us)
+            is_down = isinstance(reply, StoreUnavailable)
+            replies = [None] * len(named) if isinstance(reply, StoreUnavailable) else reply
+            for pending, packed in zip(named, replies, strict=True):
+                _take(pending, packed, is_down, now_us)
             self._finish(named, now_us)
         except Exception as error:  # noqa: BLE001 - somebody waits for each of them
             fail_all(named, error)

@@ -9,15 +9,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import Any, NamedTuple, Self, cast
 from urllib.parse import unquote, urlsplit
 
 import hiredis
 
 from feature_store.errors import StoreUnavailable
 
+Take = Callable[[Any], None]
+"""Takes a reply, or the `StoreUnavailable` in its place; it must not raise."""
 DEFAULT_PORT = 6379
 CONNECT_LIMIT_S = 0.5
 GRACE_S = 0.002
@@ -120,16 +122,30 @@ class RedisConnection(asyncio.Protocol):
 
     def send(self, command: Sequence[str]) -> asyncio.Future[Any]:
         """Send a command; the future gives its reply or fails with `StoreUnavailable`."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def take(reply: object) -> None:
+            if future.done():
+                return
+            if isinstance(reply, StoreUnavailable):
+                future.set_exception(reply)
+                future.exception()  # nobody may be waiting any more: that is no defect
+            else:
+                future.set_result(reply)
+
+        self.ask(command, take)
+        return future
+
+    def ask(self, command: Sequence[str], take: Take) -> None:
+        """Send a command; ``take`` gets its reply, or `StoreUnavailable`, at once when it comes."""
         if self._transport is None or not self.is_open:
-            future.set_exception(StoreUnavailable("The connection to Redis is closed."))
-            return future
-        self._waiting.append(_Waiting(future, loop.time() + self.deadline_s))
+            take(StoreUnavailable("The connection to Redis is closed."))
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting.append(_Waiting(take, loop.time() + self.deadline_s))
         if self._timer is None:
             self._timer = loop.call_later(self.deadline_s, self._look)
         self._transport.write(hiredis.pack_command(tuple(command)))  # type: ignore[arg-type]
-        return future
 
     def close(self) -> None:
         """Close at once."""
@@ -150,7 +166,7 @@ class RedisConnection(asyncio.Protocol):
                 if isinstance(reply, hiredis.HiredisError):
                     waiting.fail(f"Redis refused: {reply}.")
                 else:
-                    waiting.succeed(reply)
+                    waiting.take(reply)
         except (hiredis.ProtocolError, IndexError) as error:
             self._fail_all(f"Redis sent what is no reply: {error}.")
             self.close()
@@ -190,20 +206,11 @@ class RedisConnection(asyncio.Protocol):
             self._waiting.popleft().fail(reason)
 
 
-class _Waiting:
-    """A command that has been sent and not yet answered, and when it must be."""
+class _Waiting(NamedTuple):
+    """Who takes the reply to a command that has been sent, and when it must be there."""
 
-    __slots__ = ("due", "future")
-
-    def __init__(self, future: asyncio.Future[Any], due: float) -> None:
-        self.future = future
-        self.due = due
-
-    def succeed(self, reply: object) -> None:
-        if not self.future.done():
-            self.future.set_result(reply)
+    take: Take
+    due: float
 
     def fail(self, reason: str) -> None:
-        if not self.future.done():
-            self.future.set_exception(StoreUnavailable(reason))
-            self.future.exception()  # nobody may be waiting any more: that is no defect
+        self.take(StoreUnavailable(reason))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import re
 import subprocess
@@ -185,6 +186,18 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("✗ income-xgb-v2 is under test with 10% of the traffic")
 
+    # A tester always gets the challenger; more people do; nothing has matured yet.
+    lines, _ = checkout.deploy("override 12345 --arm challenger")
+    assert lines == ["✓ Unit 12345: always the challenger"]
+    assert predict(url, BY_USER)["model_version"] == "income-xgb-v2"
+    lines, _ = checkout.deploy("ramp")
+    assert lines == ["✓ Challenger widened to 25% of the traffic"]
+    status = json.loads("\n".join(checkout.lines("pipelines/deployment.py status --json")))
+    assert (status["mode"], status["shares"]) == ("paired", [0.1, 0.25])
+    assert (status["action"], status["evidence"]["counted"]) == ("continue", 0)
+    [line] = checkout.lines("pipelines/deployment.py decide")
+    assert re.match(r"✓ The test of income-xgb-v2 goes on: no unit of \d+ has a matured", line)
+
     # The challenger wins; its users and all others are answered by it.
     lines, _ = checkout.deploy("promote")
     assert lines == ["✓ Challenger promoted: income-xgb-v2 takes all traffic"]
@@ -192,9 +205,12 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert checkout.aliases() == {"production": "2"}
     assert checkout.stages()["income-xgb-v1"] == "Archived"
 
-    [decision] = checkout.row(
-        "SELECT action, decided_by, champion, challenger, reason FROM experiment_decisions"
+    ramp, wait, decision = checkout.row(
+        "SELECT action, decided_by, champion, challenger, reason FROM experiment_decisions "
+        "ORDER BY decision_id"
     )
+    assert ramp[:2] == ("ramp", getpass.getuser())
+    assert wait[:2] == ("continue", f"controller ({getpass.getuser()})")
     assert decision[:4] == ("promote", getpass.getuser(), "income-xgb-v1", "income-xgb-v2")
     assert str(decision[4]).startswith("by hand, while the evidence says: ")
 
@@ -211,13 +227,15 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert history == [
         (1, "deploy", ""),
         (2, "start_ab_test", ""),
-        (3, "promote", mock.ANY),
-        (4, "rollback", "regret"),
+        (3, "override", ""),
+        (4, "widen", mock.ANY),
+        (5, "promote", mock.ANY),
+        (6, "rollback", "regret"),
     ]
 
     # Every answer has its receipt.
     deadline = time.monotonic() + 10
-    while checkout.row("SELECT count(*) FROM predictions") != [(802,)]:
+    while checkout.row("SELECT count(*) FROM predictions") != [(803,)]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     receipt = checkout.row(

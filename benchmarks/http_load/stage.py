@@ -52,13 +52,15 @@ class Stage:
     attributes: list[str]
     vectors: list[list[float]]
 
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the API needs to find everything."""
+    def environment(self, host: str) -> dict[str, str]:
+        """What an API needs to find everything, as the only one on a host of this name."""
+        var = self.folder / "hosts" / host
+        if not var.exists():
+            shutil.copytree(self.settings.var_dir / "models", var / "models")
         return {
             "DATABASE_URL": str(self.settings.database_url),
             "REDIS_URL": str(self.settings.redis_url),
-            "FTI_VAR_DIR": str(self.settings.var_dir),
+            "FTI_VAR_DIR": str(var),
             "MLFLOW_TRACKING_URI": "http://127.0.0.1:1",  # not asked: the model is there
         }
 

@@ -32,18 +32,21 @@ def yardsticks(stage: Stage) -> list[Subject]:
 
 def ours(stage: Stage) -> list[Subject]:
     """Our path by user, by attributes, and the control that answers each request alone."""
-    api, environment = _module("serving", "--exact-port", "--port"), stage.environment
-    alone = environment | {"FTI_DEPLOYMENT__API__BATCH_ROWS": "1"}
+    api = _module("serving", "--exact-port", "--port")
+
+    def subject(name: str, bodies: Sequence[str], **more: str) -> Subject:
+        return Subject(name, api, bodies, environment=stage.environment(name) | more)
+
     return [
-        Subject("ours", api, stage.users, environment=environment),
-        Subject("ours_by_attributes", api, stage.attributes, environment=environment),
-        Subject("ours_one_by_one", api, stage.users, environment=alone),
+        subject("ours", stage.users),
+        subject("ours_by_attributes", stage.attributes),
+        subject("ours_one_by_one", stage.users, FTI_DEPLOYMENT__API__BATCH_ROWS="1"),
     ]
 
 
 def feast(stage: Stage) -> Subject:
     """Feast's client over its own Redis store in a FastAPI route, then the same trees."""
-    environment = stage.environment | {
+    environment = stage.environment("feast") | {
         "STOCK_FEAST": str(stage.folder),
         "NATIVE_MODEL": str(stage.native_model),
     }
@@ -56,7 +59,7 @@ def workers(stage: Stage, n: int) -> Subject:
     """Our path with so many workers, free to run on both cores."""
     command = _module("serving", "--workers", str(n), "--exact-port", "--port")
     name = f"workers_{n}"
-    environment = stage.environment
+    environment = stage.environment(name)
     return Subject(name, command, stage.users, environment=environment, cores=BOTH_CORES)
 
 

@@ -93,7 +93,17 @@ def receipt(
         fingerprint=MODEL_VIEW.schema.fingerprint,
         threshold=0.5,
     )
-    made = PredictionRecord(prediction_id, at_us, None, "", None, vector, outputs, flags, context)
+    made = PredictionRecord(
+        prediction_id,
+        at_us,
+        None,
+        "",
+        None,
+        vector,
+        tuple(map(float, outputs[: len(record.arms)])),
+        flags,
+        context,
+    )
     user = int(unit) if unit is not None and unit.isdigit() else None
     return PredictionRecord(
         **(vars(made) | {"unit": made.uuid if unit is None else unit, "user_id": user})

@@ -36,13 +36,13 @@ def bernstein(values: list[float]) -> dict[str, list[float]]:
         return predmix_lower_cs(
             x,
             v=np.square(x - np.append(0.5, mean[:-1])),
-            lambdas_fn=lambda y: lambda_predmix_eb(y, truncation=0.5, alpha=ALPHA / 2),
+            lambdas_fn=lambda y: lambda_predmix_eb(y, truncation=0.75, alpha=ALPHA / 2),
             psi_fn=lambda bets: -np.log(1 - bets) - bets,
             alpha=ALPHA / 2,
         )
 
     x = np.array(values, dtype=float)
-    own = predmix_empbern_twosided_cs(x, alpha=ALPHA, truncation=0.5)
+    own = predmix_empbern_twosided_cs(x, alpha=ALPHA, truncation=0.75)
     return {
         "lower": lower(x)[LOOKS].tolist(),
         "upper": (1 - lower(1 - x))[LOOKS].tolist(),
