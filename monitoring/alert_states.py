@@ -86,6 +86,8 @@ class Alert:
     def message(self) -> str:
         """One line for people."""
         said = f"{self.summary}: {self.detail}" if self.detail else self.summary
+        if self.state == "resolved" and self.detail:
+            said = f"Over; now {self.detail}"
         return said or f"{self.key} is {self.value:.4g} (threshold {self.threshold:.4g})"
 
 

@@ -163,24 +163,10 @@ class AlertStore:
                 row = _next(connection, sink, now)
                 if row is None:
                     return taken, None
-                which = (row["notice_id"], sink)
-                notice = Notice(row["notice_id"], _loaded(row["alert"]), row["created_at"])
-                try:
-                    send(notice)
-                except Exception as error:  # noqa: BLE001 - a sink may fail in any way
-                    reason = " ".join(str(error).split()) or type(error).__name__
-                    connection.execute(
-                        "UPDATE alert_deliveries SET attempts = attempts + 1, last_error = %s, "
-                        "next_attempt_at = %s WHERE (notice_id, sink) = (%s, %s)",
-                        (reason, now + pause(row["attempts"] + 1), *which),
-                    )
-                    return taken, reason
-                connection.execute(
-                    "UPDATE alert_deliveries SET attempts = attempts + 1, last_error = NULL, "
-                    "delivered_at = %s WHERE (notice_id, sink) = (%s, %s)",
-                    (now, *which),
-                )
-                taken += 1
+                problem = _sent(connection, row, send, now, pause)
+            if problem is not None:
+                return taken, problem
+            taken += 1
 
     def waiting(self) -> dict[str, int]:
         """How many notices each sink has not taken yet."""
@@ -236,3 +222,30 @@ def _loaded(stored: dict[str, Any]) -> Alert:
     times = ("since", "fired_at", "resolved_at", "notified_at")
     read = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in times}
     return Alert(**(stored | read))
+
+
+def _sent(
+    connection: Connection,
+    row: dict[str, Any],
+    send: Callable[[Notice], None],
+    now: datetime,
+    pause: PauseOf,
+) -> str | None:
+    """Send one notice and note what came of it; give what went wrong, if anything did."""
+    which = row["notice_id"], row["sink"]
+    try:
+        send(Notice(row["notice_id"], _loaded(row["alert"]), row["created_at"]))
+    except Exception as error:  # noqa: BLE001 - a sink may fail in any way
+        reason = " ".join(str(error).split()) or type(error).__name__
+        connection.execute(
+            "UPDATE alert_deliveries SET attempts = attempts + 1, last_error = %s, "
+            "next_attempt_at = %s WHERE (notice_id, sink) = (%s, %s)",
+            (reason, now + pause(row["attempts"] + 1), *which),
+        )
+        return reason
+    connection.execute(
+        "UPDATE alert_deliveries SET attempts = attempts + 1, last_error = NULL, "
+        "delivered_at = %s WHERE (notice_id, sink) = (%s, %s)",
+        (now, *which),
+    )
+    return None

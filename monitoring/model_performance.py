@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.monitoring_config import PerformanceConfig
-from configs.settings import load_settings
+from configs.settings import Settings, load_settings
 from models import intervals
 from models.evaluation import row_losses
 from models.intervals import Estimate
@@ -207,7 +207,6 @@ def monitor_performance(
         If a frame lacks a column that is needed.
     """
     from models.connect import now
-    from monitoring import connect
     from monitoring.frames import actuals_frame, predictions_frame
 
     settings = load_settings()
@@ -223,16 +222,22 @@ def monitor_performance(
     )
     report = judge(joined, start, end, config)
     if isinstance(report, PerformanceReport):
-        accuracy = report.whole.metrics["accuracy"]
-        if accuracy.value < config.min_accuracy and report.whole.n >= config.min_labels:
-            message = (
-                f"Accuracy dropped to {accuracy.value:.2%} over {report.whole.n:,} labelled "
-                f"predictions; at least {config.min_accuracy:.0%} was promised"
-            )
-            connect.alerts(settings).send(
-                message, "critical", end, {"check": "accuracy"}, "monitor_performance"
-            )
+        _alert_if_low(settings, report)
     return report
+
+
+def _alert_if_low(settings: Settings, report: PerformanceReport) -> None:
+    from monitoring import connect
+
+    config, accuracy = settings.monitoring.performance, report.whole.metrics["accuracy"]
+    if accuracy.value >= config.min_accuracy or report.whole.n < config.min_labels:
+        return
+    message = (
+        f"Accuracy dropped to {accuracy.value:.2%} over {report.whole.n:,} labelled "
+        f"predictions; at least {config.min_accuracy:.0%} was promised"
+    )
+    labels = {"check": "accuracy"}
+    connect.alerts(settings).send(message, "critical", report.end, labels, "monitor_performance")
 
 
 def _by_column(known: pl.DataFrame, by: str, config: PerformanceConfig) -> Iterator[Performance]:

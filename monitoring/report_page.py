@@ -18,7 +18,7 @@ from monitoring.feature_drift import DriftReport, FeatureDrift
 from monitoring.model_performance import Performance, PerformanceReport
 from monitoring.monitor import Outcome, PassResult
 from monitoring.results_store import Point
-from monitoring.retraining import Step
+from monitoring.retraining_rules import Step
 from monitoring.skew_report import SkewReport
 
 SHOWN_FEATURES = 12

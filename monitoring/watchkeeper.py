@@ -12,7 +12,8 @@ from monitoring.alerts import Alerts
 from monitoring.monitor import Monitor, PassResult
 from monitoring.report_page import SERIES, report_page
 from monitoring.results_store import ResultsStore
-from monitoring.retraining import Request, RetrainingStore, Withheld
+from monitoring.retraining import RetrainingStore
+from monitoring.retraining_rules import Request, Withheld
 from monitoring.samples import samples_of
 
 COURSE = timedelta(days=30)

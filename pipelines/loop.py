@@ -17,7 +17,7 @@ from monitoring.connect import (
     simulation,
     watchkeeper,
 )
-from monitoring.retraining import Request
+from monitoring.retraining_rules import Request
 from monitoring.simulation import Simulation
 from monitoring.watchkeeper import Watch, Watchkeeper
 from pipelines.experiment_controller import ExperimentController, ExperimentObserver, Outcome

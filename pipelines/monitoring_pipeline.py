@@ -21,7 +21,7 @@ from configs.settings import Settings, load_settings
 from feature_store.errors import StoreUnavailable
 from monitoring.connect import full_reports, watchkeeper
 from monitoring.gauges import Gauges
-from monitoring.retraining import Request
+from monitoring.retraining_rules import Request
 from monitoring.watchkeeper import Watch, Watchkeeper
 
 app = new_app()

@@ -29,7 +29,8 @@ from models.gates import Decision
 from models.registry import ModelVersion
 from monitoring.adopted_labels import adopt_labels
 from monitoring.connect import retraining_store
-from monitoring.retraining import Request, RetrainingStore
+from monitoring.retraining import RetrainingStore
+from monitoring.retraining_rules import Request
 from pipelines.training_pipeline import training_pipeline
 
 AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)

@@ -11,7 +11,8 @@ import typer
 
 from configs.command_line import Debug, done, new_app, run
 from configs.settings import load_settings
-from monitoring.retraining import Withheld, trigger_training_pipeline
+from monitoring.retraining import trigger_training_pipeline
+from monitoring.retraining_rules import Withheld
 from pipelines.retraining import retrain as act
 
 app = new_app("Run a pipeline by name.")

@@ -24,7 +24,8 @@ from monitoring.gauges import Gauges
 from monitoring.model_performance import PerformanceReport
 from monitoring.monitor import Failed
 from monitoring.results_store import ResultsStore
-from monitoring.retraining import Request, RetrainingStore
+from monitoring.retraining import RetrainingStore
+from monitoring.retraining_rules import Request
 from monitoring.samples import samples_of
 from monitoring.skew_report import SkewReport
 from monitoring.skipped import Skipped

@@ -7,7 +7,8 @@ import pytest
 from configs.monitoring_config import RetrainingConfig
 from models.connect import postgres
 from monitoring.adopted_labels import adopt_labels
-from monitoring.retraining import Request, RetrainingStore, Withheld
+from monitoring.retraining import RetrainingStore
+from monitoring.retraining_rules import Request, Withheld
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

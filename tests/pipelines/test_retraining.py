@@ -11,7 +11,8 @@ import pytest
 from configs.monitoring_config import RetrainingConfig
 from models.connect import postgres
 from models.errors import RegistryUnavailable, TrainingRefused
-from monitoring.retraining import Request, RetrainingStore
+from monitoring.retraining import RetrainingStore
+from monitoring.retraining_rules import Request
 from pipelines.retraining import Retraining
 from tests.models.worlds import POOR, World
 
