@@ -254,4 +254,5 @@ class MonitoringConfig(Section):
     alerts: AlertsConfig = AlertsConfig()
     retraining: RetrainingConfig = RetrainingConfig()
     simulation: SimulationConfig = SimulationConfig()
+    keep_days: float = Field(90, ge=1, description="of results; one an hour beyond the last day")
     metrics_port: int = Field(9108, ge=0, le=65_535, description="of the gauges; 0: a free one")

@@ -87,7 +87,8 @@ def simulate(
 
     Its incidents (a shift of covariates or concepts, a lost column, a new category, duplicates,
     an outage, slow labels) are in the settings under 'monitoring.simulation'. Visitors are users
-    from 1,000,000 on, so nothing of real users is touched.
+    from 1,000,000 on, so nothing of real users is touched; but monitoring and retraining take
+    them for real. Play in a system of its own: FTI_VAR_DIR=var/simulation.
     """
     from monitoring.connect import current_deployment, simulation
     from monitoring.errors import MonitoringRefused

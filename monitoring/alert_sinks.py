@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import smtplib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import httpx
 
@@ -58,6 +58,14 @@ class Sink(Protocol):
         Exception
             Any, if it was not taken: it is sent again later.
         """
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """A sink that keeps alerts in memory, and knows one again that it is told twice."""
+
+    def remind(self, alerts: Sequence[Alert], now: datetime) -> None:
+        """Tell it of all that fires, should it have been started anew."""
 
 
 @dataclass(frozen=True)
@@ -152,17 +160,26 @@ class AlertmanagerSink:
 
     def send(self, notice: Notice) -> None:
         """Post it; Alertmanager knows an alert again by its labels."""
-        alert = notice.alert
-        ends = alert.resolved_at or notice.created_at + timedelta(days=ALERTMANAGER_DAYS)
-        entry = {
+        self._post([self._entry(notice.alert, notice.created_at)])
+
+    def remind(self, alerts: Sequence[Alert], now: datetime) -> None:
+        """Post all that fires: a restart has forgotten it, and it is no news otherwise."""
+        if alerts:
+            self._post([self._entry(alert, now) for alert in alerts])
+
+    def _entry(self, alert: Alert, now: datetime) -> dict[str, Any]:
+        ends = alert.resolved_at or now + timedelta(days=ALERTMANAGER_DAYS)
+        return {
             "labels": {"alertname": alert.name, "severity": alert.severity, "owner": alert.owner}
             | dict(alert.labels),
             "annotations": {"summary": alert.message, "runbook": alert.runbook},
             "startsAt": (alert.fired_at or alert.since).isoformat(),
             "endsAt": ends.isoformat(),
         }
+
+    def _post(self, entries: Sequence[dict[str, Any]]) -> None:
         url = f"{self.url.rstrip('/')}/api/v2/alerts"
-        _accepted(httpx.post(url, json=[entry], timeout=self.limit_s))
+        _accepted(httpx.post(url, json=list(entries), timeout=self.limit_s))
 
 
 def build_sink(

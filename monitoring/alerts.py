@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from configs.monitoring_config import AlertsConfig, RuleConfig, Severity
 from configs.settings import load_settings
-from monitoring.alert_sinks import SEVERITIES, Sink, wants
+from monitoring.alert_sinks import SEVERITIES, Forgetful, Sink, wants
 from monitoring.alert_states import Alert, Sample, advance, aggregated, applies, key_of
 from monitoring.alert_store import AlertStore
 from monitoring.errors import MonitoringRefused
@@ -116,6 +116,17 @@ class Alerts:
                 problems[sink.name] = problem
                 logger.warning("alerts: %s does not take them: %s", sink.name, problem)
         return problems
+
+    def remind(self, now: datetime) -> None:
+        """Tell sinks that may have forgotten what still fires; next time again if they are away."""
+        for sink in self.sinks:
+            if not isinstance(sink, Forgetful):
+                continue
+            firing = [each for each in self.firing() if each.is_announced and wants(sink, each)]
+            try:
+                sink.remind(firing, now)
+            except Exception as error:  # noqa: BLE001 - it is told again with the next pass
+                logger.warning("alerts: %s cannot be reminded: %s", sink.name, error)
 
     def firing(self) -> list[Alert]:
         """The alerts that fire."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -62,7 +62,8 @@ def alerts(settings: Settings) -> Alerts:
 
 def results_store(settings: Settings) -> ResultsStore:
     """What passes of monitoring have found."""
-    return ResultsStore(postgres(settings), settings.model_name)
+    keep = timedelta(days=settings.monitoring.keep_days)
+    return ResultsStore(postgres(settings), settings.model_name, keep)
 
 
 def retraining_store(settings: Settings) -> RetrainingStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -156,7 +156,8 @@ class Monitor:
             return Skipped(check, "no predictions have been logged yet")
         window = self._window(now, config.window_hours, watched.champion)
         self.scanned = scan(self.reader, window, watched.schema, reference)
-        return feature_drift.compare(reference, self.scanned.features, self.scanned.scores, config)
+        found = feature_drift.compare(reference, self.scanned.features, self.scanned.scores, config)
+        return self._with_left_out(found, window) if isinstance(found, Skipped) else found
 
     def performance(self, watched: Watched | None, now: datetime) -> PerformanceReport | Skipped:
         """Judge the predictions whose labels are known."""
@@ -226,6 +227,17 @@ class Monitor:
         ages = data_quality.ages_of(self.postgres, config, now)
         report = data_quality.judge(config, scanned, duplicates, ages, self.lags())
         return report if report.clauses else Skipped("quality", "no contract asks for anything")
+
+    def _with_left_out(self, skipped: Skipped, window: Window) -> Skipped:
+        """Say how many predictions were left out, where that is why there are too few."""
+        counts = self.reader.counts(replace(window, stored_only=False))
+        n = int(counts.filter(counts["by_request"])["n"].sum())
+        if not window.stored_only or not n:
+            return skipped
+        left_out = (
+            f"{n:,} from attributes of requests were left out ('drift.of: all' takes them in)"
+        )
+        return Skipped(skipped.check, f"{skipped.reason}; {left_out}")
 
     def _window(self, now: datetime, hours: float, version: str) -> Window:
         stored_only = self.config.drift.of == "stored"

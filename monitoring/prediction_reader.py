@@ -127,11 +127,10 @@ class PredictionReader:
         return _vectors(found) if len(found) else None
 
     def counts(self, window: Window) -> pl.DataFrame:
-        """How many predictions by arm, version, schema and whether attributes came along."""
+        """How many predictions there are, by whether attributes came with the request."""
         return self.postgres.query(
-            f"SELECT arm, model_version, schema_fingerprint, {REQUEST_ATTRIBUTES} AS by_request, "
-            "count(*) AS n, max(predicted_at)::text AS newest FROM predictions "
-            f"WHERE {window.condition} GROUP BY 1, 2, 3, 4 ORDER BY newest DESC"
+            f"SELECT {REQUEST_ATTRIBUTES} AS by_request, count(*) AS n FROM predictions "
+            f"WHERE {window.condition} GROUP BY 1"
         )
 
     def labels(self, start: datetime, end: datetime) -> pl.DataFrame:

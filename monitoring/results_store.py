@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS monitoring_passes (
 );
 CREATE INDEX IF NOT EXISTS monitoring_passes_by_time ON monitoring_passes (model_name, as_of);
 CREATE TABLE IF NOT EXISTS monitoring_values (
-    pass_id bigint NOT NULL REFERENCES monitoring_passes,
+    pass_id bigint NOT NULL,
     model_name text NOT NULL,
     as_of timestamptz NOT NULL,
     metric text NOT NULL,
@@ -34,8 +34,26 @@ CREATE TABLE IF NOT EXISTS monitoring_values (
     value double precision NOT NULL,
     detail text NOT NULL
 );
+CREATE INDEX IF NOT EXISTS monitoring_values_by_pass ON monitoring_values (pass_id);
 CREATE INDEX IF NOT EXISTS monitoring_values_by_metric
     ON monitoring_values (model_name, metric, as_of)
+"""
+
+# Passes of the last day are all kept, of those before one an hour.
+_THIN_OUT = """
+WITH gone AS (
+    SELECT pass_id FROM monitoring_passes AS p WHERE model_name = %(model_name)s AND (
+        as_of < %(as_of)s - %(keep)s OR (
+            as_of < %(as_of)s - interval '1 day' AND EXISTS (
+                SELECT FROM monitoring_passes AS q WHERE q.model_name = p.model_name
+                    AND q.as_of >= date_trunc('hour', p.as_of) AND q.as_of < p.as_of
+            )
+        )
+    )
+), emptied AS (
+    DELETE FROM monitoring_values USING gone WHERE monitoring_values.pass_id = gone.pass_id
+)
+DELETE FROM monitoring_passes USING gone WHERE monitoring_passes.pass_id = gone.pass_id
 """
 
 Connection = psycopg.Connection[Any]
@@ -59,11 +77,19 @@ class ResultsStore:
     ----------
     connect
         Opens a connection to PostgreSQL; each call uses one of its own.
+    keep
+        Passes older than that are removed; of those older than a day one an hour is kept.
     """
 
-    def __init__(self, connect: Callable[[], Connection], model_name: str) -> None:
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        model_name: str,
+        keep: timedelta = timedelta(days=90),
+    ) -> None:
         self.connect = connect
         self.model_name = model_name
+        self.keep = keep
 
     def add(
         self,
@@ -92,6 +118,8 @@ class ResultsStore:
                     for sample in samples
                 ],
             )
+            which = {"model_name": self.model_name, "as_of": as_of, "keep": self.keep}
+            connection.execute(_THIN_OUT, which)
             return int(row[0])
 
     def values(self, metric: str, labels: Mapping[str, str], since: datetime) -> list[float]:

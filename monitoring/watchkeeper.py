@@ -71,6 +71,7 @@ class Watchkeeper:
         self.results.add(now, version, result.seconds, result.to_json(), samples)
         changed = self.alerts.look(samples, now, self.results.values)
         problems = self.alerts.deliver(now)
+        self.alerts.remind(now)
         return Watch(result, samples, changed, problems, self._ask(version, now))
 
     def page(self, watch: Watch) -> str:

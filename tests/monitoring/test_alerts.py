@@ -156,6 +156,24 @@ def test_a_sink_that_is_down_is_tried_again_and_gets_everything_once_in_order(st
     assert store.waiting() == {}
 
 
+def test_an_alertmanager_that_was_started_anew_is_reminded_of_what_fires(store):
+    receiver = Alertmanager()
+    alerts = Alerts(AlertsConfig(rules=[rule()]), store, [receiver.sink()])
+    alerts.look([Sample("accuracy", 0.7)], NOW, no_history)
+    alerts.deliver(NOW)
+    receiver.bodies.clear()  # it forgets everything
+    alerts.remind(NOW + MINUTE)
+    assert len(receiver.messages()) == 1
+    alerts.look([Sample("accuracy", 0.9)], NOW + 2 * MINUTE, no_history)
+    alerts.deliver(NOW + 2 * MINUTE)
+    alerts.remind(NOW + 3 * MINUTE)
+    [_, [ended]] = receiver.bodies
+    assert ended["endsAt"] == (NOW + 2 * MINUTE).isoformat()
+    receiver.fail()
+    alerts.remind(NOW)  # one that is away is no error
+    receiver.close()
+
+
 def test_one_sink_that_is_down_does_not_keep_the_others_from_theirs(store):
     broken, well = Webhook(), Alertmanager()
     broken.fail()

@@ -16,6 +16,7 @@ from configs.monitoring_config import (
     RuleConfig,
 )
 from models.connect import postgres
+from monitoring.alert_states import Sample
 from monitoring.alert_store import AlertStore
 from monitoring.alerts import Alerts
 from monitoring.data_quality import Lags, QualityReport
@@ -152,6 +153,30 @@ def test_an_artifact_from_before_profiles_is_skipped_with_what_to_do(watching):
     outcome = watching.monitor(old).run(watching.world().now(1)).outcomes["drift"]
     assert isinstance(outcome, Skipped)
     assert "before profiles were kept with models; train" in outcome.reason
+
+
+def test_predictions_from_requests_are_no_drift_and_said_to_be_left_out(watching):
+    watching.simulation(LOST, visits_a_day=300).play(0)
+    with psycopg.connect(watching.settings.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE predictions SET flags = '{request_attributes}'")
+    outcome = watching.monitor().run(watching.world().now(1)).outcomes["drift"]
+    assert "300 from attributes of requests were left out" in outcome.reason
+
+
+def test_old_results_are_thinned_out_to_one_an_hour(watching):
+    results = ResultsStore(postgres(watching.settings), "m", keep=timedelta(days=2))
+    start = watching.world().now(0)
+    for minutes in range(0, 3 * 24 * 60, 20):
+        at = start + timedelta(minutes=minutes)
+        results.add(at, "v1", 0.1, {}, [Sample("accuracy", float(minutes))])
+    kept = results.values("accuracy", {}, start)
+    assert kept[-1] == 3 * 24 * 60 - 20
+    last = 3 * 24 * 60 - 20
+    of_the_last_day = [value for value in kept if value >= last - 24 * 60]
+    before = [value for value in kept if value < last - 24 * 60]
+    assert len(of_the_last_day) == 73
+    assert all(value % 60 == 0 for value in before)
+    assert min(before) >= last - 2 * 24 * 60
 
 
 def test_a_check_that_fails_keeps_no_other_from_its_work(watching):
