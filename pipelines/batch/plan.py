@@ -1,0 +1,225 @@
+"""The plan of a run: everything that decides its output, cut into chunks with fixed ids.
+
+It is made once, before anything is scored, and kept beside what is being written: a chunk that is
+done again, by a retried task or by ``--resume``, reads the same rows as of the same moment.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from pipelines.batch.errors import InputUnusable
+from pipelines.batch.inputs import InputFile
+from pipelines.batch.keys import Keys, ascend, combined, key_checksum, repeated
+from pipelines.batch.kinds import Kind
+
+CHUNK_ROWS = 131_072
+"""Rows of one output file: 25 MB of features, and a file of 2 MB or so."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows that are scored together and become one file.
+
+    Parameters
+    ----------
+    index
+        Its place among all chunks, from 0.
+    file
+        Place of its file among those of the plan; -1 for the offline store.
+    start, stop
+        Rows of the file from ``start`` on and before ``stop``; of the store, first and last key.
+    rows
+        How many there are.
+    """
+
+    index: int
+    file: int
+    start: int
+    stop: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """The version that answers: its label, number and digest, and what follows from it."""
+
+    label: str
+    version: int
+    digest: str
+    generation: int
+    fingerprint: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Parameters
+    ----------
+    places, files
+        The input as it was named, and the files that it stood for; both empty for everybody.
+    kind, columns
+        What its rows are, and which columns of it are read.
+    as_of
+        Features of events before this time.
+    scored_at
+        When the run began; features that the store learned later are not seen.
+    limit
+        Only so many rows; None for all.
+    explain
+        How many contributions are written for each row.
+    is_logged
+        Whether the predictions go to the prediction log.
+    rows, checksum
+        How many rows there are in all, and `key_checksum` of their keys.
+    """
+
+    places: tuple[str, ...]
+    files: tuple[InputFile, ...]
+    kind: Kind
+    entity: str
+    columns: tuple[str, ...]
+    model: Model
+    as_of: datetime
+    scored_at: datetime
+    limit: int | None
+    explain: int
+    is_logged: bool
+    chunk_rows: int
+    chunks: tuple[Chunk, ...]
+    rows: int
+    checksum: int
+
+    @cached_property
+    def id(self) -> str:
+        """16 hex characters that stand for all of it."""
+        return hashlib.sha256(self.to_json()).hexdigest()[:16]
+
+    @property
+    def partition(self) -> str:
+        """The folder of its output: ``date=YYYY-MM-DD``, the day whose features it used."""
+        return f"date={self.as_of:%Y-%m-%d}"
+
+    def chunk_id(self, chunk: Chunk) -> str:
+        """Names a chunk among all that were ever planned."""
+        return f"batch-{self.id}-{chunk.index:05d}"
+
+    def to_json(self) -> bytes:
+        """The plan as JSON; `from_json` reads it back."""
+        values = dataclasses.asdict(self)
+        values |= {name: values[name].isoformat() for name in ("as_of", "scored_at")}
+        return json.dumps(values, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Plan:
+        """Read what `to_json` gave."""
+        values: dict[str, Any] = json.loads(content)
+        return cls(
+            **values
+            | {
+                "places": tuple(values["places"]),
+                "files": tuple(InputFile(**file) for file in values["files"]),
+                "kind": Kind(values["kind"]),
+                "columns": tuple(values["columns"]),
+                "model": Model(**values["model"]),
+                "as_of": datetime.fromisoformat(values["as_of"]),
+                "scored_at": datetime.fromisoformat(values["scored_at"]),
+                "chunks": tuple(Chunk(**chunk) for chunk in values["chunks"]),
+            }
+        )
+
+
+class Survey:
+    """Cuts rows into chunks while their keys pass by, file after file.
+
+    Parameters
+    ----------
+    chunk_rows
+        Most rows of a chunk.
+    limit
+        Most rows in all.
+    """
+
+    def __init__(self, chunk_rows: int, limit: int | None) -> None:
+        self.chunk_rows = chunk_rows
+        self.limit = limit
+        self.rows = 0
+        self.checksum = 0
+        self.ascends = True
+        self.chunks: list[Chunk] = []
+        self._last: int | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more rows are wanted."""
+        return self.limit is not None and self.rows >= self.limit
+
+    def add(self, keys: Keys) -> Keys:
+        """Look at the next keys ``(n,)``; return those that are within the limit."""
+        if self.limit is not None:
+            keys = keys[: self.limit - self.rows]
+        if len(keys):
+            self.checksum = combined([self.checksum, key_checksum(keys)])
+            self.ascends = self.ascends and ascend(keys, self._last)
+            self._last = int(keys[-1])
+            self.rows += len(keys)
+        return keys
+
+    def cut_file(self, file: int, blocks: Iterable[Keys]) -> None:
+        """Take the rows of a file, and cut them into chunks of equal length."""
+        before = self.rows
+        for keys in blocks:
+            self.add(keys)
+            if self.is_full:
+                break
+        n = self.rows - before
+        for start in range(0, n, self.chunk_rows):
+            stop = min(start + self.chunk_rows, n)
+            self.chunks.append(Chunk(len(self.chunks), file, start, stop, stop - start))
+
+    def cut_keys(self, blocks: Iterable[Keys]) -> None:
+        """Take ascending keys of the store, and cut them into ranges of equally many."""
+        first, last, n = 0, 0, 0
+        for block in blocks:
+            keys = self.add(block)
+            while len(keys):
+                part, keys = keys[: self.chunk_rows - n], keys[self.chunk_rows - n :]
+                first = int(part[0]) if n == 0 else first
+                last, n = int(part[-1]), n + len(part)
+                if n == self.chunk_rows:
+                    self.chunks.append(Chunk(len(self.chunks), -1, first, last, n))
+                    n = 0
+            if self.is_full:
+                break
+        if n:
+            self.chunks.append(Chunk(len(self.chunks), -1, first, last, n))
+
+    def refuse_unusable(self, entity: str, again: Iterator[Keys]) -> None:
+        """Raise if there are no rows, or a key comes twice; ``again`` gives all keys once more.
+
+        Raises
+        ------
+        InputUnusable
+            If so.
+        """
+        if not self.rows:
+            raise InputUnusable("The input has no rows. Nothing was written.")
+        twice = None if self.ascends else repeated(again)
+        if twice is not None:
+            raise InputUnusable(
+                f"{entity} {twice} comes more than once in the input. Keep one row of each."
+            )
+
+
+def changed_files(before: Sequence[InputFile], now: Sequence[InputFile]) -> list[str]:
+    """Paths of files that are new, gone, or not as they were."""
+    return sorted({file.path for file in set(before) ^ set(now)})
