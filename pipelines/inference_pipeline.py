@@ -23,7 +23,7 @@ from pipelines.batch.local_engine import run_local
 from pipelines.batch.manifest import Totals, manifest_json
 from pipelines.batch.output import Output
 from pipelines.batch.plan import CHUNK_ROWS, Plan
-from pipelines.batch.preparation import Asked, chosen_model, job_of, listed, new_plan
+from pipelines.batch.preparation import Asked, chosen_model, job_of, listed, new_plan, planned_model
 from pipelines.batch.resumption import started
 from pipelines.batch.spark_engine import refuse_without_spark, run_spark
 from pipelines.batch.summary import summary
@@ -94,11 +94,12 @@ def inference_pipeline(
     asked = Asked(listed(input), model_version, as_of, limit, explain, log, chunk_rows)
     place = output or str(settings.var_dir / "batch")
     plan = started(place, asked) if resume else None
-    label = plan.model.label if plan else model_version
-    model, artifact = chosen_model(settings, label)
-    done(f"Loaded {model.label}", watch.lap())
-
-    if plan is None:
+    if plan is not None:
+        artifact = planned_model(settings, plan.model)
+        done(f"Loaded {plan.model.label}", watch.lap())
+    else:
+        model, artifact = chosen_model(settings, model_version)
+        done(f"Loaded {model.label}", watch.lap())
         plan = new_plan(asked, settings, model, artifact, datetime.now(UTC))
         done(f"Found {plan.rows:,} rows: {plan.kind} in {len(plan.chunks)} chunks", watch.lap())
     if dry_run:

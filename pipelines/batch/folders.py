@@ -19,8 +19,8 @@ KNOWN_CAUSES = {
     "BucketNotFound": "there is no such bucket",
     "NoSuchBucket": "there is no such bucket",
     "ACCESS_DENIED": "access is denied: check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-    "INVALID_ACCESS_KEY_ID": "the key is not known: check AWS_ACCESS_KEY_ID",
-    "SIGNATURE_DOES_NOT_MATCH": "the secret is wrong: check AWS_SECRET_ACCESS_KEY",
+    "INVALID_ACCESS_KEY_ID": "access is denied: check AWS_ACCESS_KEY_ID",
+    "SIGNATURE_DOES_NOT_MATCH": "access is denied: check AWS_SECRET_ACCESS_KEY",
     "NETWORK_CONNECTION": "nobody answers: check AWS_ENDPOINT_URL",
 }
 """What S3 says, and what it means to somebody who reads the message."""

@@ -219,6 +219,8 @@ def _files_of(place: str, environment: Mapping[str, str]) -> list[InputFile]:
         path = place.removeprefix(S3).rstrip("/") if in_s3 else str(Path(place).absolute())
         if filesystem.get_file_info(path).type.name == "Directory":
             path += "/**/*.parquet"
+        if in_s3 and filesystem.get_file_info(path.split("/")[0]).type.name == "NotFound":
+            raise InputUnusable(f"{place} cannot be read: there is no such bucket.")
         return [
             InputFile(prefix + info.path, info.size, info.mtime_ns)
             for info, name in matches(filesystem, path)

@@ -20,8 +20,8 @@ from pipelines.batch.inputs import InputFile
 from pipelines.batch.keys import Keys, ascend, combined, key_checksum, repeated
 from pipelines.batch.kinds import Kind
 
-CHUNK_ROWS = 131_072
-"""Rows of one output file: 25 MB of features, and a file of 2 MB or so."""
+CHUNK_ROWS = 65_536
+"""Most rows of one output file: 12 MB of features, and a file of 1 MB or so."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,11 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Model:
-    """The version that answers: its label, number and digest, and what follows from it."""
+    """The version that answers: what it is called, where it lies, and what follows from it."""
 
     label: str
     version: int
+    uri: str
     digest: str
     generation: int
     fingerprint: str
@@ -182,8 +183,9 @@ class Survey:
             if self.is_full:
                 break
         n = self.rows - before
-        for start in range(0, n, self.chunk_rows):
-            stop = min(start + self.chunk_rows, n)
+        rows = -(-n // max(1, -(-n // self.chunk_rows)))  # all as long as the last one
+        for start in range(0, n, max(rows, 1)):
+            stop = min(start + rows, n)
             self.chunks.append(Chunk(len(self.chunks), file, start, stop, stop - start))
 
     def cut_keys(self, blocks: Iterable[Keys]) -> None:

@@ -18,6 +18,7 @@ from feature_store.postgres import Postgres
 from infrastructure.embedded import postgres_url
 from models.artifact import ModelArtifact
 from models.connect import deployment_store
+from models.deployment import Arm
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.everybody import entities
 from pipelines.batch.inputs import InputFile, OpenFile, input_files
@@ -72,12 +73,25 @@ def chosen_model(settings: Settings, label: str | None) -> tuple[Model, ModelArt
     model = Model(
         label=arm.label,
         version=arm.version,
+        uri=arm.artifact_uri,
         digest=arm.digest,
         generation=generation,
         fingerprint=artifact.fingerprint,
         threshold=artifact.threshold,
     )
     return model, artifact
+
+
+def planned_model(settings: Settings, model: Model) -> ModelArtifact:
+    """The artifact of the version that a plan names, whatever serves by now.
+
+    Raises
+    ------
+    ModelUnusable
+        If its files cannot be had.
+    """
+    arm = Arm("champion", model.version, model.label, model.uri, model.digest)
+    return model_loader(settings).artifact(arm)
 
 
 def new_plan(

@@ -40,6 +40,7 @@ ROOMS = (
 TASKS_PER_CORE = 4
 """Enough that cores end together, few enough that each reads its file in one go."""
 TRIES = 4
+QUIET = Path(__file__).with_name("log4j2.properties")
 LOOK_EVERY_S = 0.5
 
 
@@ -164,8 +165,10 @@ def _session(master: str | None) -> Iterator[Any]:
     is_submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     if master or not is_submitted:
         builder = builder.master(master or f"local[{cores()},{TRIES}]")
+    if not is_submitted:
+        quiet = f"-Dlog4j2.configurationFile=file:{QUIET}"
+        builder = builder.config("spark.driver.extraJavaOptions", quiet)
     builder = builder.config("spark.ui.showConsoleProgress", "false")
-    builder = builder.config("spark.log.level", "OFF")
     try:
         spark = builder.getOrCreate()
     except (Py4JError, PySparkException, RuntimeError, OSError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +222,12 @@ def test_input_that_cannot_be_used_is_refused_in_one_line(
     for path, message in cases.items():
         assert message in refused(batch, capsys, "--input", path), path
     assert "Traceback" not in refused(batch, capsys, "--input", folder / "torn.parquet")
+
+
+def test_spark_without_its_java_says_what_to_install(batch: BatchWorld, capsys: Capsys) -> None:
+    batch.extra["JAVA_HOME"] = "/nowhere"
+    told = refused(batch, capsys, "--engine", "spark")
+    if find_spec("pyspark"):
+        assert "needs Java 17 or newer; JAVA_HOME is /nowhere, where there is none" in told
+    else:
+        assert "needs PySpark: uv pip install -r requirements-spark.txt" in told
