@@ -1,9 +1,9 @@
 """Batch inference against its limit: XGBoost's bulk call on a matrix that is in memory already.
 
 ``features`` goes from a Parquet file of features to the published predictions, ``attributes`` from
-one of raw attributes that must be engineered first, ``spark`` is the Spark engine on the same
-cores, its start included; ``limit`` only predicts, on all cores. Each subject runs in a process of
-its own, in turn with the others. ``peak`` is by how much its memory rose.
+one of raw attributes that must be engineered first; ``limit`` only predicts, on all cores. Each
+subject runs in a process of its own, in turn with the others. ``peak`` is by how much its memory
+rose.
 
 People are the real ones, drawn again and perturbed; a million or ten of them, or ``--rows``. They
 are written below a temporary folder, or ``--data FOLDER``, where they stay for another run
@@ -24,10 +24,9 @@ from benchmarks.harness import Report, is_quick
 from benchmarks.memory import fresh_process
 from benchmarks.shipped_model import shipped_artifact
 from models.artifact import open_artifact
-from pipelines.batch.errors import SparkUnavailable
-from pipelines.batch.spark_engine import refuse_without_spark
 
 ROWS, QUICK_ROWS = (1_000_000, 10_000_000), (50_000, 200_000)
+SUBJECTS = ("limit", "features", "attributes")
 ROUNDS = 3
 PUBLISHED_RATE = 25_000
 """Rows a second that a published cluster job of this kind reports."""
@@ -63,10 +62,10 @@ def measure(report: Report, folder: Path, rows: int, subjects: Sequence[str], ro
         found = {subject: [each[metric] for each in runs[subject]] for subject in subjects}
         report.add(f"{metric}_of_{rows}", unit, found)
     for subject in subjects[1:]:
-        report.ratio(subject, "limit", f"rate_of_{rows}")
+        report.ratio(subject, subjects[0], f"rate_of_{rows}")
 
 
-def set_targets(report: Report, sizes: Sequence[int], *, with_spark: bool) -> None:
+def set_targets(report: Report, sizes: Sequence[int]) -> None:
     """What is expected of the figures."""
     small, large = sizes[0], sizes[-1]
     for rows in sizes:
@@ -79,39 +78,34 @@ def set_targets(report: Report, sizes: Sequence[int], *, with_spark: bool) -> No
             name = f"{subject}_peak_{large}_over_{small}"
             report.ratios[name] = more / less
             report.target(name, "<=", FLAT)
-    if with_spark:
-        report.ratio("spark", "features", f"rate_of_{large}")
-        report.target(f"spark_over_features_rate_of_{large}", ">=", 0.5)
 
 
-def main() -> int:
-    """Make people, and measure."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+def options_of(sizes: Sequence[int], about: str | None) -> argparse.Namespace:
+    """The options of the command line; ``rows`` are those sizes unless others are given."""
+    parser = argparse.ArgumentParser(description=(about or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="fewer rows, nothing written")
     parser.add_argument("--rows", type=int, nargs="+", help="numbers of people")
     parser.add_argument("--data", type=Path, help="where people and model are kept")
     parser.add_argument("--make", action="store_true", help="only make them")
     options = parser.parse_args()
-    sizes = options.rows or (QUICK_ROWS if is_quick() else ROWS)
+    options.rows = options.rows or sizes
+    return options
+
+
+def main() -> int:
+    """Make people, and measure."""
+    options = options_of(QUICK_ROWS if is_quick() else ROWS, __doc__)
+    sizes = options.rows
     report = Report("batch_inference", packages=["numpy", "pyarrow", "xgboost-cpu"])
     with nullcontext(options.data) if options.data else tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         make(folder, sizes)
         if options.make:
             return 0
-        try:
-            refuse_without_spark()
-            with_spark = True
-        except SparkUnavailable as error:
-            print(f"without Spark: {error}")
-            with_spark = False
         for rows in sizes:
-            subjects = ["limit", "features", "attributes"]
-            if with_spark and rows == sizes[-1]:
-                subjects.append("spark")
             rounds = ROUNDS if rows == sizes[0] and not is_quick() else 1
-            measure(report, folder, rows, subjects, rounds)
-    set_targets(report, sizes, with_spark=with_spark)
+            measure(report, folder, rows, SUBJECTS, rounds)
+    set_targets(report, sizes)
     return report.finish()
 
 

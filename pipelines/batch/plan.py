@@ -15,6 +15,8 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.inputs import InputFile
 from pipelines.batch.keys import Keys, ascend, combined, key_checksum, repeated
@@ -22,6 +24,8 @@ from pipelines.batch.kinds import Kind
 
 CHUNK_ROWS = 65_536
 """Most rows of one output file: 12 MB of features, and a file of 1 MB or so."""
+FEWEST_ROWS, GOOD_CHUNKS = 8_192, 8
+"""Small inputs are cut too, so that all cores have work, but not into crumbs."""
 
 
 @dataclass(frozen=True)
@@ -183,27 +187,29 @@ class Survey:
             if self.is_full:
                 break
         n = self.rows - before
-        rows = -(-n // max(1, -(-n // self.chunk_rows)))  # all as long as the last one
-        for start in range(0, n, max(rows, 1)):
+        rows = chunk_length(n, self.chunk_rows)
+        for start in range(0, n, rows):
             stop = min(start + rows, n)
             self.chunks.append(Chunk(len(self.chunks), file, start, stop, stop - start))
 
     def cut_keys(self, blocks: Iterable[Keys]) -> None:
         """Take ascending keys of the store, and cut them into ranges of equally many."""
-        first, last, n = 0, 0, 0
+        pieces: list[tuple[int, int, int]] = []
+        piece_rows = min(self.chunk_rows, FEWEST_ROWS)
+        rest = np.empty(0, dtype=np.int64)
         for block in blocks:
-            keys = self.add(block)
-            while len(keys):
-                part, keys = keys[: self.chunk_rows - n], keys[self.chunk_rows - n :]
-                first = int(part[0]) if n == 0 else first
-                last, n = int(part[-1]), n + len(part)
-                if n == self.chunk_rows:
-                    self.chunks.append(Chunk(len(self.chunks), -1, first, last, n))
-                    n = 0
+            rest = np.concatenate([rest, self.add(block)])
+            whole = len(rest) // piece_rows * piece_rows
+            pieces += [_range(part) for part in _parts(rest[:whole], piece_rows)]
+            rest = rest[whole:]
             if self.is_full:
                 break
-        if n:
-            self.chunks.append(Chunk(len(self.chunks), -1, first, last, n))
+        pieces += [_range(part) for part in _parts(rest, piece_rows)]
+        together = max(1, chunk_length(self.rows, self.chunk_rows) // piece_rows)
+        for start in range(0, len(pieces), together):
+            some = pieces[start : start + together]
+            rows = sum(n for _, _, n in some)
+            self.chunks.append(Chunk(len(self.chunks), -1, some[0][0], some[-1][1], rows))
 
     def refuse_unusable(self, entity: str, again: Iterator[Keys]) -> None:
         """Raise if there are no rows, or a key comes twice; ``again`` gives all keys once more.
@@ -222,6 +228,27 @@ class Survey:
             )
 
 
+def chunk_length(rows: int, most: int) -> int:
+    """How long the chunks of so many rows are: all alike, and at most ``most``.
+
+    Examples
+    --------
+    >>> [chunk_length(rows, 65_536) for rows in (100, 48_842, 200_000, 10_000_000)]
+    [100, 8141, 25000, 65360]
+    """
+    wanted = min(most, max(FEWEST_ROWS, -(-rows // GOOD_CHUNKS)))
+    return max(1, -(-rows // max(1, -(-rows // wanted))))
+
+
 def changed_files(before: Sequence[InputFile], now: Sequence[InputFile]) -> list[str]:
     """Paths of files that are new, gone, or not as they were."""
     return sorted({file.path for file in set(before) ^ set(now)})
+
+
+def _range(keys: Keys) -> tuple[int, int, int]:
+    """First and last key, and how many there are."""
+    return int(keys[0]), int(keys[-1]), len(keys)
+
+
+def _parts(keys: Keys, rows: int) -> list[Keys]:
+    return [keys[start : start + rows] for start in range(0, len(keys), rows)]
