@@ -9,10 +9,11 @@ WORKERS ?= 2
 PINS ?= .
 
 AIRFLOW := infrastructure/airflow
-PINNED := requirements.txt requirements-dev.txt $(AIRFLOW)/requirements.txt
+PINNED := $(wildcard requirements*.txt) $(AIRFLOW)/requirements.txt
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
+SPARK := .venv/.installed-spark
 # Both are asked for their version: a name on PATH may lead nowhere.
 UV := $(or $(shell uv --version > /dev/null 2>&1 && command -v uv),.tools/uv/bin/uv)
 PYTHON = $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -73,7 +74,7 @@ check-pins: $(UV)
 test: $(DEV) ## Run the tests that need nothing but Python
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not full'
 
-test-all: $(DEV) ## Run all tests; those whose system tools are missing are skipped by name
+test-all: $(DEV) $(SPARK) ## Run all tests; those whose system tools are missing are skipped by name
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # --- Figures and documents ---
@@ -91,12 +92,14 @@ docs: $(DEV) ## Write the pages that are generated from code
 # --- Installation ---
 
 .PHONY: install pins clean
-install: $(DEV) ## Install everything into .venv
+install: $(DEV) $(SPARK) ## Install everything into .venv
 
 pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
 	echo '-e .' | $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements.txt -
-	{ echo '-e .[dev]'; grep == $(PINS)/requirements.txt; } \
-	| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-dev.txt -
+	for extra in dev spark; do \
+		{ echo "-e .[$$extra]"; grep == $(PINS)/requirements.txt; } \
+		| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-$$extra.txt - || exit 1; \
+	done
 	$(COMPILE) $(UPGRADE) --output-file $(PINS)/$(AIRFLOW)/requirements.txt $(AIRFLOW)/requirements.in
 
 clean: ## Stop everything and delete data, caches and build outputs; .venv stays
@@ -111,6 +114,10 @@ $(RUN): requirements.txt pyproject.toml | $(BIN)/python
 
 $(DEV): requirements-dev.txt $(RUN)
 	$(UV) pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
+	touch $@
+
+$(SPARK): requirements-spark.txt $(RUN)
+	$(UV) pip install --python $(BIN)/python -r requirements-spark.txt
 	touch $@
 
 $(BIN)/python: | $(UV)
