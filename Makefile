@@ -14,6 +14,7 @@ BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
 SPARK := .venv/.installed-spark
+AIRFLOW_ENV := .venv-airflow/.installed
 # Both are asked for their version: a name on PATH may lead nowhere.
 UV := $(or $(shell uv --version > /dev/null 2>&1 && command -v uv),.tools/uv/bin/uv)
 PYTHON = $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -28,7 +29,7 @@ help: ## Show this list
 
 # --- The system ---
 
-.PHONY: demo experiment-demo loop-demo up down status serve monitor
+.PHONY: demo experiment-demo loop-demo up down status serve monitor airflow repro
 demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
 	$(BIN)/python -m pipelines.demo
 
@@ -53,6 +54,12 @@ serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
 monitor: $(RUN) ## Check drift, performance, skew and data quality every minute
 	$(BIN)/python pipelines/monitoring_pipeline.py --every 60
 
+airflow: $(RUN) $(AIRFLOW_ENV) ## Start Airflow with the project's DAGs: its page, one user
+	$(BIN)/python -m infrastructure airflow
+
+repro: $(DEV) ## Bring data, features, model and predictions up to date, by dvc.yaml
+	PATH=$(CURDIR)/$(BIN):$$PATH dvc repro
+
 # --- Checks ---
 
 .PHONY: check check-pins test test-all
@@ -74,7 +81,7 @@ check-pins: $(UV)
 test: $(DEV) ## Run the tests that need nothing but Python
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not full'
 
-test-all: $(DEV) $(SPARK) ## Run all tests; those whose system tools are missing are skipped by name
+test-all: $(DEV) $(SPARK) $(AIRFLOW_ENV) ## Run all tests; those whose system tools are missing are skipped by name
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # --- Figures and documents ---
@@ -118,6 +125,11 @@ $(DEV): requirements-dev.txt $(RUN)
 
 $(SPARK): requirements-spark.txt $(RUN)
 	$(UV) pip install --python $(BIN)/python -r requirements-spark.txt
+	touch $@
+
+$(AIRFLOW_ENV): $(AIRFLOW)/requirements.txt | $(UV)
+	test -x .venv-airflow/bin/python || $(UV) venv --python $(PYTHON) .venv-airflow
+	$(UV) pip install --python .venv-airflow/bin/python --compile-bytecode -r $<
 	touch $@
 
 $(BIN)/python: | $(UV)

@@ -85,9 +85,9 @@ def parse(
     SourceError
         If it has no rows, or no column for a raw feature, the key, the time or the label.
     """
-    texts = _wanted_columns(batch, view, source)
+    texts = wanted_columns(batch, view, source)
     reasons: Reasons = {place: broken.reason for place, broken in batch.broken.items()}
-    keys, times = _keys_and_times(batch, texts, source, event_time, reasons)
+    keys, times = keys_and_times(batch, texts, source, event_time, reasons)
     columns: dict[str, NDArray[Any]] = {}
     unseen: Counter[str] = Counter()
     for feature in view.raw_features:
@@ -108,9 +108,9 @@ def inside(
     """The rows whose events are in an interval, all when it is None; unreadable times are not."""
     if interval is None:
         return batch
-    texts = _wanted_columns(batch, view, config.source)
+    texts = wanted_columns(batch, view, config.source)
     reasons: Reasons = {}
-    _, times = _keys_and_times(batch, texts, config.source, config.event_time, reasons)
+    _, times = keys_and_times(batch, texts, config.source, config.event_time, reasons)
     which = (times >= _moment(interval.start)) & (times < _moment(interval.end))
     which[list(reasons)] = False
     return batch.rows(which)
@@ -160,7 +160,7 @@ def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.
     return (start + offset.astype("timedelta64[s]")).astype("datetime64[us]")
 
 
-def _wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
+def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
     """Our columns out of the source's, cleaned."""
     optional = (source.key_column, source.event_time_column, source.label_column)
     wanted = [*(f.name for f in view.raw_features), *(name for name in optional if name)]
@@ -181,13 +181,14 @@ def _wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[st
     return {name: cleaned(batch.columns[ours[name]], source.missing) for name in wanted}
 
 
-def _keys_and_times(
+def keys_and_times(
     batch: Batch,
     texts: Mapping[str, pl.Series],
     source: Meaning,
     event_time: EventTimeConfig,
     reasons: Reasons,
 ) -> tuple[NDArray[np.int64], NDArray[np.datetime64]]:
+    """Entity keys and event times ``(n,)`` of a batch; adds why those of a row cannot be used."""
     key, time = source.key_column, source.event_time_column
     keys = parse_keys(key, texts[key], reasons) if key else batch.ordinals
     if time is None:

@@ -69,6 +69,18 @@ def status(
 
 
 @app.command()
+def airflow(debug: Debug = False) -> None:
+    """Start Airflow with the project's DAGs, and say how to enter; `down` stops it."""
+    from infrastructure.airflow_service import USER, ensure_airflow, password
+
+    settings = load_settings()
+    running = ensure_airflow(settings)
+    typer.echo(f"✓ airflow: {running.url} (user {USER}, password {password(settings)})")
+    typer.echo(f"  log: {running.log_path}")
+    typer.echo("  DAGs are paused until you switch them on there.")
+
+
+@app.command()
 def url(
     name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")],
     debug: Debug = False,

@@ -79,7 +79,7 @@ def delete(settings: Settings) -> None:
         pass
     for name in STORES:
         homes.delete_home(_var_dir(settings), name)
-    for name in ("mlflow", "log", "run"):
+    for name in ("mlflow", "airflow", "log", "run"):
         shutil.rmtree(_var_dir(settings) / name, ignore_errors=True)
 
 

@@ -61,6 +61,17 @@ def running_in(folder: Path, program: str) -> set[int]:
     }
 
 
+def descendants(pid: int) -> set[int]:
+    """Find the living children of a process, their children, and so on, whatever their session."""
+    found: set[int] = set()
+    everybody = list(_everybody())
+    parents = {pid}
+    while parents:
+        parents = {seen.pid for seen in everybody if seen.parent in parents} - found
+        found |= parents
+    return found
+
+
 def end(find: Callable[[], set[int]], gentle: int, patience_s: float = 20) -> bool:
     """End processes and wait until they are gone.
 
@@ -101,6 +112,7 @@ class _Seen:
     pid: int
     program: str
     state: str
+    parent: int
     session: int
     started: int
 
@@ -116,7 +128,9 @@ def _look(pid: int) -> _Seen | None:
         return None
     head, _, tail = text.rpartition(")")  # a program's name may hold spaces and parentheses
     fields = tail.split()
-    return _Seen(pid, head.partition("(")[2], fields[0], int(fields[3]), int(fields[19]))
+    return _Seen(
+        pid, head.partition("(")[2], fields[0], int(fields[1]), int(fields[3]), int(fields[19])
+    )
 
 
 def _everybody() -> Iterator[_Seen]:

@@ -1,4 +1,4 @@
-"""The controller of A/B tests, every ten minutes: promotes, rolls back or widens by the evidence."""
+"""The controller of A/B tests, every ten minutes: it promotes, rolls back or widens by evidence."""
 
 from __future__ import annotations
 
@@ -15,6 +15,4 @@ with DAG(
     doc_md=__doc__,
     **ONE_AT_A_TIME,
 ) as dag:
-    command(
-        "decide", "pipelines/run.py experiment", pool="deployments", limit=timedelta(minutes=9)
-    )
+    command("decide", "pipelines/run.py experiment", pool="deployments", limit=timedelta(minutes=9))

@@ -1,7 +1,7 @@
 """What the DAGs share: our command lines as tasks, the data that link them, and the defaults.
 
 Nothing of the project is imported here: Airflow has an environment of its own. A task is a command
-line of the project, run in its folder (``FTI_PROJECT``) by its Python (``FTI_PYTHON``).
+line of the project, run in its folder (``PIPELINES_PROJECT``) by its Python (``PIPELINES_PYTHON``).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import Asset
 
-PROJECT = Path(os.environ.get("FTI_PROJECT") or Path(__file__).resolve().parents[3])
-PYTHON = os.environ.get("FTI_PYTHON") or str(PROJECT / ".venv" / "bin" / "python")
+PROJECT = Path(os.environ.get("PIPELINES_PROJECT") or Path(__file__).resolve().parents[3])
+PYTHON = os.environ.get("PIPELINES_PYTHON") or str(PROJECT / ".venv" / "bin" / "python")
 NOT_NOW = 99
 """Exit code of a command that had nothing to do: its task is skipped, and its asset unchanged."""
 ALERT_LIMIT_S = 120

@@ -1,0 +1,91 @@
+"""Airflow on this machine: an environment of its own, records and logs in ``var/airflow``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from configs.settings import ROOT, Settings
+from infrastructure import services
+from infrastructure.errors import ServiceError
+from infrastructure.launch import Service
+from infrastructure.ports import LOOPBACK
+from infrastructure.services import Running
+
+WANTED_PORT = 8080
+ENVIRONMENT = ROOT / ".venv-airflow"
+FOLDER = ROOT / "infrastructure" / "airflow"
+USER = "admin"
+TASKS_AT_ONCE = 2
+"""Two tasks of ours fill a laptop."""
+
+
+def ensure_airflow(settings: Settings) -> Running:
+    """Start Airflow unless it runs, and wait until it answers.
+
+    Raises
+    ------
+    ServiceError
+        If its environment is not installed, or it does not start.
+    """
+    return services.ensure(service(settings.var_dir.absolute()), settings)
+
+
+def service(var_dir: Path, environment: Path = ENVIRONMENT) -> Service:
+    """Describe the local Airflow."""
+    command = environment / "bin" / "airflow"
+    return Service(
+        name="airflow",
+        command=(
+            *(sys.executable, "-m", "infrastructure.airflow_server"),
+            f"--airflow={command}",
+            f"--pools={FOLDER / 'pools.json'}",
+            "--port={port}",
+        ),
+        wanted_port=WANTED_PORT,
+        health_path="/api/v2/monitor/health",
+        environment=variables(var_dir),
+        start_limit_s=300,  # it makes its tables when it starts for the first time
+        prepare=partial(_prepare, var_dir, command),
+    )
+
+
+def variables(var_dir: Path) -> Mapping[str, str]:
+    """What Airflow is told: where things are, that one user may enter, and to be modest."""
+    home = var_dir / "airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(FOLDER / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__PARALLELISM": str(TASKS_AT_ONCE),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__API__HOST": LOOPBACK,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        "PIPELINES_PROJECT": str(ROOT),
+        "PIPELINES_PYTHON": sys.executable,
+        "FTI_VAR_DIR": str(var_dir),
+    }
+
+
+def password(settings: Settings) -> str:
+    """The password of the one user, which Airflow has made."""
+    path = settings.var_dir.absolute() / "airflow" / "passwords.json"
+    try:
+        return str(json.loads(path.read_text())[USER])
+    except (OSError, ValueError, KeyError) as error:
+        raise ServiceError(f"{path} has no password of {USER}. Its log: make status.") from error
+
+
+def _prepare(var_dir: Path, command: Path, service: Service) -> Service:
+    if not command.exists():
+        raise ServiceError(f"Airflow is not installed: there is no {command}. Run `make airflow`.")
+    (var_dir / "airflow").mkdir(parents=True, exist_ok=True)
+    return service
