@@ -8,7 +8,8 @@ import sys
 from airflow.dag_processing.dagbag import DagBag
 from airflow.serialization.serialized_objects import DagSerialization
 
-bag = DagBag(sys.argv[1], include_examples=False)
+sys.path.insert(0, sys.argv[1])  # as the DAG processor does
+bag = DagBag(sys.argv[1])
 dags = {}
 for dag in bag.dags.values():
     DagSerialization.to_dict(dag)  # what the scheduler does with it

@@ -113,11 +113,11 @@ def test_assets_link_features_to_training_to_batch(structure: dict[str, Any]) ->
         if each["outlets"]
     }
     assert outlets == {
-        "features.compute": ["fti://features"],
-        "features.week": ["fti://features/week"],
-        "training.train": ["fti://model"],
-        "batch_inference.score": ["fti://predictions"],
-        "monitoring.request": ["fti://retrain_request"],
+        "features.compute": ["fti://stores/features"],
+        "features.week": ["fti://stores/week_of_features"],
+        "training.train": ["fti://registry/model"],
+        "batch_inference.score": ["fti://batch/predictions"],
+        "monitoring.request": ["fti://monitoring/retrain_request"],
     }
     assert structure["training"]["schedule"] == "AssetTriggeredTimetable"
     assert structure["batch_inference"]["schedule"] == "AssetOrTimeSchedule"

@@ -21,15 +21,15 @@ NOT_NOW = 99
 """Exit code of a command that had nothing to do: its task is skipped, and its asset unchanged."""
 ALERT_LIMIT_S = 120
 
-FEATURES = Asset("fti://features")
+FEATURES = Asset("fti://stores/features")
 """Both stores have what the source had."""
-WEEK_OF_FEATURES = Asset("fti://features/week")
+WEEK_OF_FEATURES = Asset("fti://stores/week_of_features")
 """As `FEATURES`, once a week: what a training waits for."""
-RETRAIN_REQUEST = Asset("fti://retrain_request")
+RETRAIN_REQUEST = Asset("fti://monitoring/retrain_request")
 """Monitoring has asked for a new model."""
-MODEL = Asset("fti://model")
+MODEL = Asset("fti://registry/model")
 """There is a new version, judged and, if the gates let it, deployed or under test."""
-PREDICTIONS = Asset("fti://predictions")
+PREDICTIONS = Asset("fti://batch/predictions")
 
 STARTED = datetime(2026, 1, 1, tzinfo=timezone.utc)  # noqa: UP017 - read by any Python of Airflow
 
