@@ -54,6 +54,7 @@ def both(
 def test_spark_submit_gives_the_bits_of_the_local_engine(batch: BatchWorld) -> None:
     path = batch.folder / "people.csv"
     batch.attributes(300).fill_null("?").cast(pl.String).write_csv(path)
+    batch.extra["PYSPARK_PYTHON"] = sys.executable  # an activated environment has it on the PATH
     submit = [str(Path(sys.executable).parent / "spark-submit"), "--master", "local[2]"]
     wanted = ["--input", path, "--chunk-rows", 30, "--explain", 2]
     local, spark = both(batch, *wanted, by=submit)
