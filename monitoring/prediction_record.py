@@ -223,6 +223,11 @@ class Parts(NamedTuple):
     flags: int
 
 
+@lru_cache(maxsize=16)
+def _doubles(n: int) -> struct.Struct:
+    return struct.Struct(f"<{n}d")
+
+
 def parts_of(body: bytes) -> Parts:
     """Take a record's body apart.
 
@@ -252,7 +257,7 @@ def parts_of(body: bytes) -> Parts:
             unit,
             context,
             body[vector_at:outputs_at],
-            struct.unpack_from(f"<{n_outputs}d", body, outputs_at),
+            _doubles(n_outputs).unpack_from(body, outputs_at),
             flags,
         )
     except (struct.error, ValueError, KeyError, TypeError) as error:
@@ -285,5 +290,5 @@ def packed_prediction(
         flags,
         len(outputs),
     )
-    packed_outputs = struct.pack(f"<{len(outputs)}d", *outputs)
+    packed_outputs = _doubles(len(outputs)).pack(*outputs)
     return b"".join((head, encoded_unit, encoded_context, vector, packed_outputs))

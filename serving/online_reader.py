@@ -47,10 +47,10 @@ class OnlineReader:
         address: Callable[[], RedisAddress],
         project: str,
         deadline_s: float,
-        awake: Awake,
+        awake: Awake | None = None,
     ) -> None:
         self.address = address
-        self.awake = awake
+        self.awake = awake or Awake(limit_s=0.0)
         self.project = project
         self.deadline_s = deadline_s
         self.breaker = Breaker()

@@ -144,7 +144,7 @@ class Pending:
                 prediction=texts[self.probability >= context.threshold],
                 probability=self.probability,
                 model_version=self.arm.arm.label,
-                latency_ms=round((ended - self.started) * 1000, 3),
+                latency_ms=int((ended - self.started) * 1e6) / 1000,
                 prediction_id=self.id_text,
                 arm=context.arm,
                 missing=self.missing,
