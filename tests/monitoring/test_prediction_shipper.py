@@ -87,7 +87,7 @@ def segment_of(tmp_path):
 def scored(arm: str, version: int, probability: float) -> dict[str, object]:
     """An arm of a receipt as the table has it."""
     version_of = {"version": version, "model_version": f"xgb-v{version}"}
-    return {"arm": arm, **version_of, "threshold": None, "probability": probability}
+    return {"arm": arm, **version_of, "probability": probability}
 
 
 def test_a_receipt_arrives_with_every_value(database, shipper, log):
