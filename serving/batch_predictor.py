@@ -11,9 +11,9 @@ from feature_store.errors import StoreUnavailable
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import SharedLog
 from monitoring.prediction_record import Flags
-from serving.ab_testing import bucket_of, choose
 from serving.errors import UnknownEntity
-from serving.live import DeploymentWatcher, LiveDeployment
+from serving.live import DeploymentWatcher
+from serving.live_arms import LiveDeployment
 from serving.model_features import FeatureVersions
 from serving.online_rows import OnlineRows
 from serving.pending import Pending, PredictionRequest
@@ -129,10 +129,7 @@ class BatchPredictor:
         for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
             pending = Pending(request, cast(Any, outcome), 0.0)
             pending.identify(prediction_id)
-            unit, place = pending.assign(), 0
-            if len(live.arms) > 1:
-                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
-            pending.arm = live.arms[place]
+            pending.arm = live.arm_of(pending.assign())
             pending.features = self.features.of(pending.arm.model.schema)
             batch.append(pending)
         return batch

@@ -84,6 +84,12 @@ def segment_of(tmp_path):
     return path
 
 
+def scored(arm: str, version: int, probability: float) -> dict[str, object]:
+    """An arm of a receipt as the table has it."""
+    version_of = {"version": version, "model_version": f"xgb-v{version}"}
+    return {"arm": arm, **version_of, "probability": probability}
+
+
 def test_a_receipt_arrives_with_every_value(database, shipper, log):
     append(log, receipt(flags=Flags.REQUEST_ATTRIBUTES | Flags.FEATURES_CACHED))
     assert shipper.run_once() == 1
@@ -102,8 +108,8 @@ def test_a_receipt_arrives_with_every_value(database, shipper, log):
         "probability": 0.5,
         "decision": 1,
         "scored": [
-            {"arm": "champion", "version": 1, "model_version": "xgb-v1", "probability": 0.3},
-            {"arm": "challenger", "version": 2, "model_version": "xgb-v2", "probability": 0.5},
+            scored("champion", 1, 0.3),
+            scored("challenger", 2, 0.5),
         ],
         "experiment": "an experiment",
         "propensity": 0.1,
