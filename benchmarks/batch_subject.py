@@ -17,9 +17,9 @@ from configs.command_line import Stopwatch
 from configs.settings import load_settings
 from models.artifact import ModelArtifact, open_artifact
 from models.bulk_scorer import BulkScorer
+from pipelines.batch.execution import EngineName, carry_out
 from pipelines.batch.plan import Model
 from pipelines.batch.preparation import Asked, job_of, new_plan
-from pipelines.inference_pipeline import EngineName, carry_out
 
 
 def limit(artifact: ModelArtifact, data: Path, rows: int) -> dict[str, float]:

@@ -76,6 +76,11 @@ class ScoredArm:
     model_version: str
     threshold: float | None = None
 
+    @property
+    def known(self) -> dict[str, object]:
+        """The fields by name, without a threshold where none is kept."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
 
 @dataclass(frozen=True)
 class Context:
@@ -111,7 +116,8 @@ class Context:
     @cached_property
     def packed(self) -> bytes:
         """The context as JSON."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        values = asdict(self) | {"scored": [arm.known for arm in self.scored]}
+        return json.dumps(values, separators=(",", ":")).encode()
 
     @cached_property
     def answering(self) -> int:

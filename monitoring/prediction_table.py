@@ -165,7 +165,7 @@ def _same_fields(packed: bytes) -> _SameFields:
     context = Context.unpack(packed)
     answering = context.scored[context.answering]
     experiment = None if context.experiment is None else context.experiment.encode()
-    scored = [json.dumps(vars(arm))[:-1] + ', "probability": ' for arm in context.scored]
+    scored = [json.dumps(arm.known)[:-1] + ', "probability": ' for arm in context.scored]
     return _SameFields(
         arm=_field(context.arm.encode()) + _field(answering.model_version.encode()),
         experiment=_field(experiment)

@@ -93,11 +93,15 @@ def _context(
 ) -> Context:
     [model] = [model for each, model in pairs if each is arm]
     scoring = pairs if deployment.mode == "paired" else [(arm, model)]
+    is_test = deployment.experiment is not None  # else nobody asks for thresholds
     return Context(
         generation=deployment.generation,
         arm=arm.name,
         propensity=arm.share,
-        scored=tuple(ScoredArm(a.name, a.version, a.label, m.threshold) for a, m in scoring),
+        scored=tuple(
+            ScoredArm(a.name, a.version, a.label, m.threshold if is_test else None)
+            for a, m in scoring
+        ),
         experiment=deployment.experiment,
         engine=engine,
         fingerprint=model.schema.fingerprint,

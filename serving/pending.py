@@ -69,8 +69,8 @@ class Pending:
         Where the answer, or what went wrong, is put.
     started
         By the monotonic clock, in seconds.
-    flags
-        What is known so far, beside that of the whole batch.
+    noted
+        Flags that were set while it was scored.
     vector
         The features as packed float32, once they are known.
     other
@@ -85,6 +85,7 @@ class Pending:
     unit: str = ""
     stored: StoredFeatures | None = None
     flags: int = 0
+    noted: int = 0
     vector: bytes = b""
     probability: float = 0.0
     other: float | None = None
@@ -110,9 +111,12 @@ class Pending:
     def receipt(self, now_us: int, flags: int) -> bytes:
         """The body of the receipt; ``flags`` are those of the whole batch."""
         stored, request = self.stored, self.request
-        self.flags |= flags | (stored.flags if stored is not None else 0)
+        flags |= self.noted
+        if stored is not None:
+            flags |= stored.flags
         if request.attributes:
-            self.flags |= _REQUEST_ATTRIBUTES
+            flags |= _REQUEST_ATTRIBUTES
+        self.flags = flags
         return packed_prediction(
             self.prediction_id,
             now_us,
@@ -121,7 +125,7 @@ class Pending:
             stored.event_time_us if stored is not None else None,
             self.vector,
             (self.probability,) if self.other is None else self._both(self.other),
-            self.flags,
+            flags,
             self.arm.context,
         )
 
@@ -140,7 +144,7 @@ class Pending:
                 prediction=texts[self.probability >= context.threshold],
                 probability=self.probability,
                 model_version=self.arm.arm.label,
-                latency_ms=round((ended - self.started) * 1000, 3),
+                latency_ms=int((ended - self.started) * 1e6) / 1000,
                 prediction_id=self.id_text,
                 arm=context.arm,
                 missing=self.missing,

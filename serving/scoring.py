@@ -72,7 +72,7 @@ def _give_up(pending: Pending, error: Exception) -> None:
         pending.fail(error)
         return
     pending.arm = instead
-    pending.flags |= _FAILED
+    pending.noted |= _FAILED
     _score([pending])
 
 
@@ -91,14 +91,14 @@ def _score_watched(groups: Collection[Sequence[Pending]]) -> None:
         for pending in group:
             took_s = ended - pending.started - others_s
             if pending.started and took_s > pending.arm.budget_s:  # rows of a batch have no start
-                pending.flags |= _OVER_BUDGET
+                pending.noted |= _OVER_BUDGET
 
 
 def _score_beside(group: Sequence[Pending]) -> None:
     """Let the arm that does not answer score the same vectors; its failures are noted."""
     for pending in group:
         pending.other = math.nan
-    asked = [pending for pending in group if not pending.flags & _FAILED]
+    asked = [pending for pending in group if not pending.noted & _FAILED]
     model = asked[0].arm.beside if asked else None
     if model is None:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -65,6 +64,8 @@ class Folder:
     def write(self, name: str, content: Any) -> None:
         """Write a file of bytes: it appears whole or not at all.
 
+        It survives this process; a power failure once `replace_folder` has run.
+
         Raises
         ------
         OutputUnusable
@@ -77,10 +78,7 @@ class Folder:
                 return
             Path(self.path).mkdir(parents=True, exist_ok=True)
             aside = Path(self.path) / f".{name}.{secrets.token_hex(4)}"
-            with aside.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+            aside.write_bytes(content)
             aside.replace(Path(self.path) / name)
 
     def read(self, name: str) -> bytes:

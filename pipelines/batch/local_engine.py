@@ -26,8 +26,7 @@ def run_local(
     Parameters
     ----------
     threads
-        How many score; None for one a core, and twice as many where PostgreSQL looks features up
-        meanwhile.
+        How many score; None for one a core, and twice as many where they wait for PostgreSQL or S3.
 
     Raises
     ------
@@ -35,7 +34,8 @@ def run_local(
         The first error of a chunk; those that are being scored are finished.
     """
     is_stored = worker.plan.kind in (Kind.entities, Kind.everybody)
-    threads = threads or cores() * (2 if is_stored else 1)
+    waits = is_stored or worker.plan.is_logged or not worker.output.root.is_local
+    threads = threads or cores() * (2 if waits else 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="batch")
     running: set[Future[Receipt]] = set()
     try:

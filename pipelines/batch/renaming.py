@@ -25,7 +25,8 @@ def replace_folder(new: Path, final: Path) -> None:
         If it cannot be renamed.
     """
     try:
-        _sync(new)
+        for path in [*new.iterdir(), new]:
+            _sync(path)
         if not final.exists():
             new.rename(final)
         elif _exchanged(new, final):
@@ -48,9 +49,9 @@ def _exchanged(one: Path, other: Path) -> bool:
     return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
 
 
-def _sync(folder: Path) -> None:
-    """Have the names in a folder on the disk before what follows."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before what follows."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

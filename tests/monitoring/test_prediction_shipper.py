@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import numpy as np
@@ -86,7 +87,7 @@ def segment_of(tmp_path):
 def scored(arm: str, version: int, probability: float) -> dict[str, object]:
     """An arm of a receipt as the table has it."""
     version_of = {"version": version, "model_version": f"xgb-v{version}"}
-    return {"arm": arm, **version_of, "threshold": None, "probability": probability}
+    return {"arm": arm, **version_of, "probability": probability}
 
 
 def test_a_receipt_arrives_with_every_value(database, shipper, log):
@@ -180,6 +181,16 @@ def test_shippers_at_the_same_time_ship_each_receipt_once(database, log, tmp_pat
     ship()
 
     assert stored_ids(database) == sorted(ids)
+
+
+def test_one_shipper_may_be_called_from_several_threads(database, shipper, log):
+    same = receipt()
+    ids = append(log, same, *[receipt() for _ in range(40)], *[same] * 5)
+    log.close()
+    with ThreadPoolExecutor(4) as threads:
+        shipped = list(threads.map(lambda _: shipper.run_once(), range(4)))
+    assert sum(shipped) == 41
+    assert stored_ids(database) == sorted(set(ids))
 
 
 def test_a_transaction_that_fails_leaves_nothing_half_done(database, shipper, log):

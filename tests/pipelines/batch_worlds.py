@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -73,10 +73,12 @@ class BatchWorld:
         shown = capsys.readouterr()
         return Ended(int(ended.value.code or 0), shown.out, shown.err)
 
-    def start(self, *arguments: object) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: object, by: Sequence[str] = (sys.executable,)
+    ) -> subprocess.Popen[str]:
         """Run the command in a process of its own."""
         return subprocess.Popen(
-            [sys.executable, "pipelines/inference_pipeline.py", *map(str, arguments)],
+            [*by, "pipelines/inference_pipeline.py", *map(str, arguments)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **self.environment()},
             stdout=subprocess.PIPE,
