@@ -38,6 +38,7 @@ def adopt_labels(connection: psycopg.Connection[Any]) -> int:
     Doing it again adds nothing; a correction of a prediction's label corrects the user's.
     """
     with connection.transaction():
+        connection.execute("SET LOCAL statement_timeout = 0")  # it looks at the whole log
         if not exists(connection, "predictions"):
             return 0
         create_labels(connection)

@@ -57,9 +57,12 @@ class FullReports:
         current = self._window(result.watched, result.as_of)
         most = self.config.full_report_rows
         name = f"drift-{result.as_of:%Y%m%d-%H%M%S}"
-        return full_report(
-            sampled(reference, most), sampled(current, most), self.folder, name, self.config.psi
-        )
+        rows = sampled(reference, most), sampled(current, most)
+        try:
+            return full_report(*rows, self.folder, name, self.config.psi)
+        except Exception as error:  # noqa: BLE001 - a report for people must not end a pass
+            logger.warning("monitoring: Evidently made no report: %s", error)
+            return None
 
     def _is_wanted(self, drift: DriftReport) -> bool:
         if self.config.full_report != "on_drift":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from feature_store.errors import StoreUnavailable
 from feature_store.postgres import create
 from monitoring.alert_states import Sample
 
@@ -100,8 +102,7 @@ class ResultsStore:
         samples: Sequence[Sample],
     ) -> int:
         """Keep what a pass found; all of it or nothing. Give its number."""
-        with self.connect() as connection, connection.transaction():
-            create(connection, TABLES)
+        with self._transaction() as connection:
             row = connection.execute(
                 "INSERT INTO monitoring_passes (model_name, as_of, model_version, seconds, "
                 "results) VALUES (%s, %s, %s, %s, %s) RETURNING pass_id",
@@ -124,7 +125,7 @@ class ResultsStore:
 
     def values(self, metric: str, labels: Mapping[str, str], since: datetime) -> list[float]:
         """Values of one metric with exactly these labels since a time, oldest first."""
-        with self.connect() as connection:
+        with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT value FROM monitoring_values WHERE model_name = %s AND metric = %s "
                 "AND as_of >= %s AND labels = %s ORDER BY as_of, pass_id",
@@ -134,14 +135,23 @@ class ResultsStore:
 
     def series(self, metrics: Sequence[str], since: datetime) -> list[Point]:
         """All values of some metrics since a time, oldest first."""
-        with self.connect() as connection, connection.transaction():
-            create(connection, TABLES)
+        with self._transaction() as connection:
             rows = connection.execute(
                 "SELECT as_of, metric, labels, value FROM monitoring_values WHERE model_name = %s "
                 "AND metric = ANY (%s) AND as_of >= %s ORDER BY as_of, pass_id",
                 (self.model_name, list(metrics), since),
             ).fetchall()
         return [Point(*row) for row in rows]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            with self.connect() as connection, connection.transaction():
+                create(connection, TABLES)
+                yield connection
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            raise StoreUnavailable(f"Results of monitoring cannot be kept: {reason}.") from error
 
 
 def without_nan(value: Any) -> Any:

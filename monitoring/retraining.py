@@ -8,7 +8,7 @@ must not be trained for ever.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -139,9 +139,14 @@ class RetrainingStore:
 
         The lock ends with its process, however that ends.
         """
-        with self.connect() as connection:
-            query = "SELECT pg_try_advisory_lock(hashtext('fti retraining of ' || %s))"
+        query = "SELECT pg_try_advisory_lock(hashtext('fti retraining of ' || %s))"
+        try:
+            connection = self.connect()
             row = connection.execute(query, (self.model_name,)).fetchone()
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            raise StoreUnavailable(f"Retraining cannot be locked: {reason}.") from error
+        with closing(connection):
             yield bool(row and row[0])
 
     def _requests(self, connection: Connection) -> list[Request]:

@@ -16,9 +16,8 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, done, new_app, note, run
-from configs.errors import SettingsError
+from configs.errors import FTIError, SettingsError
 from configs.settings import Settings, load_settings
-from feature_store.errors import StoreUnavailable
 from monitoring.connect import full_reports, watchkeeper
 from monitoring.gauges import Gauges
 from monitoring.retraining_rules import Request
@@ -91,12 +90,12 @@ def say(watch: Watch) -> None:
 
 
 def for_ever(settings: Settings, keeper: Watchkeeper, gauges: Gauges, every: float) -> None:
-    """Make passes until stopped; a database that is away is waited for."""
+    """Make passes until stopped; a server that is away is waited for."""
     while True:
         began = time.monotonic()
         try:
             one_pass(settings, keeper, gauges)
-        except StoreUnavailable as error:
+        except FTIError as error:
             logging.getLogger("monitoring").warning("%s The next pass tries again.", error)
         time.sleep(max(every - (time.monotonic() - began), 0))
 

@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import psycopg
+
 from configs.command_line import done, note
 from configs.errors import FTIError
 from configs.settings import Settings
@@ -92,8 +94,12 @@ class Retraining:
         return request
 
     def _begin(self, request: Request) -> Request:
-        with closing(postgres(self.settings)()) as connection:
-            adopted = adopt_labels(connection)
+        try:
+            with closing(postgres(self.settings)()) as connection:
+                adopted = adopt_labels(connection)
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            raise StoreUnavailable(f"Labels cannot be adopted: {reason}.") from error
         detail = f"{adopted:,} labels of predictions became labels of users"
         return self.store.move(request, "training", detail, self.clock(), adopted=adopted)
 

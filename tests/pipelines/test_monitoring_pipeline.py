@@ -56,6 +56,7 @@ def test_it_says_how_it_wants_to_be_called(environment):
     assert complaint.strip() == "✗ Say either --once or --every 60."
 
 
+@pytest.mark.full
 def test_passes_go_on_and_gauges_are_served_until_it_is_stopped(environment):
     process = start(environment, "--every", "1")
     url, passes = "", 0
