@@ -16,7 +16,8 @@ from infrastructure.processes import Process, descendants
 COMPONENTS = """#!/bin/sh
 # Stands where Airflow's command does: a server, and a task in a session of its own.
 case "$1" in
-  api-server) cd "$AIRFLOW_HOME" && exec {python} -m http.server "$AIRFLOW__API__PORT" -b 127.0.0.1 ;;
+  api-server)
+    cd "$AIRFLOW_HOME" && exec {python} -m http.server "$AIRFLOW__API__PORT" -b 127.0.0.1 ;;
   scheduler) setsid sleep 300 & setsid sh -c 'trap "" TERM; sleep 301' & exec sleep 302 ;;
   dag-processor) exec sleep 303 ;;
 esac
