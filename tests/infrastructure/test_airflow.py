@@ -19,6 +19,7 @@ from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded, services
 from infrastructure.airflow_service import ENVIRONMENT, FOLDER, ensure_airflow, password, variables
 from infrastructure.processes import descendants
+from monitoring.connect import alerts
 
 pytestmark = [
     pytest.mark.full,
@@ -139,6 +140,21 @@ def test_every_task_is_a_command_of_ours_that_ends_is_tried_again_and_tells(
                 assert each["cwd"] == str(ROOT)
                 assert each["pool"] in POOLS
     assert set(json.loads((FOLDER / "pools.json").read_text())) == POOLS
+
+
+def test_what_fails_for_good_reaches_the_alert_sinks(airflow: Airflow) -> None:
+    call = (
+        "from types import SimpleNamespace as Some; from fti_tasks import alert; "
+        "alert({'task_instance': Some(dag_id='training', task_id='train'), "
+        "'dag_run': Some(run_id='weekly')})"
+    )
+    python = str(ENVIRONMENT / "bin" / "python")
+    environment = airflow.environment() | {"PYTHONPATH": f"{FOLDER / 'dags'}:{ROOT}"}
+    told = subprocess.run([python, "-c", call], env=environment, check=True, capture_output=True)
+    assert "✓ Told" in told.stdout.decode()
+    (sent,) = alerts(airflow.settings).store.alerts(("resolved",))
+    assert sent.message == "Airflow: training.train failed in run weekly"
+    assert sent.severity == "critical"
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def test_without_a_test_or_a_request_there_is_nothing_to_do(fresh: Settings) -> 
     assert (asked.returncode, asked.stdout) == (99, "✓ No retraining is asked for\n")
 
 
+@pytest.mark.full
 def test_a_request_of_monitoring_is_what_training_carries_out(fresh: Settings) -> None:
     asked = run(fresh, "retrain", "--reason", "the world has changed")
     assert asked.returncode == 0, asked.stdout + asked.stderr
