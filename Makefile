@@ -86,7 +86,7 @@ test-all: $(DEV) $(SPARK) $(AIRFLOW_ENV) ## Run all tests; those whose system to
 
 # --- Figures and documents ---
 
-.PHONY: bench bench-table docs
+.PHONY: bench bench-table docs notebooks
 bench: $(DEV) ## Measure every published figure into benchmarks/results
 	$(BIN)/python -m benchmarks
 
@@ -95,6 +95,10 @@ bench-table: $(DEV) ## Write the figures in README.md and docs/figures.md from b
 
 docs: $(DEV) ## Write the pages that are generated from code
 	$(BIN)/python -m feature_store.catalogue
+
+notebooks: $(DEV) ## Run the notebooks and keep what they show
+	cd notebooks && PATH=$(CURDIR)/$(BIN):$$PATH && jupytext --sync *.py \
+	&& jupyter-execute --inplace --NotebookClient.record_timing=False *.ipynb
 
 # --- Installation ---
 
