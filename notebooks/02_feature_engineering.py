@@ -75,7 +75,11 @@ plt.show()
 print(alone.tail(5).round(4).to_string())
 
 # %% [markdown]
-# FINDING-ALONE
+# **Products of what belongs together.** The best single feature of all 47 is a derived one, the rank of
+# education of a husband or wife; the weekly hours of one come second, before any raw column. Age times
+# education, education times hours and age times hours each rank people better than either factor. At
+# the other end stands the census weight at 0.504, and the flag of a capital loss at 0.534: that one is
+# not useless but rare, and an area under the curve hardly sees what few people have.
 
 # %% [markdown]
 # ## Which features say the same twice?
@@ -91,7 +95,10 @@ print(f"{len(twins)} of {len(above)} pairs of numbers have the same order (|ρ| 
 print(twins.round(3).head(12).to_string())
 
 # %% [markdown]
-# FINDING-TWINS
+# **Eleven pairs do.** Squares and logarithms keep the order, so to a tree they *are* the same column, and
+# `years_of_school` all but repeats the rank. This is the price of features for every kind of model: what
+# a tree can do without, a straight line cannot. It also means that importance is shared out among
+# twins at random, which is one reason to ask by ablation and not by importance.
 
 # %% [markdown]
 # ## What does each family add?
@@ -159,7 +166,13 @@ shown = pd.DataFrame(
 print(shown.to_string())
 
 # %% [markdown]
-# FINDING-ABLATION
+# **Little, and none of it is indispensable.** Everything together lowers the log loss of trees from 0.2760
+# to 0.2747, a difference whose interval reaches over zero (−0.0032 to +0.0007). Six of the eight
+# families look useful when each is added to the raw columns alone, interactions most (−0.0028); four
+# features of education are no help (+0.0012). But taken away from the whole, no family is missed: every
+# interval holds zero, and the others stand in for it. Two cautions: with eight families looked at
+# twice, one interval in twenty misses by luck; and intervals count the luck of the test rows, not that
+# of training, in which each tree draws a fifth of the columns.
 
 # %% [markdown]
 # ## And for a model that cannot bend?
@@ -189,4 +202,8 @@ gain = intervals.mean(linear["all numbers"] - linear["raw numbers"])
 print(f"difference of log loss: {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]")
 
 # %% [markdown]
-# FINDING-LINEAR
+# **Everything.** The log loss of a straight line falls by a quarter (0.4163 to 0.3145), its ROC-AUC rises
+# from 0.8208 to 0.9098. Part of that is words that have become numbers (married or not, a desk or
+# not), which the six raw numbers do not know; the rest are bends and products. So the derived features
+# earn their place by families of models that cannot bend, by what people can read, and by slices; for
+# trees alone the 14 raw columns would nearly do.

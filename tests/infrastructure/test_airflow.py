@@ -23,6 +23,7 @@ from monitoring.connect import alerts
 
 pytestmark = [
     pytest.mark.full,
+    pytest.mark.timeout(1500),
     pytest.mark.skipif(
         not (ENVIRONMENT / "bin" / "airflow").exists(),
         reason="Airflow is not installed: make test-all installs it into .venv-airflow",
@@ -53,7 +54,7 @@ class Airflow:
             capture_output=True,
             text=True,
             check=False,
-            timeout=580,
+            timeout=1400,
             env=self.environment(),
         )
 
@@ -160,7 +161,6 @@ def test_what_fails_for_good_reaches_the_alert_sinks(airflow: Airflow) -> None:
 @pytest.mark.parametrize(
     "dag", ["features", "training", "batch_inference", "monitoring", "experiment_controller"]
 )
-@pytest.mark.timeout(600)
 def test_a_dag_really_runs(airflow: Airflow, dag: str) -> None:
     ended = airflow("dags", "test", dag, "2023-06-01T02:00:00+00:00")
     assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-3000:]
@@ -174,7 +174,6 @@ def test_a_dag_really_runs(airflow: Airflow, dag: str) -> None:
         assert (airflow.settings.var_dir / "batch" / "date=2023-06-01").is_dir()
 
 
-@pytest.mark.timeout(900)
 def test_the_scheduler_sees_assets_trigger_and_a_stop_takes_all_along(airflow: Airflow) -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**QUICK, "PYTHONPATH": str(ROOT)}.items():

@@ -21,7 +21,7 @@ from feature_store.feature_file import md5
 from infrastructure import embedded
 from models.connect import model_registry
 
-pytestmark = pytest.mark.full
+pytestmark = [pytest.mark.full, pytest.mark.timeout(1500)]
 STAGES = ["prepare", "features", "train", "evaluate", "batch"]
 
 
