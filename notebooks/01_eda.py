@@ -58,7 +58,7 @@ spread = np.abs(np.array([(each.low, each.high) for each in rates]).T - values)
 left.errorbar(values, list(groups), xerr=spread, fmt="o", color=BLUE, capsize=3)
 left.axvline(base_rate.value, color=GREY, linestyle=(0, (4, 4)), linewidth=1)
 left.set(
-    title="A missing occupation tells, a missing country does not",
+    title="A missing occupation tells",
     xlabel="share above 50K, 95 % interval",
     xlim=(0, 0.3),
 )

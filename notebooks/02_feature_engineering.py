@@ -95,7 +95,7 @@ print(f"{len(twins)} of {len(above)} pairs of numbers have the same order (|ρ| 
 print(twins.round(3).head(12).to_string())
 
 # %% [markdown]
-# **Eleven pairs do.** Squares and logarithms keep the order, so to a tree they *are* the same column, and
+# **11 of 465 pairs do.** Squares and logarithms keep the order, so to a tree they *are* the same column, and
 # `years_of_school` all but repeats the rank. This is the price of features for every kind of model: what
 # a tree can do without, a straight line cannot. It also means that importance is shared out among
 # twins at random, which is one reason to ask by ablation and not by importance.
