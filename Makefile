@@ -26,9 +26,12 @@ help: ## Show this list
 
 # --- The system ---
 
-.PHONY: demo experiment-demo up down status serve
+.PHONY: demo experiment-demo loop-demo up down status serve monitor
 demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
 	$(BIN)/python -m pipelines.demo
+
+loop-demo: $(RUN) ## Let a simulated world change: drift, alert, retraining, experiment, recovery
+	$(BIN)/python -m pipelines.loop_demo
 
 experiment-demo: $(RUN) ## Run four A/B tests through the API: promoted, rolled back, undecided, tampered with
 	$(BIN)/python -m pipelines.experiment_demo
@@ -44,6 +47,9 @@ status: $(RUN) ## Show what runs where, and where its log is
 
 serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
 	$(BIN)/python -m serving --port $(PORT)
+
+monitor: $(RUN) ## Check drift, performance, skew and data quality every minute
+	$(BIN)/python pipelines/monitoring_pipeline.py --every 60
 
 # --- Checks ---
 

@@ -1,4 +1,4 @@
-"""Worlds for batches: each test has a folder of its own."""
+"""Worlds for batches, each test with a folder of its own; and those of the models' tests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from configs.settings import Settings
+from tests.models.conftest import rows, trainer, training, world  # noqa: F401
 from tests.pipelines.batch_worlds import BatchWorld
 from tests.serving.conftest import new_world
 from tests.serving.worlds import World
@@ -17,10 +18,10 @@ from tests.serving.worlds import World
 def scored_world(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world in which version 1 is deployed and the offline store knows all users."""
     folder = tmp_path_factory.mktemp("scored")
-    with new_world(settings, folder) as world:
-        world.deploy(1)
-        BatchWorld(world, folder).fill()
-        yield world
+    with new_world(settings, folder) as made:
+        made.deploy(1)
+        BatchWorld(made, folder).fill()
+        yield made
 
 
 @pytest.fixture
