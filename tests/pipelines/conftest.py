@@ -18,10 +18,10 @@ from tests.serving.worlds import World
 def scored_world(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world in which version 1 is deployed and the offline store knows all users."""
     folder = tmp_path_factory.mktemp("scored")
-    with new_world(settings, folder) as scored:
-        scored.deploy(1)
-        BatchWorld(scored, folder).fill()
-        yield scored
+    with new_world(settings, folder) as made:
+        made.deploy(1)
+        BatchWorld(made, folder).fill()
+        yield made
 
 
 @pytest.fixture
