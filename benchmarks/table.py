@@ -20,7 +20,7 @@ HEADLINES = {
     ("feature_engine", "ours_one_row"): "47 features of one row",
     ("feature_pipeline", "first_run_wall"): "feature pipeline: 48,842 rows, files to both stores",
     ("historical_retrieval", "ours_wall_48842"): "point-in-time read of 48,842 rows",
-    ("online_write", "feast_over_ours_wall"): "… against `feast materialize`",
+    ("online_write", "feast_over_ours_wall"): "48,842 × 47 into Redis, against `feast materialize`",
     ("online_read", "feast_over_ours_read_p50"): "online read, against the Feast SDK",
     ("freshness", "ours_p99_at_1000_per_s"): "event to readable at 1,000 events/s, p99",
     ("single_row_model", "pyfunc_over_onnx_one_row"): "one prediction, against MLflow's pyfunc",
