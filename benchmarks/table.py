@@ -33,8 +33,6 @@ HEADLINES = {
     ("batch_inference", "features_rate_of_10000000"): "… rows a second",
     ("batch_spark", "spark_over_features_rate_of_10000000"): "… on Spark, against one machine",
     ("drift", "ours_wall"): "drift of 10,000 × 47 logged predictions, read included",
-    ("training_run", "command_wall"): "training command in all",
-    ("model_quality", "xgboost_mean_random_accuracy"): "accuracy of XGBoost, 5 random splits",
     ("model_quality", "ensemble_mean_random_roc_auc"): "ROC-AUC of the ensemble, 5 random splits",
     ("model_quality", "ensemble_mean_random_log_loss"): "log loss of the ensemble",
 }
