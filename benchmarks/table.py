@@ -20,7 +20,7 @@ HEADLINES = {
     ("feature_engine", "ours_one_row"): "47 features of one row",
     ("feature_pipeline", "first_run_wall"): "feature pipeline: 48,842 rows, files to both stores",
     ("historical_retrieval", "ours_wall_48842"): "point-in-time read of 48,842 rows",
-    ("online_write", "feast_over_ours_wall"): "… against `feast materialize`",
+    ("online_write", "feast_over_ours_wall"): "48,842 × 47 into Redis, against `feast materialize`",
     ("online_read", "feast_over_ours_read_p50"): "online read, against the Feast SDK",
     ("freshness", "ours_p99_at_1000_per_s"): "event to readable at 1,000 events/s, p99",
     ("single_row_model", "pyfunc_over_onnx_one_row"): "one prediction, against MLflow's pyfunc",
@@ -33,8 +33,6 @@ HEADLINES = {
     ("batch_inference", "features_rate_of_10000000"): "… rows a second",
     ("batch_spark", "spark_over_features_rate_of_10000000"): "… on Spark, against one machine",
     ("drift", "ours_wall"): "drift of 10,000 × 47 logged predictions, read included",
-    ("training_run", "command_wall"): "training command in all",
-    ("model_quality", "xgboost_mean_random_accuracy"): "accuracy of XGBoost, 5 random splits",
     ("model_quality", "ensemble_mean_random_roc_auc"): "ROC-AUC of the ensemble, 5 random splits",
     ("model_quality", "ensemble_mean_random_log_loss"): "log loss of the ensemble",
 }

@@ -17,7 +17,7 @@ class PredictionLogConfig(Section):
     """The local segment files and how often they are shipped to PostgreSQL."""
 
     segment_bytes: int = Field(16 * 1024 * 1024, ge=4096)
-    ship_interval_ms: float = Field(200, gt=0)
+    ship_interval_ms: float = Field(500, gt=0)
 
 
 class DriftConfig(Section):

@@ -29,6 +29,7 @@ from monitoring.segments import HEADER_BYTES, SUFFIX, Record, next_sound_record,
 
 logger = logging.getLogger(__name__)
 
+LOOK_BYTES = 256 * 1024
 CHUNK_BYTES = 4 * 1024 * 1024
 KINDS = (KIND_PREDICTION, KIND_LABEL)
 
@@ -103,8 +104,12 @@ class PredictionShipper:
             start = self._shipped[path.name] = self._committed(path.name)
         if not is_finished and not any(os.pread(segment, HEADER_BYTES, start)):
             return []
-        data = os.pread(segment, CHUNK_BYTES, start)
+        # Mostly little has come, and what follows is reserved space: megabytes of zeros.
+        data = os.pread(segment, LOOK_BYTES, start)
         records = read_records(data, start)
+        if not records or records[-1].end - start > LOOK_BYTES // 2:
+            data = os.pread(segment, CHUNK_BYTES, start)
+            records = read_records(data, start)
         if records or not is_finished or not data:
             return records
         # Nobody writes here any more, so what is no record will never be one.
