@@ -21,7 +21,7 @@ COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- The system ---
 
@@ -41,6 +41,13 @@ status: $(RUN) ## Show what runs where, and where its log is
 serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
 	$(BIN)/python -m serving --port $(PORT)
 
+.env: .env.example ## Make the settings of docker compose, with secrets of your own
+	@test ! -e $@ || { echo ".env is there already: compare it with .env.example"; exit 1; }
+	@umask 077 && $(PYTHON) -c 'import re, secrets, sys; \
+	print(re.sub(r"(?m)^(\w+_PASSWORD=)$$", lambda m: m[1] + secrets.token_hex(24), \
+	sys.stdin.read()), end="")' < .env.example > $@
+	@echo "✓ .env"
+
 # --- Checks ---
 
 .PHONY: check check-pins test test-all
@@ -51,13 +58,15 @@ check: $(DEV) check-pins ## Check format, lint, types, imports between rooms, ge
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m feature_store.catalogue --check
 	$(BIN)/python -m benchmarks.table --check
+	$(BIN)/python -m infrastructure.dashboards --check
 
 check-pins: $(UV)
 	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT \
-	&& cp requirements.txt requirements-dev.txt $$fresh \
+	&& cp requirements.txt requirements-dev.txt requirements-api.txt $$fresh \
 	&& $(MAKE) --no-print-directory --silent pins PINS=$$fresh \
 	&& diff -u requirements.txt $$fresh/requirements.txt \
 	&& diff -u requirements-dev.txt $$fresh/requirements-dev.txt \
+	&& diff -u requirements-api.txt $$fresh/requirements-api.txt \
 	|| { echo "The pins do not fit pyproject.toml. Run 'make pins'."; exit 1; }
 
 test: $(DEV) ## Run the tests that need nothing but Python
@@ -77,16 +86,26 @@ bench-table: $(DEV) ## Write the figures in README.md and docs/figures.md from b
 
 docs: $(DEV) ## Write the pages that are generated from code
 	$(BIN)/python -m feature_store.catalogue
+	$(BIN)/python -m infrastructure.dashboards
 
 # --- Installation ---
 
-.PHONY: install pins clean
+.PHONY: install pins clean validators
 install: $(DEV) ## Install everything into .venv
 
 pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
 	echo '-e .' | $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements.txt -
 	{ echo '-e .[dev]'; grep == $(PINS)/requirements.txt; } \
 	| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-dev.txt -
+	$(COMPILE) --no-annotate --group pyproject.toml:api --output-file $(PINS)/requirements-api.txt \
+		--constraints <(grep == $(PINS)/requirements.txt)
+
+validators: .tools/validators/.installed .tools/checkov/.installed ## Install what checks the manifests
+
+.tools/%/.installed: infrastructure/requirements-%.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .tools/$*
+	$(UV) pip install --quiet --python .tools/$*/bin/python -r $<
+	touch $@
 
 clean: ## Stop everything and delete data, caches and build outputs; .venv stays
 	test ! -e $(RUN) || $(BIN)/python -m infrastructure delete --yes
