@@ -21,13 +21,16 @@ COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- The system ---
 
-.PHONY: demo up down status serve
+.PHONY: demo experiment-demo up down status serve
 demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
 	$(BIN)/python -m pipelines.demo
+
+experiment-demo: $(RUN) ## Run four A/B tests through the API: promoted, rolled back, undecided, tampered with
+	$(BIN)/python -m pipelines.experiment_demo
 
 up: $(RUN) ## Start PostgreSQL, Valkey and MLflow, each unless its URL is given
 	$(BIN)/python -m infrastructure up

@@ -23,6 +23,7 @@ from pydantic_settings import (
     SettingsError as PydanticSettingsError,
 )
 
+from configs.ab_test_config import ABTestConfig
 from configs.api_config import ApiConfig
 from configs.errors import SettingsError
 from configs.problems import explain, value_shown
@@ -288,13 +289,6 @@ class TrainingConfig(Section):
     ensemble: EnsembleConfig = EnsembleConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     tuning: TuningConfig = TuningConfig()
-
-
-class ABTestConfig(Section):
-    """The share of traffic that a challenger gets, and what makes its assignment its own."""
-
-    challenger_share: Share = 0.10
-    salt: str = "income"
 
 
 class DeploymentConfig(Section):

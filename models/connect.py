@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from infrastructure.embedded import mlflow_url, postgres_url
 from models.artifact_cache import ArtifactCache, MlflowFiles
 from models.deployment import Arm
 from models.deployment_store import DeploymentStore
+from models.experiment import ExperimentPlan
 from models.registry import ModelRegistry
 
 if TYPE_CHECKING:
@@ -111,7 +113,22 @@ def registry_watch(settings: Settings, by: Promoter | None = None) -> RegistryWa
         lambda version: artifacts.get(version.artifact_uri, version.digest),
         test.challenger_share,
         test.salt,
+        experiment_plan(settings),
     )
+
+
+def experiment_plan(settings: Settings, *, ramp: bool = False) -> ExperimentPlan:
+    """How a test that begins now is judged; with a ramp, through which shares it goes."""
+    values = settings.deployment.ab_test.model_dump(exclude={"challenger_share", "salt"})
+    worth = settings.training.decision
+    plan = ExperimentPlan.from_dict(
+        values
+        | {
+            "cost_false_positive": worth.cost_false_positive,
+            "cost_false_negative": worth.cost_false_negative,
+        }
+    )
+    return plan if ramp else replace(plan, ramp=())
 
 
 def now() -> datetime:

@@ -12,12 +12,13 @@ from datetime import datetime
 from typing import Any, Literal
 
 from models.errors import DeploymentRefused
+from models.experiment import ExperimentPlan, Mode
 
 BUCKETS = 10_000
 """Traffic is divided in ten-thousandths."""
 
 ArmName = Literal["champion", "challenger"]
-Action = Literal["deploy", "start_ab_test", "widen", "stop_ab_test", "promote", "rollback"]
+Action = Literal["deploy", "start_ab_test", "widen", "override", "promote", "rollback"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Deployment:
         What the units are hashed with; it belongs to the experiment.
     experiment
         Name of the running A/B test; None when there is none.
+    mode
+        ``split``: the arm that answers scores. ``paired``: both score every request.
+    plan
+        How the test is judged; None when there is none.
+    overrides
+        Units that always get an arm, whatever their bucket: they are left out of the evidence.
     """
 
     generation: int
@@ -79,7 +86,9 @@ class Deployment:
     action: Action
     reason: str
     created_at: datetime
-    mode: Literal["split"] = "split"
+    mode: Mode = "split"
+    plan: ExperimentPlan | None = None
+    overrides: tuple[tuple[str, ArmName], ...] = ()
 
     @property
     def champion(self) -> Arm:
@@ -98,9 +107,14 @@ class Deployment:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Deployment:
         """Read what `to_dict` wrote."""
-        arms = tuple(Arm(**arm) for arm in values["arms"])
-        created_at = datetime.fromisoformat(values["created_at"])
-        return cls(**(values | {"arms": arms, "created_at": created_at}))
+        plan = values.get("plan")
+        read = {
+            "arms": tuple(Arm(**arm) for arm in values["arms"]),
+            "created_at": datetime.fromisoformat(str(values["created_at"])),
+            "plan": None if plan is None else ExperimentPlan.from_dict(plan),
+            "overrides": tuple((unit, arm) for unit, arm in values.get("overrides") or ()),
+        }
+        return cls(**(values | read))
 
 
 def deploy(current: Deployment | None, arm: Arm, now: datetime, reason: str = "") -> Deployment:
@@ -113,50 +127,10 @@ def deploy(current: Deployment | None, arm: Arm, now: datetime, reason: str = ""
     DeploymentRefused
         If another version is under test.
     """
-    _refuse_other_test(current, arm)
+    refuse_other_test(current, arm)
     everything = arm.over(0, BUCKETS, "champion")
     is_promotion = current is not None and current.challenger is not None
-    return _next(current, (everything,), "promote" if is_promotion else "deploy", now, reason)
-
-
-def start_ab_test(
-    current: Deployment,
-    arm: Arm,
-    share: float,
-    salt: str,
-    now: datetime,
-    reason: str = "",
-) -> Deployment:
-    """Give a share of the traffic to a challenger; the champion keeps the rest.
-
-    The challenger takes the uppermost buckets, so that widening a running test never moves a
-    unit back to the champion. A new experiment hashes with a salt of its own.
-
-    Raises
-    ------
-    DeploymentRefused
-        If another version is under test, or the share leaves nothing for one of the arms.
-    """
-    _refuse_other_test(current, arm)
-    first = BUCKETS - round(share * BUCKETS)
-    if not 0 < first < BUCKETS:
-        raise DeploymentRefused(
-            f"A challenger cannot take {share:.4%} of the traffic; expected a share between "
-            "0.0001 and 0.9999."
-        )
-    arms = current.champion.over(0, first), arm.over(first, BUCKETS, "challenger")
-    if current.challenger is not None:
-        widened = _next(current, arms, "widen", now, reason)
-        return replace(widened, salt=current.salt, experiment=current.experiment)
-    started = _next(current, arms, "start_ab_test", now, reason)
-    experiment = f"{arm.label}-vs-{current.champion.label}-g{started.generation}"
-    return replace(started, salt=f"{salt}/{experiment}", experiment=experiment)
-
-
-def stop_ab_test(current: Deployment, now: datetime, reason: str = "") -> Deployment:
-    """End the test: the champion takes all traffic again."""
-    everything = current.champion.over(0, BUCKETS)
-    return _next(current, (everything,), "stop_ab_test", now, reason)
+    return next_record(current, (everything,), "promote" if is_promotion else "deploy", now, reason)
 
 
 def roll_back(history: Sequence[Deployment], now: datetime, reason: str = "") -> Deployment:
@@ -184,7 +158,7 @@ def roll_back(history: Sequence[Deployment], now: datetime, reason: str = "") ->
         raise DeploymentRefused(
             f"There is no champion to roll back to ({serving}). Deploy another version first."
         )
-    return _next(history[-1], (target.over(0, BUCKETS, "champion"),), "rollback", now, reason)
+    return next_record(history[-1], (target.over(0, BUCKETS, "champion"),), "rollback", now, reason)
 
 
 def stage_changes(before: Deployment | None, after: Deployment) -> dict[str, str]:
@@ -224,22 +198,25 @@ def _champions(history: Sequence[Deployment]) -> list[Arm]:
     return stack
 
 
-def _refuse_other_test(current: Deployment | None, arm: Arm) -> None:
+def refuse_other_test(current: Deployment | None, arm: Arm) -> None:
+    """Raise `DeploymentRefused` if another version than the arm's is under test."""
     challenger = current.challenger if current else None
     if challenger is not None and challenger.label != arm.label:
         raise DeploymentRefused(
             f"{challenger.label} is under test with {challenger.share:.0%} of the traffic; one "
-            "challenger at a time. End it first with --promote-challenger or --stop-ab-test."
+            "challenger at a time. End it first: python pipelines/deployment.py promote, or "
+            "rollback."
         )
 
 
-def _next(
+def next_record(
     current: Deployment | None,
     arms: tuple[Arm, ...],
     action: Action,
     now: datetime,
     reason: str,
 ) -> Deployment:
+    """The record that follows; whatever test was running is not in it."""
     generation = current.generation + 1 if current else 1
     return Deployment(
         generation=generation,

@@ -10,8 +10,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from feature_store.postgres import has_column
 from feature_store.version_catalogue import record_readers
-from models.deployment import Arm, Deployment
+from models.deployment import Deployment
 from models.errors import DeploymentConflict
 from models.records import Connection, Records
 
@@ -26,6 +27,8 @@ CREATE TABLE IF NOT EXISTS deployments (
     experiment text,
     arms jsonb NOT NULL,
     created_at timestamptz NOT NULL,
+    plan jsonb,
+    overrides jsonb,
     PRIMARY KEY (model_name, generation)
 );
 CREATE TABLE IF NOT EXISTS model_stage_history (
@@ -51,7 +54,6 @@ CREATE TABLE IF NOT EXISTS model_overrides (
 )
 """
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('fti deployments'))"
-COLUMNS = "generation, action, reason, mode, salt, experiment, arms, created_at"
 
 
 @dataclass(frozen=True)
@@ -96,16 +98,13 @@ class DeploymentStore(Records):
     def current(self) -> Deployment | None:
         """The record that serves."""
         rows = self._read(
-            f"SELECT {COLUMNS} FROM deployments WHERE model_name = %s "
-            "ORDER BY generation DESC LIMIT 1"
+            "SELECT * FROM deployments WHERE model_name = %s ORDER BY generation DESC LIMIT 1"
         )
         return _deployment(rows[0]) if rows else None
 
     def history(self) -> list[Deployment]:
         """All records, oldest first."""
-        rows = self._read(
-            f"SELECT {COLUMNS} FROM deployments WHERE model_name = %s ORDER BY generation"
-        )
+        rows = self._read("SELECT * FROM deployments WHERE model_name = %s ORDER BY generation")
         return [_deployment(row) for row in rows]
 
     def stage_history(self) -> list[StageChange]:
@@ -186,14 +185,17 @@ def _prepare(connection: Connection) -> None:
     connection.execute(LOCK)
     for statement in TABLES.split(";\n"):
         connection.execute(statement)
+    if not has_column(connection, "deployments", "plan"):  # from before tests had plans
+        connection.execute("ALTER TABLE deployments ADD plan jsonb, ADD overrides jsonb")
 
 
 def _deployment(row: dict[str, Any]) -> Deployment:
-    arms = tuple(Arm(**arm) for arm in row["arms"])
-    created_at = row["created_at"].astimezone(UTC)
-    return Deployment(**(row | {"arms": arms, "created_at": created_at}))
+    values = {name: value for name, value in row.items() if name != "model_name"}
+    return Deployment.from_dict(values | {"created_at": row["created_at"].astimezone(UTC)})
 
 
 def _row(deployment: Deployment) -> dict[str, Any]:
     values = deployment.to_dict()
-    return values | {"arms": Jsonb(values["arms"]), "created_at": deployment.created_at}
+    packed = {name: Jsonb(values[name]) for name in ("arms", "plan", "overrides") if values[name]}
+    unpacked = {"plan": None, "overrides": None, "created_at": deployment.created_at}
+    return values | unpacked | packed

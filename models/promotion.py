@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal, Protocol, cast
 
-from models import deployment as plans
-from models.deployment import Arm, Deployment
+from models import ab_tests, deployment as plans
+from models.deployment import Arm, ArmName, Deployment
 from models.deployment_store import DeploymentStore, Override, StageChange
-from models.errors import DeploymentRefused, ModelError
+from models.errors import DeploymentConflict, DeploymentRefused, ModelError
+from models.experiment import ExperimentPlan, Mode
 from models.registry import ModelRegistry, ModelVersion, Stage
 
 Target = Literal["Staging", "Production", "Archived"]
@@ -81,53 +82,107 @@ class Promoter:
         salt: str,
         reason: str = "",
         force: str | None = None,
+        *,
+        plan: ExperimentPlan | None = None,
+        mode: Mode | None = None,
     ) -> Deployment | None:
         """Test a version against the champion on a share of the traffic; None when it already is.
 
-        Without a champion the version takes all traffic.
+        Without a champion the version takes all traffic. A test that runs is widened if the share
+        is larger than its own; its plan and mode stay.
+
+        Parameters
+        ----------
+        salt
+            Mixed into the test's own, so that two systems divide the same users differently.
+        force
+            Why the gates shall be overruled; None obeys them.
+        plan
+            How the test is judged; see `models.experiment.ExperimentPlan`.
+        mode
+            ``split`` or ``paired``; None for paired where that is possible.
 
         Raises
         ------
         DeploymentRefused
-            If another version is under test, or the gates do not let this one pass.
+            If another version is under test, the gates do not let this one pass, or the mode is
+            not possible.
         """
         current = self.store.current()
         if current is None:
             return self.deploy(version, reason, force)
         if version.label == current.champion.label:
             return None
-        after = plans.start_ab_test(current, as_arm(version), share, salt, self.clock(), reason)
-        if after.arms == current.arms:
+        known = current.challenger
+        if known is not None and known.label == version.label and share <= known.share:
             return None
+        after = ab_tests.start_ab_test(
+            current, as_arm(version), share, salt, self.clock(), reason, plan=plan, mode=mode
+        )
         return self._record(current, after, self._admitted(version, current, force))
 
-    def promote_challenger(self, reason: str = "") -> Deployment:
+    def widen(self, share: float, reason: str = "", experiment: str | None = None) -> Deployment:
+        """Give the challenger more traffic.
+
+        Parameters
+        ----------
+        experiment
+            The test that is meant; None for whichever runs.
+
+        Raises
+        ------
+        DeploymentRefused
+            If there is no A/B test, another one than is meant, or it has more traffic already.
+        """
+        current = self._in_test(experiment)
+        return self._record(current, ab_tests.widen(current, share, self.clock(), reason))
+
+    def override(self, unit: str, arm: ArmName | None, reason: str = "") -> Deployment:
+        """Let a unit always have an arm of the running test; None ends that.
+
+        Raises
+        ------
+        DeploymentRefused
+            If there is no A/B test.
+        """
+        current = self._in_test()
+        return self._record(current, ab_tests.override(current, unit, arm, self.clock(), reason))
+
+    def promote_challenger(self, reason: str = "", experiment: str | None = None) -> Deployment:
         """Make the challenger the champion.
 
-        Raises
-        ------
-        DeploymentRefused
-            If there is no A/B test.
-        """
-        current = self._in_test()
-        assert current.challenger is not None
-        after = plans.deploy(current, current.challenger, self.clock(), reason)
-        return self._record(current, after)
-
-    def stop_ab_test(self, reason: str = "") -> Deployment:
-        """Withdraw the challenger.
+        Parameters
+        ----------
+        experiment
+            The test that is meant; None for whichever runs.
 
         Raises
         ------
         DeploymentRefused
-            If there is no A/B test.
+            If there is no A/B test, or another one than is meant.
         """
-        current = self._in_test()
-        return self._record(current, plans.stop_ab_test(current, self.clock(), reason))
+        current = self._in_test(experiment)
+        challenger = ab_tests.under_test(current)
+        return self._record(current, plans.deploy(current, challenger, self.clock(), reason))
 
-    def roll_back(self, reason: str = "") -> Deployment:
-        """Undo the newest deployment; see `models.deployment.roll_back`."""
+    def roll_back(self, reason: str = "", experiment: str | None = None) -> Deployment:
+        """Undo the newest deployment: end a running test, else return to the champion before.
+
+        Parameters
+        ----------
+        experiment
+            The test that shall end; None for whatever is newest.
+
+        Raises
+        ------
+        DeploymentRefused
+            If there is nothing to return to, or another test is running than is meant.
+        """
+        if experiment is not None:
+            self._in_test(experiment)
         history = self.store.history()
+        if experiment is not None and history[-1].experiment != experiment:
+            raise DeploymentConflict(f"{experiment} ended meanwhile.")
         after = plans.roll_back(history, self.clock(), reason)
         return self._record(history[-1], after)
 
@@ -145,7 +200,7 @@ class Promoter:
         if current is not None and version.label in {arm.label for arm in current.arms}:
             raise DeploymentRefused(
                 f"{version.label} serves in production and cannot become {stage.lower()}. Deploy "
-                "another version, or use --rollback or --stop-ab-test first."
+                "another version first, or roll back: python pipelines/deployment.py rollback."
             )
         [version] = self._as_recorded([version])
         if version.stage == stage:
@@ -220,12 +275,12 @@ class Promoter:
         path = plans.stage_path(version.stage, stage)
         return StageChange(version.version, version.label, path, reason, self.clock())
 
-    def _in_test(self) -> Deployment:
+    def _in_test(self, experiment: str | None = None) -> Deployment:
         current = self.store.current()
-        if current is None or current.challenger is None:
-            raise DeploymentRefused(
-                "No A/B test is running. Start one with --stage production --enable-ab-test."
-            )
+        ab_tests.under_test(current)
+        assert current is not None
+        if experiment is not None and current.experiment != experiment:
+            raise DeploymentRefused(f"{experiment} has ended; {current.experiment} is running.")
         return current
 
 

@@ -11,6 +11,7 @@ from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from models.deployment_store import StageChange
 from models.errors import DeploymentConflict, RegistryUnavailable
+from models.experiment import ExperimentPlan
 from models.lifecycle import Shown, Wish, recorded, shown, wishes
 from models.promotion import Promoter, Target
 from models.registry import Alias, ModelVersion, Stage
@@ -34,7 +35,7 @@ class RegistryWatch:
         Adopts wishes.
     verify
         Raises when the artifact of a version is not what was registered.
-    share, salt
+    share, salt, plan
         Of an A/B test that an alias asks for.
     """
 
@@ -42,6 +43,7 @@ class RegistryWatch:
     verify: Callable[[ModelVersion], object]
     share: float
     salt: str
+    plan: ExperimentPlan | None = None
 
     def poll(self) -> list[Wish]:
         """Look whether somebody changed the registry; adopt it, or put it back with the reason.
@@ -104,9 +106,12 @@ class RegistryWatch:
             if wish.kind == "deploy":
                 self.promoter.deploy(version, reason)
             elif wish.kind == "test":
-                self.promoter.start_ab_test(version, self.share, self.salt, reason)
+                self.promoter.start_ab_test(version, self.share, self.salt, reason, plan=self.plan)
             elif wish.kind == "stop_test":
-                self.promoter.stop_ab_test(reason)
+                current = self.promoter.store.current()
+                # Never None: a test that ended meanwhile must not undo the champion.
+                name = (current.experiment if current else None) or ""
+                self.promoter.roll_back(reason, name)
             else:
                 self.promoter.set_stage(version, cast(Target, wish.stage), reason)
         except TO_BE_TRIED_AGAIN:

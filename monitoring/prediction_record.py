@@ -52,6 +52,10 @@ class Flags(IntFlag):
     """The stored features belong to another definition and were taken as missing."""
     DEPLOYMENT_UNCONFIRMED = 32
     """The record of deployments cannot be read: the last one known was served."""
+    OVER_BUDGET = 64
+    """It took longer than the A/B test allows."""
+    CHALLENGER_FAILED = 128
+    """It was the turn of the A/B test's challenger, which could not answer: the champion did."""
 
     @property
     def names(self) -> list[str]:
@@ -59,17 +63,23 @@ class Flags(IntFlag):
         return [str(flag.name).lower() for flag in self]
 
 
-DEGRADED = ~Flags.REQUEST_ATTRIBUTES
+DEGRADED = ~(Flags.REQUEST_ATTRIBUTES | Flags.OVER_BUDGET | Flags.CHALLENGER_FAILED)
 """The flags that make an answer worse than it should be."""
 
 
 @dataclass(frozen=True)
 class ScoredArm:
-    """One arm whose model scored the vector."""
+    """One arm whose model scored the vector; from its threshold on it decides 1."""
 
     arm: str
     version: int
     model_version: str
+    threshold: float | None = None
+
+    @property
+    def known(self) -> dict[str, object]:
+        """The fields by name, without a threshold where none is kept."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,8 @@ class Context:
     @cached_property
     def packed(self) -> bytes:
         """The context as JSON."""
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        values = asdict(self) | {"scored": [arm.known for arm in self.scored]}
+        return json.dumps(values, separators=(",", ":")).encode()
 
     @cached_property
     def answering(self) -> int:

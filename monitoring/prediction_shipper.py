@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,6 +51,7 @@ class PredictionShipper:
         self.folder = folder
         self.quarantine = folder / "quarantine"
         self.connect = connect
+        self._one_at_a_time = threading.Lock()  # a last call at the end may meet one under way
         self._connection: Connection | None = None
         self._shipped: dict[str, int] = {}
 
@@ -63,7 +65,8 @@ class PredictionShipper:
         OSError
             If a segment cannot be read or removed.
         """
-        return sum(self._ship_segment(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")))
+        with self._one_at_a_time:
+            return sum(self._ship_segment(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")))
 
     def spool_bytes(self) -> int:
         """Bytes that segments occupy on the disk, reserved space included."""

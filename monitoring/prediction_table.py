@@ -11,12 +11,14 @@ import struct
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
 import psycopg
 
 from feature_store.pgcopy import SIGNATURE, TRAILER
+from feature_store.postgres import create, exists
 from monitoring.prediction_record import Context, Flags, PredictionRecord, parts_of
 
 TABLES = """
@@ -79,6 +81,12 @@ _WHICH = struct.Struct(">hi16siq")
 _LENGTH = struct.Struct(">i")
 _WHOLE = struct.Struct(">iq")
 _ANSWER = struct.Struct(">idih")
+
+
+def create_predictions(connection: psycopg.Connection[Any]) -> None:
+    """Make the tables unless they are there."""
+    if not exists(connection, "shipped_segments"):
+        create(connection, TABLES)
 
 
 class Row(NamedTuple):
@@ -158,7 +166,7 @@ def _same_fields(packed: bytes) -> _SameFields:
     context = Context.unpack(packed)
     answering = context.scored[context.answering]
     experiment = None if context.experiment is None else context.experiment.encode()
-    scored = [json.dumps(vars(arm))[:-1] + ', "probability": ' for arm in context.scored]
+    scored = [json.dumps(arm.known)[:-1] + ', "probability": ' for arm in context.scored]
     return _SameFields(
         arm=_field(context.arm.encode()) + _field(answering.model_version.encode()),
         experiment=_field(experiment)
@@ -173,8 +181,12 @@ def _same_fields(packed: bytes) -> _SameFields:
 def _scored_json(same: _SameFields, outputs: Sequence[float]) -> bytes:
     """Give a ``jsonb``, whose version is 1: what each arm answered."""
     arms = zip(same.scored, outputs, strict=True)
-    found = ", ".join([f"{start}{output!r}}}" for start, output in arms])
+    found = ", ".join([f"{start}{_json_number(output)}}}" for start, output in arms])
     return _field(f"\x01[{found}]".encode())
+
+
+def _json_number(value: float) -> str:
+    return repr(value) if isfinite(value) else "null"
 
 
 def _field(value: bytes | None) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, Self
 from uuid import UUID
@@ -25,9 +26,9 @@ QUERY = "SELECT * FROM predictions WHERE prediction_id = %(prediction_id)s"
 
 @dataclass(frozen=True)
 class ScoredOutput(ScoredArm):
-    """One arm whose model scored the vector, and what it answered."""
+    """One arm whose model scored the vector, and what it answered; None for nothing usable."""
 
-    probability: float
+    probability: float | None = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,10 @@ class Receipt:
             model_version=context.scored[context.answering].model_version,
             probability=record.probability,
             decision=record.decision,
-            scored=tuple(ScoredOutput(**vars(arm), probability=p) for arm, p in outputs),
+            scored=tuple(
+                ScoredOutput(**vars(arm), probability=p if isfinite(p) else None)
+                for arm, p in outputs
+            ),
             experiment=context.experiment,
             propensity=context.propensity,
             generation=context.generation,

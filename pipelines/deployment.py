@@ -11,15 +11,17 @@ import typer
 
 from configs.command_line import Debug, done, new_app, note, run
 from configs.settings import Settings, load_settings
-from models.connect import promoter as promoter_of
+from models.connect import experiment_plan
 from models.deployment import Deployment
 from models.errors import DeploymentRefused
+from models.experiment import Mode
 from models.promotion import Promoter, Target, as_arm
 from models.watch_service import ensure_watch
+from pipelines.experiment_commands import Reason, commands, connect, take_up
 from serving.connect import model_loader
-from serving.presence import await_generation, ensure_api
 
-app = new_app()
+app = new_app("Deploy a version, alone or in an A/B test; see, ramp, decide and undo the test.")
+app.add_typer(commands)
 STAGES: dict[str, Target] = {
     "staging": "Staging",
     "production": "Production",
@@ -27,8 +29,9 @@ STAGES: dict[str, Target] = {
 }
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def deployment(
+    context: typer.Context,
     model_name: Annotated[
         str | None, typer.Option(help="A registered version, such as income-xgb-v1.")
     ] = None,
@@ -38,61 +41,40 @@ def deployment(
     enable_ab_test: Annotated[
         bool, typer.Option("--enable-ab-test", help="Test it beside the champion first.")
     ] = False,
-    promote_challenger: Annotated[
-        bool, typer.Option("--promote-challenger", help="End the A/B test: the challenger wins.")
+    ramp: Annotated[
+        bool, typer.Option("--ramp", help="Begin the test small, and widen it step by step.")
     ] = False,
-    stop_ab_test: Annotated[
-        bool, typer.Option("--stop-ab-test", help="End the A/B test: the champion stays.")
-    ] = False,
-    rollback: Annotated[
-        bool, typer.Option("--rollback", help="Undo the newest deployment.")
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Kept with the record.")] = "",
+    mode: Annotated[
+        Mode | None,
+        typer.Option(help="How arms are compared: by traffic, or both score. Default: the best."),
+    ] = None,
+    reason: Reason = "",
     force: Annotated[
         str | None, typer.Option(help="Why the gates are overruled; kept with name and time.")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Deploy a version, or change what is deployed; a running API follows within a second."""
-    changes = {
-        "--promote-challenger": promote_challenger,
-        "--stop-ab-test": stop_ab_test,
-        "--rollback": rollback,
-    }
-    target = chosen(model_name, stage, [option for option, given in changes.items() if given])
+    """Deploy a version, alone or in an A/B test; a running API follows within a second."""
+    if context.invoked_subcommand is not None:
+        return
+    target = chosen(model_name, stage)
+    if mode is not None and not (enable_ab_test or ramp):
+        raise DeploymentRefused("--mode is of a test; give --enable-ab-test or --ramp with it.")
     settings = load_settings()
     promoter = connect(settings)
-    if promote_challenger:
-        record = promoter.promote_challenger(reason)
-        done(f"Challenger promoted: {record.champion.label} takes all traffic")
-    elif stop_ab_test:
-        record = promoter.stop_ab_test(reason)
-        done(f"A/B test stopped: {record.champion.label} takes all traffic")
-    elif rollback:
-        record = promoter.roll_back(reason)
-        done(f"Rolled back: {record.champion.label} takes all traffic")
-    elif target == "Production":
-        record = to_production(settings, promoter, str(model_name), enable_ab_test, reason, force)
-    else:
+    if target != "Production":
         to_stage(promoter, str(model_name), target, reason, force)
         ensure_watch(settings)
         return
-    ensure_watch(settings)
-    url = ensure_api(settings)
-    await_generation(url, record.generation)
-    done(f"API endpoint: {url}/predict")
+    if enable_ab_test or ramp:
+        record = to_test(settings, promoter, str(model_name), ramp, mode, reason, force)
+    else:
+        record = to_production(settings, promoter, str(model_name), reason, force)
+    take_up(settings, record)
 
 
-def chosen(model_name: str | None, stage: str | None, changes: list[str]) -> Target:
-    """The stage asked for; refuses options that say too little or too much."""
-    if len(changes) + (model_name is not None or stage is not None) != 1:
-        asked = ", ".join(changes) or "nothing"
-        raise DeploymentRefused(
-            f"Asked for {asked}; expected --model-name with --stage, or one of "
-            "--promote-challenger, --stop-ab-test and --rollback."
-        )
-    if changes:
-        return "Production"
+def chosen(model_name: str | None, stage: str | None) -> Target:
+    """The stage asked for; refuses options that say too little."""
     if model_name is None or stage is None:
         raise DeploymentRefused("--model-name and --stage belong together; give both.")
     if stage.lower() not in STAGES:
@@ -102,41 +84,52 @@ def chosen(model_name: str | None, stage: str | None, changes: list[str]) -> Tar
     return STAGES[stage.lower()]
 
 
-def connect(settings: Settings) -> Promoter:
-    """What changes deployments; refuses at once when MLflow does not answer."""
-    promoter = promoter_of(settings)
-    promoter.registry.refuse_unreachable()
-    return promoter
-
-
 def to_production(
+    settings: Settings, promoter: Promoter, label: str, reason: str, force: str | None
+) -> Deployment:
+    """Verify a version's artifact and give it all traffic; returns what is deployed then."""
+    version = promoter.registry.find(label)
+    model_loader(settings).load(as_arm(version))
+    record = promoter.deploy(version, reason, force)
+    if record is None:
+        return unchanged(promoter, label)
+    done("Model deployed to production")
+    return record
+
+
+def to_test(
     settings: Settings,
     promoter: Promoter,
     label: str,
-    is_test: bool,
+    is_ramp: bool,
+    mode: Mode | None,
     reason: str,
     force: str | None,
 ) -> Deployment:
-    """Verify a version's artifact and deploy it; returns what is deployed then."""
+    """Verify a version's artifact and test it; returns what is deployed then."""
     version = promoter.registry.find(label)
     model_loader(settings).load(as_arm(version))
-    test = settings.deployment.ab_test
-    before = promoter.store.current()
-    record = (
-        promoter.start_ab_test(version, test.challenger_share, test.salt, reason, force)
-        if is_test
-        else promoter.deploy(version, reason, force)
-    )
+    test, plan = settings.deployment.ab_test, experiment_plan(settings, ramp=is_ramp)
+    share = plan.ramp[0] if plan.ramp else test.challenger_share
+    record = promoter.start_ab_test(version, share, test.salt, reason, force, plan=plan, mode=mode)
     if record is None:
-        assert before is not None
-        done(f"{label} is deployed to production already; nothing changed")
-        return before
+        return unchanged(promoter, label)
     done("Model deployed to production")
-    if record.challenger is not None:
-        done(f"A/B test enabled ({record.challenger.share:.0%} traffic to new model)")
-    elif is_test:
+    if record.challenger is None:
         note(f"{label} takes all traffic: there was no champion to test it against")
+        return record
+    done(f"A/B test enabled ({record.challenger.share:.0%} traffic to new model)")
+    paired = record.mode == "paired"
+    note(f"{record.mode}: {'both models score' if paired else 'one model scores'} every request")
     return record
+
+
+def unchanged(promoter: Promoter, label: str) -> Deployment:
+    """Say that a version is deployed already."""
+    current = promoter.store.current()
+    assert current is not None
+    done(f"{label} is deployed to production already; nothing changed")
+    return current
 
 
 def to_stage(

@@ -14,6 +14,7 @@ from configs.errors import FTIError
 from configs.settings import Settings, load_settings
 from serving.listening import listen_often
 from serving.logs import log_as_json
+from serving.memory import share_one_arena
 from serving.new_key import print_new_key
 from serving.presence import announced
 from serving.supervisor import Supervisor, become_worker
@@ -65,6 +66,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     from serving.http_protocol import OneWriteProtocol
 
     log_as_json()
+    share_one_arena()
     sys.setswitchinterval(THREAD_SWITCH_S)
     app = create_app(prediction_service(settings), MODEL_VIEW, settings.deployment.api)
     config = uvicorn.Config(

@@ -17,7 +17,7 @@ Headers = Mapping[bytes, bytes]
 KEY_BYTES = 32
 """So much chance needs no slow hash: nobody can try 2**256 keys."""
 OPEN_PATHS = frozenset({"/health", "/ready"})
-ADMIN_PATHS = ("/metrics", "/features/", "/predictions/")
+ADMIN_PATHS = ("/metrics", "/experiment", "/features/", "/predictions/")
 """What tells about people or about the system."""
 BEARER = b"bearer "
 

@@ -132,7 +132,7 @@ def _add_predict(
     async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
         answer = await service.predictor.predict(to_request(body, view.entity))
-        metrics.observe(answer)
+        asyncio.get_running_loop().call_soon(metrics.observe, answer)  # while it is on its way
         return to_json(vars(answer))
 
     # Routes are tried in order, and this one is asked for most.

@@ -11,15 +11,15 @@ from feature_store.errors import StoreUnavailable
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import SharedLog
 from monitoring.prediction_record import Flags
-from serving.ab_testing import bucket_of, choose
 from serving.errors import UnknownEntity
-from serving.live import DeploymentWatcher, LiveDeployment
+from serving.live import DeploymentWatcher
+from serving.live_arms import LiveDeployment
 from serving.model_features import FeatureVersions
 from serving.online_rows import OnlineRows
 from serving.pending import Pending, PredictionRequest
 from serving.scoring import score
 
-RECORDED_TOGETHER = 1_024
+RECORDED_TOGETHER = 512
 """Rows that are on their way together: they need some megabytes, however many are asked."""
 SCORED_TOGETHER = 256
 """Rows of one call of the engine: it takes a millisecond or two, and the others wait no longer."""
@@ -64,7 +64,7 @@ class BatchPredictor:
     texts
         What to say for class 0 and class 1.
     on_answered
-        Told the answers of each request, to count them.
+        Told the answers of each part of a request, to count them.
     """
 
     def __init__(
@@ -83,18 +83,19 @@ class BatchPredictor:
         self.texts = texts
         self.on_answered = on_answered
 
-    def predict(self, requests: Sequence[PredictionRequest]) -> list[Answered]:
-        """Answer requests in their order; what cannot be answered has an ``error`` instead.
+    def predict(self, requests: Sequence[PredictionRequest]) -> Iterator[list[Answered]]:
+        """Answer requests in their order, part by part; each part has its receipts when it comes.
+
+        What cannot be answered has an ``error`` instead.
 
         Raises
         ------
         NothingDeployed
             If no model is live.
         LogUnavailable
-            If the predictions cannot be recorded: none is answered.
+            If the predictions of a part cannot be recorded: none of the request may be told.
         """
         live, now_us = self.watcher.require(), time.time_ns() // 1000
-        answers: list[Answered] = []
         store_answers = True
         for start in range(0, len(requests), RECORDED_TOGETHER):
             some = requests[start : start + RECORDED_TOGETHER]
@@ -104,9 +105,9 @@ class BatchPredictor:
             if not store_answers:
                 _go_without(batch, now_us)
             self._answer(batch, now_us)
-            answers += [outcome.answer or {} for outcome in outcomes]
-        self.on_answered(answers)
-        return answers
+            answers = [outcome.answer or {} for outcome in outcomes]
+            self.on_answered(answers)
+            yield answers
 
     def _answer(self, batch: Sequence[Pending], now_us: int) -> None:
         """Score, record and answer those that are not refused."""
@@ -128,10 +129,7 @@ class BatchPredictor:
         for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
             pending = Pending(request, cast(Any, outcome), 0.0)
             pending.identify(prediction_id)
-            unit, place = pending.assign(), 0
-            if len(live.arms) > 1:
-                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
-            pending.arm = live.arms[place]
+            pending.arm = live.arm_of(pending.assign())
             pending.features = self.features.of(pending.arm.model.schema)
             batch.append(pending)
         return batch

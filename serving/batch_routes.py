@@ -2,7 +2,7 @@
 
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Response
@@ -18,7 +18,6 @@ from serving.route_documents import EXAMPLE_ID, answers
 MOST_ROWS = 10_000
 AT_ONCE = 2
 """Batches that are answered at the same time; each may use a core for a second."""
-WRITTEN_TOGETHER = 500
 
 
 class BatchRow(BaseModel):
@@ -70,8 +69,8 @@ def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> Non
         Every answer has its receipt. A row that cannot be read refuses the whole request.
         """
         started = time.perf_counter()
-        found = predictor.predict(body.rows)  # type: ignore[attr-defined]
-        return Response(b"".join(_json(found, started)), media_type="application/json")
+        parts = predictor.predict(body.rows)  # type: ignore[attr-defined]
+        return Response(b"".join(_json(parts, started)), media_type="application/json")
 
     add_bulk_path(
         app,
@@ -90,15 +89,17 @@ def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> Non
     )
 
 
-def _json(found: Sequence[dict[str, Any]], started: float) -> Iterator[bytes]:
-    """Write the answer in parts: no part keeps other threads waiting for long."""
+def _json(parts: Iterable[list[dict[str, Any]]], started: float) -> Iterator[bytes]:
+    """Write the answer as its parts come: none is kept longer, and none keeps others waiting."""
     yield b'{"predictions":['
-    for start in range(0, len(found), WRITTEN_TOGETHER):
-        yield b"," if start else b""
-        yield to_json(found[start : start + WRITTEN_TOGETHER])[1:-1]
-    failed = sum("error" in each for each in found)
+    n = failed = 0
+    for part in parts:
+        yield b"," if n else b""
+        yield to_json(part)[1:-1]
+        n += len(part)
+        failed += sum("error" in each for each in part)
     latency_ms = round((time.perf_counter() - started) * 1000, 3)
-    rest = {"answered": len(found) - failed, "failed": failed, "latency_ms": latency_ms}
+    rest = {"answered": n - failed, "failed": failed, "latency_ms": latency_ms}
     yield b"]," + to_json(rest)[1:]
 
 

@@ -17,6 +17,7 @@ from monitoring.prediction_log import SharedLog
 from monitoring.receipts import Receipts
 from serving.batch_predictor import BatchPredictor
 from serving.batch_routes import add_batch
+from serving.experiment_routes import add_experiment
 from serving.explain_routes import add_explain
 from serving.explanations import Explanations
 from serving.feedback_routes import add_feedback
@@ -69,6 +70,7 @@ class Beside:
         add_batch(app, self.batches, view)
         add_explain(app, self.explanations, view, find)
         add_model(app, watcher, self.lineages)
+        add_experiment(app, watcher, self.table, self.models.model_name)
         add_features(app, self.reader, watcher, view.schema, self.ttl, self._missing)
 
     async def stop(self) -> None:

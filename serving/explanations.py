@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from models.deployment import Arm
 from monitoring.prediction_ids import as_text, new_prediction_id
 from monitoring.receipts import Receipt
-from serving.ab_testing import bucket_of, choose
 from serving.errors import ModelUnusable, TookTooLong, TooManyAtOnce
 from serving.explainer import Explainer, Explanation
-from serving.live import LiveArm, LiveDeployment
+from serving.live_arms import LiveArm, LiveDeployment
 from serving.model_loader import LoadedModel
 from serving.past_models import PastModels
 from serving.pending import PredictionRequest
@@ -122,9 +121,7 @@ class Explanations:
 
 
 def _arm(live: LiveDeployment, request: PredictionRequest, now_us: int) -> LiveArm:
-    if len(live.arms) == 1:
-        return live.arms[0]
     unit = request.unit_id or as_text(new_prediction_id(now_us))
     if request.user_id is not None:
         unit = str(request.user_id)
-    return live.arms[choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))]
+    return live.arm_of(unit)

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
 
 from configs.errors import FTIError
-from models.deployment import Arm, Deployment
-from monitoring.prediction_record import Context, ScoredArm
+from models.deployment import Deployment
 from serving.errors import NothingDeployed
-from serving.model_loader import LoadedModel, ModelLoader
+from serving.live_arms import LiveDeployment, live_deployment
+from serving.model_loader import ModelLoader
 from serving.staged import AgentFile, AgentState, CurrentFile, RestageRequest, Stamp
 
 logger = logging.getLogger(__name__)
@@ -27,23 +26,6 @@ NOTHING_DEPLOYED = (
     "No model is deployed. Train one and deploy it: python pipelines/training_pipeline.py, then "
     "python pipelines/deployment.py --model-name LABEL --stage production"
 )
-
-
-@dataclass(frozen=True)
-class LiveArm:
-    """An arm that can answer, and what its receipts have in common."""
-
-    arm: Arm
-    model: LoadedModel
-    context: Context
-
-
-@dataclass(frozen=True)
-class LiveDeployment:
-    """A deployment whose models are all in memory."""
-
-    deployment: Deployment
-    arms: tuple[LiveArm, ...]
 
 
 class DeploymentWatcher:
@@ -157,25 +139,7 @@ class DeploymentWatcher:
         """Load the models of a deployment; those already in memory are used again."""
         loaded = {arm.model.digest: arm.model for arm in self.live.arms} if self.live else {}
         models = [loaded.get(arm.digest) or self.loader.load_staged(arm) for arm in deployment.arms]
-        arms = zip(deployment.arms, models, strict=True)
-        return LiveDeployment(
-            deployment,
-            tuple(
-                LiveArm(arm, model, self._context(deployment, arm, model)) for arm, model in arms
-            ),
-        )
-
-    def _context(self, deployment: Deployment, arm: Arm, model: LoadedModel) -> Context:
-        return Context(
-            generation=deployment.generation,
-            arm=arm.name,
-            propensity=arm.share,
-            scored=(ScoredArm(arm.name, arm.version, arm.label),),
-            experiment=deployment.experiment,
-            engine=self.engine,
-            fingerprint=model.schema.fingerprint,
-            threshold=model.threshold,
-        )
+        return live_deployment(deployment, models, self.engine)
 
     def _activate(self, loaded: LiveDeployment) -> None:
         self.live = loaded

@@ -16,7 +16,8 @@ from feature_store.rows import EPOCH, Row
 from serving.answers import json_response
 from serving.errors import UnknownEntity
 from serving.lineage import Lineage, Lineages
-from serving.live import DeploymentWatcher, LiveArm
+from serving.live import DeploymentWatcher
+from serving.live_arms import LiveArm
 from serving.online_reader import OnlineReader
 from serving.request_schema import LARGEST_KEY
 from serving.route_documents import answers

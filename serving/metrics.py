@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -90,6 +91,7 @@ class Metrics:
             "Answers to rows of batches that are worse than they should be, by reason.",
             ("reason",),
         )
+        self._ages: deque[float] = deque()
         self._batches = threading.Lock()
         self._watched: dict[str, _Watched] = {}
         self._answered: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
@@ -115,8 +117,8 @@ class Metrics:
         self.refused.add((reason,))
 
     def age(self, age_s: float) -> None:
-        """Note how old the stored features of an answer are."""
-        self.ages.observe((), age_s)
+        """Note how old the stored features of an answer are; counted when somebody looks."""
+        self._ages.append(age_s)
 
     def observe(self, answer: Answer) -> None:
         """Note one prediction."""
@@ -152,6 +154,9 @@ class Metrics:
 
     def snapshot(self) -> Snapshot:
         """Give the numbers of this worker."""
+        with suppress(IndexError):  # until there are no more; another thread may look, too
+            while True:
+                self.ages.observe((), self._ages.popleft())
         return Snapshot(
             {each.name: each.cells.copy() for each in self.tallies},
             {name: float(each.value()) for name, each in self._watched.items()},

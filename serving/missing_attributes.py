@@ -23,20 +23,21 @@ class MissingAttributes:
     """
 
     def __init__(self, schema: FeatureSchema) -> None:
+        least = [FIRST_KNOWN if each.kind == "category" else -np.inf for each in schema.features]
+        self._least_known = np.array(least, dtype=np.float32)
         self._raw = [
-            (place, feature.name)
+            (place, feature.name, least[place])
             for place, feature in enumerate(schema.features)
             if not feature.inputs
         ]
-        self._least_known = np.array(
-            [FIRST_KNOWN if each.kind == "category" else -np.inf for each in schema.features],
-            dtype=np.float32,
-        )
         self._by_pattern: dict[bytes, list[str]] = {}
 
     def of(self, values: NDArray[np.float32]) -> list[list[str]]:
         """Names of what is missing or unseen, for each vector of ``(n, p)``; do not change them."""
         # A missing number is NaN, and no comparison with NaN is true.
+        if len(values) == 1:  # cold, an array operation takes as long as all else here
+            row = values[0].tolist()
+            return [[name for place, name, least in self._raw if not row[place] >= least]]
         size, packed = values.shape[1], (values >= self._least_known).tobytes()
         return [self._named(packed[at : at + size]) for at in range(0, len(packed), size)]
 
@@ -44,7 +45,7 @@ class MissingAttributes:
         """Raw names whose byte is 0; the patterns that occur are few, and are kept."""
         names = self._by_pattern.get(known)
         if names is None:
-            names = [name for place, name in self._raw if not known[place]]
+            names = [name for place, name, _ in self._raw if not known[place]]
             if len(self._by_pattern) < PATTERNS_KEPT:
                 self._by_pattern[known] = names
         return names

@@ -9,12 +9,14 @@ from typing import Protocol
 from models.deployment import Arm
 from monitoring.postgres_reader import Rows
 from monitoring.prediction_record import ScoredArm
-from serving.errors import ModelUnusable
+from serving.errors import ModelUnusable, TookTooLong
 from serving.live import DeploymentWatcher
 from serving.model_loader import LoadedModel, ModelLoader
 
 KEPT = 4
 """So many models that serve no longer stay in memory."""
+LOAD_LIMIT_S = 10.0
+"""Far below the limit of a request: a registry that hangs is named, not the request's fault."""
 ARMS = (
     "SELECT arms FROM deployments WHERE model_name = %(model_name)s AND generation = %(generation)s"
 )
@@ -40,17 +42,25 @@ class PastModels:
         Reads the record of deployments.
     model_name
         The registered model.
+    limit_s
+        So long a request waits for a model to be loaded.
     """
 
     def __init__(
-        self, watcher: DeploymentWatcher, loader: ModelLoader, records: ReadsRows, model_name: str
+        self,
+        watcher: DeploymentWatcher,
+        loader: ModelLoader,
+        records: ReadsRows,
+        model_name: str,
+        limit_s: float = LOAD_LIMIT_S,
     ) -> None:
         self.watcher = watcher
         self.loader = loader
         self.records = records
         self.model_name = model_name
+        self.limit_s = limit_s
         self._kept: OrderedDict[str, LoadedModel] = OrderedDict()
-        self._loading = asyncio.Lock()
+        self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
 
     async def find(self, generation: int, scored: ScoredArm) -> LoadedModel:
         """Give the model that a deployment's arm scored with.
@@ -65,18 +75,44 @@ class PastModels:
         return await self.load(await self.arm(generation, scored))
 
     async def load(self, arm: Arm) -> LoadedModel:
-        """Give the model of an arm, from memory if it is there."""
+        """Give the model of an arm, from memory if it is there.
+
+        Raises
+        ------
+        ModelUnusable
+            If its artifact cannot be had as it was.
+        TookTooLong
+            If it is not there in time; whoever asks again waits for the same fetch.
+        """
         live = self.watcher.live
         for each in live.arms if live else ():
             if each.model.digest == arm.digest:
                 return each.model
-        async with self._loading:
-            if arm.digest not in self._kept:
-                self._kept[arm.digest] = await asyncio.to_thread(self.loader.load, arm)
+        if arm.digest in self._kept:
             self._kept.move_to_end(arm.digest)
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
             return self._kept[arm.digest]
+        loading = self._loading.get(arm.digest)
+        if loading is None:
+            loading = self._loading[arm.digest] = asyncio.create_task(self._load(arm))
+            loading.add_done_callback(lambda task: task.exception())  # all may have left
+        try:
+            async with asyncio.timeout(self.limit_s):
+                return await asyncio.shield(loading)
+        except TimeoutError as error:
+            raise TookTooLong(
+                f"{arm.label} could not be fetched within {self.limit_s:g} s. It is still being "
+                "fetched: ask again, and see whether the model registry answers."
+            ) from error
+
+    async def _load(self, arm: Arm) -> LoadedModel:
+        try:
+            model = await asyncio.to_thread(self.loader.load, arm)
+        finally:
+            del self._loading[arm.digest]
+        self._kept[arm.digest] = model
+        if len(self._kept) > KEPT:
+            self._kept.popitem(last=False)
+        return model
 
     async def arm(self, generation: int, scored: ScoredArm) -> Arm:
         """Give the arm of a deployment that scored.

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from monitoring.prediction_ids import as_text
 from monitoring.prediction_record import DEGRADED, Flags, packed_prediction
 from serving.features import StoredFeatures
-from serving.live import LiveArm
+from serving.live_arms import LiveArm
 from serving.model_features import Asked, ModelFeatures
 
 _DEGRADED = int(DEGRADED)
@@ -69,8 +69,12 @@ class Pending:
         Where the answer, or what went wrong, is put.
     started
         By the monotonic clock, in seconds.
+    noted
+        Flags that were set while it was scored.
     vector
         The features as packed float32, once they are known.
+    other
+        In a paired test: what the arm that does not answer said; NaN for nothing usable.
     """
 
     request: PredictionRequest
@@ -81,8 +85,10 @@ class Pending:
     unit: str = ""
     stored: StoredFeatures | None = None
     flags: int = 0
+    noted: int = 0
     vector: bytes = b""
     probability: float = 0.0
+    other: float | None = None
     missing: list[str] = field(init=False)
     arm: LiveArm = field(init=False)
     features: ModelFeatures = field(init=False)
@@ -105,9 +111,12 @@ class Pending:
     def receipt(self, now_us: int, flags: int) -> bytes:
         """The body of the receipt; ``flags`` are those of the whole batch."""
         stored, request = self.stored, self.request
-        self.flags = flags | (stored.flags if stored is not None else 0)
+        flags |= self.noted
+        if stored is not None:
+            flags |= stored.flags
         if request.attributes:
-            self.flags |= _REQUEST_ATTRIBUTES
+            flags |= _REQUEST_ATTRIBUTES
+        self.flags = flags
         return packed_prediction(
             self.prediction_id,
             now_us,
@@ -115,10 +124,15 @@ class Pending:
             self.unit,
             stored.event_time_us if stored is not None else None,
             self.vector,
-            (self.probability,),
-            self.flags,
+            (self.probability,) if self.other is None else self._both(self.other),
+            flags,
             self.arm.context,
         )
+
+    def _both(self, other: float) -> tuple[float, float]:
+        """What both arms said, champion first."""
+        is_champion = self.arm.context.answering == 0
+        return (self.probability, other) if is_champion else (other, self.probability)
 
     def succeed(self, texts: tuple[str, str], ended: float) -> None:
         """Give the answer to who waits for it."""
@@ -130,7 +144,7 @@ class Pending:
                 prediction=texts[self.probability >= context.threshold],
                 probability=self.probability,
                 model_version=self.arm.arm.label,
-                latency_ms=round((ended - self.started) * 1000, 3),
+                latency_ms=int((ended - self.started) * 1e6) / 1000,
                 prediction_id=self.id_text,
                 arm=context.arm,
                 missing=self.missing,

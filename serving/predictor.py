@@ -17,9 +17,9 @@ from feature_store.errors import StoreUnavailable
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import Flags
-from serving.ab_testing import bucket_of, choose
 from serving.errors import UnknownEntity
-from serving.live import DeploymentWatcher, LiveDeployment
+from serving.live import DeploymentWatcher
+from serving.live_arms import LiveDeployment
 from serving.model_features import FeatureVersions
 from serving.online_reader import OnlineReader
 from serving.pending import Answer, Pending, PredictionRequest, fail_all
@@ -122,10 +122,7 @@ class Predictor:
 
     def _assign(self, batch: Sequence[Pending], live: LiveDeployment) -> None:
         for pending in batch:
-            unit, place = pending.assign(), 0
-            if len(live.arms) > 1:
-                place = choose(live.deployment.arms, bucket_of(unit, live.deployment.salt))
-            pending.arm = live.arms[place]
+            pending.arm = live.arm_of(pending.assign())
             pending.features = self.features.of(pending.arm.model.schema)
 
     def _have_read(

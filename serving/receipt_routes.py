@@ -34,7 +34,8 @@ class ScoredAnswer(BaseModel):
     arm: str
     version: int
     model_version: str
-    probability: float
+    threshold: float | None
+    probability: float | None
 
 
 class ReceiptAnswer(BaseModel):
@@ -67,7 +68,7 @@ class ReplayedArmAnswer(BaseModel):
     arm: str
     model_version: str
     digest: str | None
-    logged: float
+    logged: float | None
     replayed: float | None
 
 
@@ -82,7 +83,13 @@ class ReplayAnswer(BaseModel):
     arms: list[ReplayedArmAnswer]
 
 
-SCORED = {"arm": "champion", "version": 3, "model_version": "income-xgb-v3", "probability": 0.82}
+SCORED = {
+    "arm": "champion",
+    "version": 3,
+    "model_version": "income-xgb-v3",
+    "threshold": 0.41,
+    "probability": 0.82,
+}
 RECEIPT = {
     "prediction_id": EXAMPLE_ID,
     "predicted_at": "2026-01-31T12:00:00.123456Z",

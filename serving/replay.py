@@ -20,7 +20,7 @@ class ReplayedArm:
     arm: str
     model_version: str
     digest: str | None
-    logged: float
+    logged: float | None
     replayed: float | None
 
     @property
@@ -98,5 +98,5 @@ def _different_answers(arms: Sequence[ReplayedArm]) -> list[str]:
         f"answer of {arm.model_version}: logged {arm.logged!r}, here {arm.replayed!r}, "
         f"{abs(arm.replayed - arm.logged):.2g} apart"
         for arm in arms
-        if arm.replayed is not None and not arm.is_equal
+        if arm.replayed is not None and arm.logged is not None and not arm.is_equal
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import json
 import os
 import re
 import subprocess
@@ -9,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from unittest import mock
 
 import httpx
 import psycopg
@@ -168,6 +171,7 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert lines == [
         "✓ Model deployed to production",
         "✓ A/B test enabled (10% traffic to new model)",
+        "  paired: both models score every request",
     ]
     assert checkout.aliases() == {"production": "1", "challenger": "2"}
     counts = answering(url)
@@ -182,15 +186,36 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert ended.returncode == 1
     assert ended.stderr.startswith("✗ income-xgb-v2 is under test with 10% of the traffic")
 
+    # A tester always gets the challenger; more people do; nothing has matured yet.
+    lines, _ = checkout.deploy("override 12345 --arm challenger")
+    assert lines == ["✓ Unit 12345: always the challenger"]
+    assert predict(url, BY_USER)["model_version"] == "income-xgb-v2"
+    lines, _ = checkout.deploy("ramp")
+    assert lines == ["✓ Challenger widened to 25% of the traffic"]
+    status = json.loads("\n".join(checkout.lines("pipelines/deployment.py status --json")))
+    assert (status["mode"], status["shares"]) == ("paired", [0.1, 0.25])
+    assert (status["action"], status["evidence"]["counted"]) == ("continue", 0)
+    [line] = checkout.lines("pipelines/deployment.py decide")
+    assert re.match(r"✓ The test of income-xgb-v2 goes on: no unit of \d+ has a matured", line)
+
     # The challenger wins; its users and all others are answered by it.
-    lines, _ = checkout.deploy("--promote-challenger")
+    lines, _ = checkout.deploy("promote")
     assert lines == ["✓ Challenger promoted: income-xgb-v2 takes all traffic"]
     assert answering(url) == {"income-xgb-v2": 200}
     assert checkout.aliases() == {"production": "2"}
     assert checkout.stages()["income-xgb-v1"] == "Archived"
 
+    ramp, wait, decision = checkout.row(
+        "SELECT action, decided_by, champion, challenger, reason FROM experiment_decisions "
+        "ORDER BY decision_id"
+    )
+    assert ramp[:2] == ("ramp", getpass.getuser())
+    assert wait[:2] == ("continue", f"controller ({getpass.getuser()})")
+    assert decision[:4] == ("promote", getpass.getuser(), "income-xgb-v1", "income-xgb-v2")
+    assert str(decision[4]).startswith("by hand, while the evidence says: ")
+
     # It was a mistake.
-    lines, _ = checkout.deploy("--rollback --reason regret")
+    lines, _ = checkout.deploy("rollback --reason regret")
     assert lines == ["✓ Rolled back: income-xgb-v1 takes all traffic"]
     assert answering(url) == {"income-xgb-v1": 200}
     assert checkout.stages() == {
@@ -202,13 +227,15 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
     assert history == [
         (1, "deploy", ""),
         (2, "start_ab_test", ""),
-        (3, "promote", ""),
-        (4, "rollback", "regret"),
+        (3, "override", ""),
+        (4, "widen", mock.ANY),
+        (5, "promote", mock.ANY),
+        (6, "rollback", "regret"),
     ]
 
     # Every answer has its receipt.
     deadline = time.monotonic() + 10
-    while checkout.row("SELECT count(*) FROM predictions") != [(802,)]:
+    while checkout.row("SELECT count(*) FROM predictions") != [(803,)]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
     receipt = checkout.row(
@@ -222,9 +249,9 @@ def test_the_story_of_serving(checkout: Checkout) -> None:
 
 def test_a_test_can_be_stopped(checkout: Checkout) -> None:
     checkout.deploy("--model-name income-xgb-v3 --stage production --enable-ab-test")
-    lines, url = checkout.deploy("--stop-ab-test")
+    lines, url = checkout.deploy("rollback")
 
-    assert lines == ["✓ A/B test stopped: income-xgb-v1 takes all traffic"]
+    assert lines == ["✓ Rolled back: income-xgb-v1 takes all traffic"]
     assert answering(url, range(1, 51)) == {"income-xgb-v1": 50}
     assert "challenger" not in checkout.aliases()
 
@@ -241,9 +268,15 @@ def test_a_test_can_be_stopped(checkout: Checkout) -> None:
             r"There is no stage 'prod'\. Expected one of: staging, production, archived\.",
         ),
         ("--model-name income-xgb-v1", "--model-name and --stage belong together; give both."),
-        ("", "Asked for nothing; expected --model-name with --stage, or one of .*"),
-        ("--rollback --stop-ab-test", "Asked for --stop-ab-test, --rollback; expected .*"),
-        ("--stop-ab-test", r"No A/B test is running\. Start one with .*"),
+        ("promote", r"No A/B test is running\. Start one with .*"),
+        ("ramp --to 0.5", r"No A/B test is running\. Start one with .*"),
+        ("decide --watch 5", r"No A/B test is running\. Start one with .*"),
+        ("status", r"No A/B test is running\. Start one with .*"),
+        ("override 42", r"No A/B test is running\. Start one with .*"),
+        (
+            "--model-name income-xgb-v1 --stage production --mode paired",
+            "--mode is of a test; give --enable-ab-test or --ramp with it.",
+        ),
         (
             "--model-name income-xgb-v1 --stage archived",
             "income-xgb-v1 serves in production and cannot become archived.*",

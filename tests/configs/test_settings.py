@@ -173,3 +173,21 @@ def test_settings_cannot_be_changed_after_loading() -> None:
 def test_each_section_has_a_file() -> None:
     for section in SECTIONS:
         assert (ROOT / "configs" / f"{section}_config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("ramp", "expected"),
+    [
+        ([0.1, 0.05], "each share of a ramp must be larger than the one before"),
+        ([0.1, 1.0], "the shares of a ramp lie between 0 and 1"),
+    ],
+)
+def test_a_ramp_climbs_between_0_and_1(ramp: list[float], expected: str) -> None:
+    assert expected in refusal(deployment={"ab_test": {"ramp": ramp}})
+
+
+def test_the_shipped_test_may_score_in_pairs_and_decides_by_documented_levels() -> None:
+    test = load_settings().deployment.ab_test
+    assert (test.challenger_share, test.label_influence) == (0.10, False)
+    assert (test.alpha, test.guardrail_alpha, test.ratio_alpha) == (0.05, 0.05, 0.01)
+    assert test.ramp == (0.01, 0.05, 0.10, 0.25, 0.50)

@@ -1,7 +1,12 @@
+import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from configs.settings import load_settings
+from models.ab_tests import mode_of, override, start_ab_test, widen
+from models.connect import experiment_plan
 from models.deployment import (
     BUCKETS,
     Arm,
@@ -10,10 +15,9 @@ from models.deployment import (
     roll_back,
     stage_changes,
     stage_path,
-    start_ab_test,
-    stop_ab_test,
 )
 from models.errors import DeploymentRefused
+from models.experiment import ExperimentPlan
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -66,7 +70,8 @@ def test_widening_a_test_keeps_its_experiment_and_salt_and_moves_nobody_back():
 
 def test_two_experiments_hash_with_different_salts():
     first = in_test()
-    second = start_ab_test(stop_ab_test(first, NOW), arm(3), 0.1, "salt", NOW)
+    ended = roll_back([deploy(None, arm(1), NOW), first], NOW)
+    second = start_ab_test(ended, arm(3), 0.1, "salt", NOW)
 
     assert first.salt != second.salt
     assert first.experiment != second.experiment
@@ -81,7 +86,7 @@ def test_a_share_that_leaves_an_arm_without_traffic_is_refused(share):
 def test_one_challenger_at_a_time():
     with pytest.raises(DeploymentRefused, match="xgb-v2 is under test with 10% of the traffic"):
         start_ab_test(in_test(), arm(3), 0.1, "salt", NOW)
-    with pytest.raises(DeploymentRefused, match="--promote-challenger or --stop-ab-test"):
+    with pytest.raises(DeploymentRefused, match=r"deployment\.py promote, or rollback"):
         deploy(in_test(), arm(3), NOW)
 
 
@@ -91,14 +96,6 @@ def test_deploying_the_challenger_promotes_it():
     assert labels(after) == ["xgb-v2"]
     assert after.action == "promote"
     assert after.champion.name == "champion"
-    assert after.champion.share == 1
-    assert after.experiment is None
-
-
-def test_stopping_a_test_returns_all_traffic_to_the_champion():
-    after = stop_ab_test(in_test(), NOW)
-
-    assert labels(after) == ["xgb-v1"]
     assert after.champion.share == 1
     assert after.experiment is None
 
@@ -143,6 +140,7 @@ def test_rolling_back_during_a_test_withdraws_the_challenger():
     after = roll_back([first, second, testing], NOW)
 
     assert labels(after) == ["xgb-v2"]
+    assert (after.champion.share, after.experiment, after.plan) == (1, None, None)
     assert labels(roll_back([first, second, testing, after], NOW)) == ["xgb-v1"]
 
 
@@ -181,4 +179,70 @@ def test_production_is_reached_through_staging(now, target, path):
 
 
 def test_a_record_survives_json():
-    assert Deployment.from_dict(in_test().to_dict()) == in_test()
+    record = override(in_test(), "42", "challenger", NOW)
+
+    assert Deployment.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_a_record_from_before_tests_had_plans_can_be_read():
+    values = in_test().to_dict()
+    for name in ("plan", "overrides"):
+        del values[name]
+
+    assert Deployment.from_dict(values).plan is None
+
+
+def test_a_test_keeps_its_plan_and_mode_while_it_is_widened_and_overruled():
+    plan = ExperimentPlan(label_influence=False, ramp=(0.01, 0.1, 0.5), margin=0.004)
+    started = start_ab_test(deploy(None, arm(1), NOW), arm(2), 0.01, "salt", NOW, plan=plan)
+    wide = widen(override(started, "42", "challenger", NOW), 0.1, NOW)
+
+    assert started.plan == replace(plan, ramp=(0.1, 0.5))
+    assert wide.plan == replace(plan, ramp=(0.5,))
+    assert (wide.mode, wide.overrides) == ("paired", (("42", "challenger"),))
+    assert (wide.salt, wide.experiment) == (started.salt, started.experiment)
+
+
+def test_a_share_never_shrinks():
+    with pytest.raises(DeploymentRefused, match=r"xgb-v2 has 10\.00% .* would move users back"):
+        widen(in_test(0.1), 0.05, NOW)
+
+
+def test_an_override_can_be_taken_back():
+    overruled = override(in_test(), "42", "challenger", NOW)
+    moved = override(overruled, "42", "champion", NOW)
+
+    assert moved.overrides == (("42", "champion"),)
+    assert override(moved, "42", None, NOW).overrides == ()
+
+
+def test_without_a_test_nothing_is_widened_or_overruled():
+    champion = deploy(None, arm(1), NOW)
+
+    for change in (lambda: widen(champion, 0.5, NOW), lambda: override(champion, "1", None, NOW)):
+        with pytest.raises(DeploymentRefused, match="No A/B test is running"):
+            change()
+
+
+def test_a_test_is_paired_only_where_labels_and_features_allow_it():
+    free, bound = ExperimentPlan(label_influence=False), ExperimentPlan(label_influence=True)
+    other = replace(arm(2), fingerprint="other")
+
+    assert mode_of(arm(1), arm(2), free, None) == "paired"
+    assert mode_of(arm(1), arm(2), free, "split") == "split"
+    assert mode_of(arm(1), arm(2), bound, None) == "split"
+    assert mode_of(arm(1), other, free, None) == "split"
+    with pytest.raises(DeploymentRefused, match="cannot be paired: an answer may influence"):
+        mode_of(arm(1), arm(2), bound, "paired")
+    with pytest.raises(DeploymentRefused, match="cannot be paired: the two versions take"):
+        mode_of(arm(1), other, free, "paired")
+
+
+def test_the_plan_of_a_test_is_what_the_settings_say():
+    worth = {"cost_false_positive": 2.0, "cost_false_negative": 7.0}
+    settings = load_settings(training={"decision": worth})
+    plan, climbing = experiment_plan(settings), experiment_plan(settings, ramp=True)
+
+    assert (plan.cost_false_positive, plan.cost_false_negative) == (2.0, 7.0)
+    assert (plan.metric, plan.label_influence, plan.slices) == ("brier", False, ("sex",))
+    assert (plan.ramp, climbing.ramp) == ((), (0.01, 0.05, 0.10, 0.25, 0.50))

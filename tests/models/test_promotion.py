@@ -8,6 +8,7 @@ import pytest
 from infrastructure import embedded
 from models.deployment_store import DeploymentStore
 from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
+from models.experiment import ExperimentPlan
 from models.promotion import Promoter, as_arm
 from models.registry import ModelVersion
 
@@ -123,7 +124,7 @@ def test_a_test_ends_with_the_challenger_promoted_or_withdrawn(promoter, registr
     promoter.promote_challenger()
     assert registry.aliases == {"production": "income-xgb-v2"}
     promoter.start_ab_test(registry.version(3), 0.1, "salt")
-    promoter.stop_ab_test()
+    promoter.roll_back()
 
     assert serving(promoter) == ["income-xgb-v2"]
     assert registry.stages == {
@@ -136,9 +137,50 @@ def test_a_test_ends_with_the_challenger_promoted_or_withdrawn(promoter, registr
 def test_without_a_test_there_is_nothing_to_end(promoter, registry):
     promoter.deploy(registry.version(1))
 
-    for end in (promoter.promote_challenger, promoter.stop_ab_test):
+    for end in (promoter.promote_challenger, lambda: promoter.roll_back(experiment="gone")):
         with pytest.raises(DeploymentRefused, match=r"No A/B test is running\. Start one with"):
             end()
+
+
+def test_who_means_another_test_changes_nothing(promoter, registry):
+    promoter.deploy(registry.version(1))
+    first = promoter.start_ab_test(registry.version(2), 0.1, "salt").experiment
+    promoter.roll_back()
+    promoter.start_ab_test(registry.version(3), 0.1, "salt")
+
+    for change in (
+        lambda: promoter.promote_challenger(experiment=first),
+        lambda: promoter.roll_back(experiment=first),
+        lambda: promoter.widen(0.5, experiment=first),
+    ):
+        with pytest.raises(DeploymentRefused, match=f"{first} has ended; income-xgb-v3-vs-"):
+            change()
+    assert serving(promoter) == ["income-xgb-v1", "income-xgb-v3"]
+
+
+def test_plan_overrides_and_mode_are_stored_with_the_test(promoter, registry):
+    plan = ExperimentPlan(label_influence=False, ramp=(0.1, 0.5), slices=("sex",))
+    promoter.deploy(registry.version(1))
+    promoter.start_ab_test(registry.version(2), 0.1, "salt", plan=plan)
+    promoter.override("42", "challenger", "quality assurance")
+    promoter.widen(0.5)
+
+    stored = promoter.store.current()
+    assert stored.plan == replace(plan, ramp=())
+    assert (stored.mode, stored.overrides) == ("paired", (("42", "challenger"),))
+    assert [each.action for each in promoter.store.history()] == [
+        *("deploy", "start_ab_test", "override", "widen")
+    ]
+
+
+def test_a_table_from_before_tests_had_plans_is_completed(promoter, registry):
+    promoter.deploy(registry.version(1))
+    with promoter.store.connect() as connection:
+        connection.execute("ALTER TABLE deployments DROP plan, DROP overrides")
+
+    assert promoter.store.current().plan is None
+    promoter.start_ab_test(registry.version(2), 0.1, "salt", plan=ExperimentPlan(margin=0.5))
+    assert promoter.store.current().plan.margin == 0.5
 
 
 def test_a_rollback_brings_the_champion_before_back_to_production(promoter, registry):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import numpy as np
@@ -83,6 +84,12 @@ def segment_of(tmp_path):
     return path
 
 
+def scored(arm: str, version: int, probability: float) -> dict[str, object]:
+    """An arm of a receipt as the table has it."""
+    version_of = {"version": version, "model_version": f"xgb-v{version}"}
+    return {"arm": arm, **version_of, "probability": probability}
+
+
 def test_a_receipt_arrives_with_every_value(database, shipper, log):
     append(log, receipt(flags=Flags.REQUEST_ATTRIBUTES | Flags.FEATURES_CACHED))
     assert shipper.run_once() == 1
@@ -101,8 +108,8 @@ def test_a_receipt_arrives_with_every_value(database, shipper, log):
         "probability": 0.5,
         "decision": 1,
         "scored": [
-            {"arm": "champion", "version": 1, "model_version": "xgb-v1", "probability": 0.3},
-            {"arm": "challenger", "version": 2, "model_version": "xgb-v2", "probability": 0.5},
+            scored("champion", 1, 0.3),
+            scored("challenger", 2, 0.5),
         ],
         "experiment": "an experiment",
         "propensity": 0.1,
@@ -174,6 +181,16 @@ def test_shippers_at_the_same_time_ship_each_receipt_once(database, log, tmp_pat
     ship()
 
     assert stored_ids(database) == sorted(ids)
+
+
+def test_one_shipper_may_be_called_from_several_threads(database, shipper, log):
+    same = receipt()
+    ids = append(log, same, *[receipt() for _ in range(40)], *[same] * 5)
+    log.close()
+    with ThreadPoolExecutor(4) as threads:
+        shipped = list(threads.map(lambda _: shipper.run_once(), range(4)))
+    assert sum(shipped) == 41
+    assert stored_ids(database) == sorted(set(ids))
 
 
 def test_a_transaction_that_fails_leaves_nothing_half_done(database, shipper, log):

@@ -12,6 +12,7 @@ REFUSALS = {
     ("post", "/predictions/{prediction_id}/replay"): {"404", "422", "503"},
     ("post", "/predictions/{prediction_id}/explain"): {"404", "422", "503"},
     ("get", "/model"): {"503"},
+    ("get", "/experiment"): {"422", "503"},
     ("get", "/features/{user_id}"): {"404", "422", "503"},
 }
 

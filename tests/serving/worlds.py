@@ -26,9 +26,11 @@ from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
 from feature_store.registry import FIRST_KNOWN, FeatureSchema
+from models.ab_tests import override, start_ab_test
 from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
 from models.connect import deployment_store, postgres
-from models.deployment import Arm, Deployment, deploy, start_ab_test
+from models.deployment import Arm, ArmName, Deployment, deploy
+from models.experiment import ExperimentPlan
 from models.scorer import OnnxScorer
 from models.xgboost_model import XGBoostModel
 from tests.parity.test_one_row_equals_a_table import random_columns
@@ -150,12 +152,20 @@ class World:
         """Give all traffic to an arm, whatever its artifact is like."""
         return self._record(deploy(self.current(), arm, now()))
 
-    def start_ab_test(self, version: int, share: float) -> Deployment:
+    def start_ab_test(
+        self, version: int, share: float, plan: ExperimentPlan | None = None
+    ) -> Deployment:
         """Give a share of the traffic to a version."""
         champion = self.current()
         assert champion is not None
         arm = self.artifacts.arm(version)
-        return self._record(start_ab_test(champion, arm, share, "salt", now()))
+        return self._record(start_ab_test(champion, arm, share, "salt", now(), plan=plan))
+
+    def override(self, unit: str, arm: ArmName) -> Deployment:
+        """Let a unit always have an arm."""
+        current = self.current()
+        assert current is not None
+        return self._record(override(current, unit, arm, now()))
 
     def current(self) -> Deployment | None:
         """What is deployed."""
