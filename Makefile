@@ -25,9 +25,12 @@ help: ## Show this list
 
 # --- The system ---
 
-.PHONY: demo experiment-demo up down status serve
+.PHONY: demo experiment-demo loop-demo up down status serve monitor
 demo: $(RUN) ## Run the whole system on the real data: features, training, deployment, predictions
 	$(BIN)/python -m pipelines.demo
+
+loop-demo: $(RUN) ## Let a simulated world change: drift, alert, retraining, experiment, recovery
+	$(BIN)/python -m pipelines.loop_demo
 
 experiment-demo: $(RUN) ## Run four A/B tests through the API: promoted, rolled back, undecided, tampered with
 	$(BIN)/python -m pipelines.experiment_demo
@@ -50,6 +53,9 @@ serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
 	print(re.sub(r"(?m)^(\w+_PASSWORD=)$$", lambda m: m[1] + secrets.token_hex(24), \
 	sys.stdin.read()), end="")' < .env.example > $@
 	@echo "✓ .env"
+
+monitor: $(RUN) ## Check drift, performance, skew and data quality every minute
+	$(BIN)/python pipelines/monitoring_pipeline.py --every 60
 
 # --- Checks ---
 

@@ -32,6 +32,7 @@ HEADLINES = {
     ("serving", "ours_over_constant_sustained_rate"): "… highest rate with p99 ≤ 25 ms",
     ("serving", "ours_over_mlserver_rate_at_16"): "… against MLServer, which only predicts",
     ("serving", "ours_first_answer"): "API: start to first answer",
+    ("drift", "ours_wall"): "drift of 10,000 × 47 logged predictions, read included",
     ("training_run", "command_wall"): "training command in all",
     ("model_quality", "xgboost_mean_random_accuracy"): "accuracy of XGBoost, 5 random splits",
     ("model_quality", "ensemble_mean_random_roc_auc"): "ROC-AUC of the ensemble, 5 random splits",

@@ -26,6 +26,7 @@ from pydantic_settings import (
 from configs.ab_test_config import ABTestConfig
 from configs.api_config import ApiConfig
 from configs.errors import SettingsError
+from configs.monitoring_config import MonitoringConfig
 from configs.problems import explain, value_shown
 from configs.section import Section
 from configs.sources import SourceConfig
@@ -300,19 +301,6 @@ class DeploymentConfig(Section):
     registry_poll_ms: float = Field(
         1000, gt=0, description="how soon a change by an MLflow client is answered"
     )
-
-
-class PredictionLogConfig(Section):
-    """The local segment files and how often they are shipped to PostgreSQL."""
-
-    segment_bytes: int = Field(16 * 1024 * 1024, ge=4096)
-    ship_interval_ms: float = Field(200, gt=0)
-
-
-class MonitoringConfig(Section):
-    """``configs/monitoring_config.yaml``."""
-
-    prediction_log: PredictionLogConfig = PredictionLogConfig()
 
 
 class Settings(BaseSettings):

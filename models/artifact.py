@@ -10,6 +10,7 @@ model.npz, .json   neural network: its arrays, and what else makes it up
 ensemble.json      ensemble: weights of the families, whose files (xgboost_0.ubj, …) are beside it
 calibration.json   where there is one: the curve behind the native model; inside ``model.onnx``
 example.json       a few vectors with the probabilities that ``model.onnx`` gives them
+profile.json       histograms of the training rows, which later rows are compared with
 =================  =============================================================================
 
 Nothing in it is a pickle; only NumPy and the standard library are needed to open it.
@@ -30,9 +31,11 @@ from numpy.typing import NDArray
 
 from feature_store.registry import FeatureSchema
 from models.errors import ArtifactError
+from models.profile import ReferenceProfile
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PROFILE = "profile.json"
 REQUIRED = ("schema.json", "config.json", "model.onnx", "example.json")
 
 
@@ -122,6 +125,12 @@ class ModelArtifact:
         stored = self._json("example.json")
         vectors = np.array(stored["vectors"], dtype=np.float32)  # null is NaN
         return vectors, np.array(stored["probabilities"], dtype=np.float32)
+
+    def profile(self) -> ReferenceProfile | None:
+        """What the training rows looked like; None in an artifact from before it was kept."""
+        if PROFILE not in self.files:
+            return None
+        return ReferenceProfile.from_json(self._json(PROFILE))
 
     def _json(self, name: str) -> dict[str, Any]:
         try:

@@ -96,6 +96,30 @@ def average_precision(labels: Labels, probabilities: Values, seed: int = 0) -> E
     return Estimate(_area(positive, np.ones(len(labels)), ends), float(low), float(high))
 
 
+def calibration_error(
+    labels: Labels, probabilities: Values, bins: int = 15, seed: int = 0
+) -> Estimate:
+    """Expected calibration error over bins of equal width, by a bootstrap of what bins are off by.
+
+    The error is a sum of sizes, so it is above 0 by luck alone: the lower end tells whether it is
+    more than that.
+    """
+    n = len(labels)
+    if n < 2:
+        return NOTHING
+    place = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    off = probabilities.astype(np.float64) - labels
+    sums, squares = (np.bincount(place, weights, bins) for weights in (off, off * off))
+    held = np.maximum(np.bincount(place, minlength=bins), 1)
+    spread = np.sqrt(np.maximum(squares - sums * sums / held, 0))
+    drawn = np.random.default_rng(seed).normal(0, 1, (RESAMPLES, bins)) * spread
+    by_luck = np.abs(drawn).sum(axis=1) / n
+    value = float(np.abs(sums).sum() / n)
+    low = max(value - float(np.quantile(by_luck, 0.975)), 0.0)
+    high = float(np.quantile(np.abs(sums + drawn).sum(axis=1) / n, 0.975))
+    return Estimate(value, low, max(high, value))
+
+
 def _midranks(values: Values) -> NDArray[np.float64]:
     """Rank of each value, from 1; equal ones share the mean of their ranks."""
     _, place, n = np.unique(values, return_inverse=True, return_counts=True)

@@ -14,7 +14,14 @@ from feature_store.feature_view import FeatureView
 from feature_store.registry import FeatureSchema
 from feature_store.training_data import TrainingRows
 from models import evaluation, plots
-from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
+from models.artifact import (
+    PROFILE,
+    ModelArtifact,
+    example_json,
+    json_bytes,
+    schema_json,
+    write_artifact,
+)
 from models.base import Model, OnRound, narrowed
 from models.calibrated_model import calibrated
 from models.calibration import fit_calibration
@@ -24,6 +31,7 @@ from models.lineage import Recipe, git_commit
 from models.masking import Masker
 from models.model_card.page import model_card
 from models.onnx_export import parity_rows, refuse_different
+from models.profile import ReferenceProfile, reference_profile
 from models.scorer import OnnxScorer
 from models.search_plots import save_contributions, save_tuning
 from models.split import Part, Split, split_rows
@@ -219,7 +227,8 @@ def pack(trained: Trained, recipe: Recipe, masker: Masker, folder: Path) -> Mode
         "packages": dict(recipe.packages),
     }
     examples = rows[np.linspace(0, len(rows) - 1, EXAMPLES).astype(int)]
-    answers = OnnxScorer(onnx, len(test.schema)).predict(examples)
+    scorer = OnnxScorer(onnx, len(test.schema))
+    answers = scorer.predict(examples)
     folder.mkdir(parents=True)
     model.save(folder)
     return write_artifact(
@@ -229,5 +238,19 @@ def pack(trained: Trained, recipe: Recipe, masker: Masker, folder: Path) -> Mode
             "config.json": json_bytes(config),
             "model.onnx": onnx,
             "example.json": example_json(examples, answers.tolist()),
+            PROFILE: json_bytes(profile_of(trained, masker, scorer).to_json()),
         },
+    )
+
+
+def profile_of(trained: Trained, masker: Masker, scorer: OnnxScorer) -> ReferenceProfile:
+    """What the model was trained on, and what it says of rows that it has not seen."""
+    split, train = trained.split, masker.narrow(trained.split.train.features)
+    unseen = masker.narrow(split.test.features)
+    return reference_profile(
+        train.values,
+        train.schema,
+        scorer.predict(unseen.values),
+        [part.labels for part in (split.train, split.validation, split.test)],
+        trained.model.importance(),
     )

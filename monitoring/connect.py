@@ -2,13 +2,162 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+from datetime import datetime, timedelta
+
+import numpy as np
+
 from configs.settings import Settings
+from feature_store.connect import event_stream, offline_store, raw_source, redis_client, ttl
+from feature_store.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.ingest import parse
 from feature_store.postgres import Postgres
+from feature_store.stream.progress import StatusBoard
 from infrastructure.embedded import postgres_url
-from models.connect import postgres
+from models.artifact import ModelArtifact
+from models.connect import artifact_cache, deployment_store, history, now, postgres
+from models.deployment import Deployment
+from models.held_out import split_of
+from monitoring.alert_sinks import build_sink
+from monitoring.alert_store import AlertStore
+from monitoring.alerts import Alerts
+from monitoring.data_quality import Lags
+from monitoring.errors import MonitoringRefused
 from monitoring.experiment_store import ExperimentStore
 from monitoring.exposure_reader import ExposureReader
+from monitoring.full_reports import FullReports
+from monitoring.monitor import Monitor
+from monitoring.prediction_reader import PredictionReader
+from monitoring.results_store import ResultsStore
+from monitoring.retraining import RetrainingStore
+from monitoring.shipping_lag import shipping_lag_s
+from monitoring.simulation import Assign, Simulation, champion_only, people
+from monitoring.skew_audit import SkewAudit
+from monitoring.watched import Watched, watched_of
+from monitoring.watchkeeper import Watchkeeper
+from monitoring.world import World
+
+LIVING_CONSUMER_S = 60
+"""A consumer that has said nothing for so long is not asked how late it is."""
+
+
+def prediction_reader(settings: Settings) -> PredictionReader:
+    """Reads the prediction log and labels; starts the embedded PostgreSQL if need be."""
+    return PredictionReader(Postgres(postgres_url(settings)))
+
+
+def alerts(settings: Settings) -> Alerts:
+    """Rules, states and sinks.
+
+    Raises
+    ------
+    SinkRefused
+        If a variable that a sink needs is not set.
+    """
+    config = settings.monitoring.alerts
+    sinks = [build_sink(sink, config.send_limit_s) for sink in config.sinks]
+    return Alerts(config, AlertStore(postgres(settings)), sinks)
+
+
+def results_store(settings: Settings) -> ResultsStore:
+    """What passes of monitoring have found."""
+    keep = timedelta(days=settings.monitoring.keep_days)
+    return ResultsStore(postgres(settings), settings.model_name, keep)
+
+
+def retraining_store(settings: Settings) -> RetrainingStore:
+    """Requests for a new model, and what became of them."""
+    return RetrainingStore(postgres(settings), settings.model_name)
+
+
+def watched(settings: Settings) -> Watched | None:
+    """The versions that serve; None before the first deployment."""
+    current = current_deployment(settings)
+    if current is None:
+        return None
+    return watched_of(settings.model_name, current, artifact_cache(settings))
+
+
+def skew_audit(settings: Settings) -> SkewAudit:
+    """What computes logged vectors again."""
+    return SkewAudit(offline_store(settings), Engine(MODEL_VIEW), ttl(settings))
+
+
+def monitor(settings: Settings) -> Monitor:
+    """What runs all checks."""
+    return Monitor(
+        settings.monitoring,
+        Postgres(postgres_url(settings)),
+        skew_audit(settings),
+        lambda: watched(settings),
+        lambda: lags(settings),
+    )
+
+
+def watchkeeper(settings: Settings) -> Watchkeeper:
+    """What runs passes and does what follows from them."""
+    return Watchkeeper(
+        settings.monitoring,
+        monitor(settings),
+        results_store(settings),
+        alerts(settings),
+        retraining_store(settings),
+    )
+
+
+def full_reports(settings: Settings) -> FullReports:
+    """What makes Evidently's reports; training rows are drawn again from the offline store."""
+
+    def training_rows(artifact: ModelArtifact) -> FeatureMatrix:
+        rows = history(settings).rows(artifact).rows
+        return split_of(artifact, rows).train.features
+
+    return FullReports(
+        settings.monitoring.drift,
+        prediction_reader(settings),
+        training_rows,
+        settings.var_dir / "monitoring",
+    )
+
+
+def world(settings: Settings, start: datetime) -> World:
+    """The simulated world, whose visitors are drawn from the rows of the configured source.
+
+    Raises
+    ------
+    MonitoringRefused
+        If the source has no labels, or an incident is about a column that is not there.
+    """
+    config, engine, tables = settings.feature, Engine(MODEL_VIEW), []
+    for batch in raw_source(settings).read():
+        table = parse(batch, MODEL_VIEW, config.source, config.event_time)
+        if table.labels is None:
+            raise MonitoringRefused("The source has no labels; the simulated world needs some.")
+        good = np.setdiff1d(np.arange(len(table)), list(table.reasons))
+        columns = {name: column[good] for name, column in table.columns.items()}
+        tables.append({**columns, "": table.labels[good]})
+    raw = people(tables)
+    labels = raw.pop("")
+    return World(settings.monitoring.simulation, engine, raw, labels, start)
+
+
+def simulation(settings: Settings, start: datetime, assign: Assign = champion_only) -> Simulation:
+    """What plays the simulated world into the configured stores."""
+    return Simulation(
+        world(settings, start),
+        offline_store(settings),
+        postgres(settings),
+        lambda: current_deployment(settings),
+        artifact_cache(settings),
+        assign,
+    )
+
+
+def current_deployment(settings: Settings) -> Deployment | None:
+    """What serves; None before the first deployment."""
+    with closing(deployment_store(settings)) as store:
+        return store.current()
 
 
 def exposure_reader(settings: Settings) -> ExposureReader:
@@ -19,3 +168,20 @@ def exposure_reader(settings: Settings) -> ExposureReader:
 def experiment_store(settings: Settings) -> ExperimentStore:
     """The decisions about A/B tests of the registered model."""
     return ExperimentStore(postgres(settings), settings.model_name)
+
+
+def lags(settings: Settings) -> Lags:
+    """How far streams and shipping are behind; what no contract asks for is not looked up."""
+    quality = settings.monitoring.quality
+    backlog = delay = None
+    if quality.max_stream_backlog is not None:
+        backlog = event_stream(settings).backlog()
+    if quality.max_stream_delay_ms is not None:
+        client = redis_client(settings, settings.feature.online.write_deadline_ms)
+        board = StatusBoard(client, settings.feature.project)
+        living = [s for s in board.read() if (now() - s.at).total_seconds() < LIVING_CONSUMER_S]
+        delay = max((s.delay_ms for s in living if s.delay_ms is not None), default=None)
+    shipping = None
+    if quality.max_shipping_lag_s is not None:
+        shipping = shipping_lag_s(settings.var_dir / "predictions", postgres(settings), now())
+    return Lags(backlog, delay, shipping)

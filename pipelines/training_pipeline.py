@@ -27,6 +27,7 @@ from models.connect import (
 )
 from models.families import new_model
 from models.lineage import Provenance
+from models.registry import ModelVersion
 from models.search_space import SearchSpace
 from models.tracking import publish
 from models.training import Trained, fit, judge, masker_of, recipe_of, split_of, write_up
@@ -65,14 +66,14 @@ def training_pipeline(
         str | None, typer.Option(help="Train this version anew and prove equal metrics.")
     ] = None,
     debug: Debug = False,
-) -> None:
+) -> ModelVersion | None:
     """Train a model on the offline store's features, judge it on unseen rows, and register it.
 
     Options that are not given have the values of the training settings.
     """
     if reproduce is not None:
         reproduced(reproduce)
-        return
+        return None
     started_at = datetime.now(UTC)
     options = given(
         experiment_name=experiment_name,
@@ -105,7 +106,7 @@ def training_pipeline(
     if known:
         done(f"Model registered: {known.label} (of the same data, settings and code; not repeated)")
         done(f"MLflow experiment: {registry.experiment_url(training.experiment_name)}")
-        return
+        return known
 
     untrained = new_model(training)
     done(f"Training {untrained.title} model...")
@@ -127,6 +128,7 @@ def training_pipeline(
     done(f"Model registered: {version.label}")
     report_gates(decision)
     done(f"MLflow experiment: {registry.experiment_url(training.experiment_name)}")
+    return version
 
 
 def given(**options: Any) -> dict[str, Any]:

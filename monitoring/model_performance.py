@@ -1,0 +1,298 @@
+"""How good the answers were, once it is known what came true: by arm, version and slice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from configs.monitoring_config import PerformanceConfig
+from configs.settings import Settings, load_settings
+from models import intervals
+from models.evaluation import row_losses
+from models.intervals import Estimate
+from models.slices import FEWEST_OF_A_LABEL
+from monitoring.outcomes import join_labels, matured
+from monitoring.prediction_reader import Window
+from monitoring.skipped import Skipped
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+CHECK = "performance"
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many predictions have a label, and how long that took.
+
+    Parameters
+    ----------
+    n, labelled
+        Matured predictions, and those of them whose label is known.
+    of_ones, of_zeros
+        Share with a label among predictions of 1 and of 0: where they differ, labels are chosen
+        by what was predicted, and the metrics tell of those that were chosen.
+    delay_s
+        Median and 90th percentile from prediction to label; of labels 1 and 0 the medians.
+    """
+
+    n: int
+    labelled: int
+    of_ones: float
+    of_zeros: float
+    delay_s: tuple[float, float]
+    delay_of_ones_s: float
+    delay_of_zeros_s: float
+
+    @property
+    def share(self) -> float:
+        """Share of the matured predictions with a label."""
+        return self.labelled / self.n if self.n else float("nan")
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How good some predictions were.
+
+    Parameters
+    ----------
+    by, word
+        What they have in common: ``all``, ``arm``, ``model_version`` or a category, and its value.
+    n, positives
+        Predictions with labels, and labels of 1.
+    is_small
+        Whether its numbers say little.
+    metrics
+        ``accuracy``, ``f1_score``, ``roc_auc``, ``log_loss``, ``brier`` and ``ece``, by name; NaN
+        where nothing can be said, as of the area under the curve with one class.
+    """
+
+    by: str
+    word: str
+    n: int
+    positives: int
+    is_small: bool
+    metrics: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
+class PerformanceReport:
+    """How good the predictions of a window were.
+
+    Parameters
+    ----------
+    groups
+        All of them first, then by arm, version and slice.
+    """
+
+    start: datetime
+    end: datetime
+    coverage: Coverage
+    groups: tuple[Performance, ...]
+
+    @property
+    def whole(self) -> Performance:
+        """All predictions together."""
+        return self.groups[0]
+
+    def of(self, by: str) -> tuple[Performance, ...]:
+        """The groups by one thing, such as ``arm``."""
+        return tuple(group for group in self.groups if group.by == by)
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        accuracy, auc = self.whole.metrics["accuracy"], self.whole.metrics["roc_auc"]
+        return (
+            f"Accuracy {accuracy.value:.4f} ({accuracy.low:.4f} to {accuracy.high:.4f}), ROC-AUC "
+            f"{auc.value:.4f} over {self.whole.n:,} labelled of {self.coverage.n:,} predictions"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the report as JSON values."""
+        times = {"start": self.start.isoformat(), "end": self.end.isoformat()}
+        return asdict(self) | times | {"summary": self.summary}
+
+
+def judge(
+    joined: pl.DataFrame,
+    start: datetime,
+    end: datetime,
+    config: PerformanceConfig,
+    slices: Mapping[str, Sequence[str]] | None = None,
+) -> PerformanceReport | Skipped:
+    """Judge predictions with their labels, as `monitoring.outcomes.join_labels` gives them.
+
+    Parameters
+    ----------
+    start, end
+        The window that they are from; labels count when they are matured at its end.
+    slices
+        Columns with codes of categories, and the words of the codes.
+    """
+    import polars as pl
+
+    if not len(joined):
+        return Skipped(CHECK, f"no predictions in the {config.window_days:g} days before {end:%F}")
+    ripe = matured(joined, end, timedelta(hours=config.maturity_hours))
+    known = ripe.filter(pl.col("label").is_not_null())
+    if not len(known):
+        return Skipped(
+            CHECK,
+            f"no labels yet for {len(ripe):,} matured predictions; report them to POST /feedback",
+        )
+    groups = [_judged(ALL, ALL, known, config), *_by_column(known, "arm", config)]
+    groups += _by_column(known, "model_version", config)
+    for column, words in (slices or {}).items():
+        groups += _by_code(known, column, words, config)
+    return PerformanceReport(start, end, _coverage(ripe, known), tuple(groups))
+
+
+def load_predictions(days: float = 7, until: datetime | None = None) -> pd.DataFrame:
+    """The predictions of the last days, one a row, oldest first.
+
+    ``prediction_id``, ``predicted_at``, ``user_id``, ``unit``, ``arm``, ``model_version``,
+    ``probability``, ``decision``, ``experiment``, ``propensity``, ``generation``, ``flags``,
+    ``feature_event_time`` and ``schema_fingerprint``; none before the first was logged.
+    """
+    import pandas as pd
+
+    from models.connect import now
+    from monitoring import connect
+
+    reader, end = connect.prediction_reader(load_settings()), until or now()
+    if not reader.exists("predictions"):
+        columns = ["prediction_id", "predicted_at", "user_id", "arm", "model_version"]
+        return pd.DataFrame(columns=[*columns, "probability", "decision"])
+    return reader.predictions(Window(end - timedelta(days=days), end)).to_pandas()
+
+
+def load_actuals(days: float = 7, until: datetime | None = None) -> pd.DataFrame:
+    """The labels of the last days, each by its newest report.
+
+    ``prediction_id`` (of labels about a prediction) or ``user_id``, ``label``, ``label_time`` and
+    ``known_at``.
+    """
+    import pandas as pd
+
+    from models.connect import now
+    from monitoring import connect
+
+    reader, end = connect.prediction_reader(load_settings()), until or now()
+    if not reader.exists("labels"):
+        return pd.DataFrame(columns=["prediction_id", "user_id", "label", "label_time", "known_at"])
+    return reader.labels(end - timedelta(days=days), end).to_pandas()
+
+
+def monitor_performance(
+    predictions: pd.DataFrame | None = None, actuals: pd.DataFrame | None = None
+) -> PerformanceReport | Skipped:
+    """Judge predictions by what came true; alerts ``critical`` below the accuracy promised.
+
+    Parameters
+    ----------
+    predictions, actuals
+        As `load_predictions` and `load_actuals` give them; None reads those of
+        ``monitoring.performance.window_days``.
+
+    Raises
+    ------
+    MonitoringRefused
+        If a frame lacks a column that is needed.
+    """
+    from models.connect import now
+    from monitoring.frames import actuals_frame, predictions_frame
+
+    settings = load_settings()
+    config, end = settings.monitoring.performance, now()
+    start = end - timedelta(days=config.window_days)
+    said = load_predictions(config.window_days) if predictions is None else predictions
+    came = load_actuals(config.window_days) if actuals is None else actuals
+    if not len(said) or not len(came):
+        missing = "predictions" if not len(said) else "labels"
+        return Skipped(CHECK, f"no {missing} in the window")
+    joined = join_labels(
+        predictions_frame(said), actuals_frame(came), timedelta(days=config.label_within_days)
+    )
+    report = judge(joined, start, end, config)
+    if isinstance(report, PerformanceReport):
+        _alert_if_low(settings, report)
+    return report
+
+
+def _alert_if_low(settings: Settings, report: PerformanceReport) -> None:
+    from monitoring import connect
+
+    config, accuracy = settings.monitoring.performance, report.whole.metrics["accuracy"]
+    if accuracy.value >= config.min_accuracy or report.whole.n < config.min_labels:
+        return
+    message = (
+        f"Accuracy dropped to {accuracy.value:.2%} over {report.whole.n:,} labelled "
+        f"predictions; at least {config.min_accuracy:.0%} was promised"
+    )
+    labels = {"check": "accuracy"}
+    connect.alerts(settings).send(message, "critical", report.end, labels, "monitor_performance")
+
+
+def _by_column(known: pl.DataFrame, by: str, config: PerformanceConfig) -> Iterator[Performance]:
+    for (word,), rows in sorted(known.group_by(by), key=lambda item: str(item[0])):
+        yield _judged(by, str(word), rows, config)
+
+
+def _by_code(
+    known: pl.DataFrame, by: str, words: Sequence[str], config: PerformanceConfig
+) -> Iterator[Performance]:
+    import polars as pl
+
+    codes = known[by].cast(pl.Int64)
+    for code in codes.unique().sort().to_list():
+        yield _judged(by, words[code], known.filter(codes == code), config)
+
+
+def _judged(by: str, word: str, rows: pl.DataFrame, config: PerformanceConfig) -> Performance:
+    labels = rows["label"].to_numpy().astype(np.int8)
+    said = rows["probability"].to_numpy()
+    decided, ones, n = rows["decision"].to_numpy() == 1, labels == 1, len(labels)
+    tp, fp = int((decided & ones).sum()), int((decided & ~ones).sum())
+    fn, tn = int((~decided & ones).sum()), int((~decided & ~ones).sum())
+    metrics = {
+        "accuracy": intervals.share(tp + tn, n),
+        "f1_score": intervals.f1_score(tp, fp, fn, tn),
+        "roc_auc": intervals.roc_auc(labels, said),
+        "log_loss": intervals.mean(row_losses(labels, said)),
+        "brier": intervals.mean(np.square(said - labels)),
+        "ece": intervals.calibration_error(labels, said),
+    }
+    few = min(tp + fn, n - tp - fn) < FEWEST_OF_A_LABEL
+    is_small = n < config.smallest_slice or few
+    return Performance(by, word, n, tp + fn, is_small, metrics)
+
+
+def _coverage(ripe: pl.DataFrame, known: pl.DataFrame) -> Coverage:
+    has_label = ripe["label"].is_not_null().to_numpy()
+    said_one = ripe["decision"].to_numpy() == 1
+    delay = (known["known_at"] - known["predicted_at"]).dt.total_microseconds().to_numpy() / 1e6
+    ones = known["label"].to_numpy() == 1
+    return Coverage(
+        n=len(ripe),
+        labelled=len(known),
+        of_ones=_mean(has_label[said_one]),
+        of_zeros=_mean(has_label[~said_one]),
+        delay_s=(_quantile(delay, 0.5), _quantile(delay, 0.9)),
+        delay_of_ones_s=_quantile(delay[ones], 0.5),
+        delay_of_zeros_s=_quantile(delay[~ones], 0.5),
+    )
+
+
+def _mean(values: np.ndarray[Any, Any]) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _quantile(values: np.ndarray[Any, Any], share: float) -> float:
+    return float(np.quantile(values, share)) if len(values) else float("nan")

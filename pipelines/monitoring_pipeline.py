@@ -1,0 +1,104 @@
+"""Monitoring: the windows that end now are checked, alerts move on, a retraining may be asked for.
+
+python pipelines/monitoring_pipeline.py --once
+python pipelines/monitoring_pipeline.py --every 60
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from configs.command_line import Debug, done, new_app, note, run
+from configs.errors import FTIError, SettingsError
+from configs.settings import Settings, load_settings
+from monitoring.connect import full_reports, watchkeeper
+from monitoring.gauges import Gauges
+from monitoring.retraining_rules import Request
+from monitoring.watchkeeper import Watch, Watchkeeper
+
+app = new_app()
+
+
+@app.command()
+def monitoring_pipeline(
+    once: Annotated[bool, typer.Option("--once", help="Make one pass and end.")] = False,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Make a pass every so many seconds, until stopped.")
+    ] = None,
+    config: Annotated[Path, typer.Option(help="The monitoring settings (YAML).")] = Path(
+        "configs/monitoring_config.yaml"
+    ),
+    debug: Debug = False,
+) -> None:
+    """Check drift, performance, skew, data quality and freshness; tell people what they must know.
+
+    Results go to PostgreSQL, gauges to Prometheus, and a report page to var/monitoring. A check
+    that has nothing to look at says so and is no error.
+    """
+    if once == (every is not None):
+        raise SettingsError("Say either --once or --every 60.")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    settings = load_settings({"monitoring": config})
+    keeper, gauges = watchkeeper(settings), Gauges()
+    if every is None:
+        one_pass(settings, keeper, gauges)
+        return
+    port = gauges.serve(settings.monitoring.metrics_port)
+    note(f"Gauges: http://localhost:{port}/metrics")
+    with suppress(KeyboardInterrupt):
+        for_ever(settings, keeper, gauges, every)
+
+
+def one_pass(settings: Settings, keeper: Watchkeeper, gauges: Gauges) -> Watch:
+    """Make one pass, and leave everything that people look at."""
+    watch = keeper.keep(datetime.now(UTC))
+    folder = settings.var_dir / "monitoring"
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / "report.html"
+    page.write_text(keeper.page(watch), encoding="utf-8")
+    store, result = keeper.alerts.store, watch.result
+    firing = keeper.alerts.firing()
+    gauges.show(watch.samples, firing, store.waiting(), result.as_of, result.seconds)
+    gauges.write(folder / "metrics.prom")
+    for check, line in result.lines():
+        done(f"{check}: {line}")
+    full = full_reports(settings).make(result)
+    if full is not None:
+        note(f"Evidently: {full.html} (or: evidently ui --workspace {full.workspace})")
+    say(watch)
+    done(f"Report: {page}", result.seconds)
+    return watch
+
+
+def say(watch: Watch) -> None:
+    """Say what followed from a pass."""
+    for alert in watch.changed:
+        note(f"alert {alert.key} is {alert.state}")
+    for sink, problem in watch.problems.items():
+        note(f"sink {sink} does not take alerts: {problem}; they are kept and sent again")
+    if isinstance(watch.asked, Request):
+        note(f"retraining asked for (request {watch.asked.request_id}): {watch.asked.reason}")
+        note("python pipelines/run.py retrain acts on it")
+
+
+def for_ever(settings: Settings, keeper: Watchkeeper, gauges: Gauges, every: float) -> None:
+    """Make passes until stopped; a server that is away is waited for."""
+    while True:
+        began = time.monotonic()
+        try:
+            one_pass(settings, keeper, gauges)
+        except FTIError as error:
+            logging.getLogger("monitoring").warning("%s The next pass tries again.", error)
+        time.sleep(max(every - (time.monotonic() - began), 0))
+
+
+if __name__ == "__main__":
+    run(app)

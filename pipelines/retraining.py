@@ -1,0 +1,174 @@
+"""Acts on a request for a new model: trains, judges, and enters it as challenger; never further.
+
+Every step is recorded when it is done, and finds out what was done before: a process that dies at
+any moment leaves the champion serving, and the next one goes on where it ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import psycopg
+
+from configs.command_line import done, note
+from configs.errors import FTIError
+from configs.settings import Settings
+from feature_store.errors import StoreUnavailable
+from models.connect import (
+    admission,
+    deployment_store,
+    experiment_plan,
+    model_registry,
+    now,
+    postgres,
+    promoter,
+)
+from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
+from models.gates import Decision
+from models.registry import ModelVersion
+from monitoring.adopted_labels import adopt_labels
+from monitoring.connect import retraining_store
+from monitoring.retraining import RetrainingStore
+from monitoring.retraining_rules import Request
+from pipelines.training_pipeline import training_pipeline
+
+AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)
+"""What passes by itself: the request stays open, and the next run goes on."""
+
+
+def trained(start: datetime, end: datetime) -> ModelVersion:
+    """Train as `training_pipeline` does; a version of the same data, settings and code is kept."""
+    version = training_pipeline(start=start.isoformat(), end=end.isoformat(), reuse=True)
+    assert version is not None
+    return version
+
+
+@dataclass(frozen=True)
+class Retraining:
+    """Carries a request through its steps.
+
+    Parameters
+    ----------
+    clock
+        Gives the present time in UTC.
+    train
+        Trains a version of the labels of a range, or gives the one that there is.
+    """
+
+    settings: Settings
+    store: RetrainingStore
+    clock: Callable[[], datetime] = now
+    train: Callable[[datetime, datetime], ModelVersion] = trained
+
+    def act(self) -> Request | None:
+        """Take the open request as far as it can be taken; None when there is none.
+
+        Raises
+        ------
+        StoreUnavailable, RegistryUnavailable
+            If a server is away: the request stays open.
+        """
+        with self.store.acting() as is_alone:
+            request = self.store.open()
+            if request is None or not is_alone:
+                return request
+            try:
+                return self._carried(request)
+            except AWAY:
+                raise
+            except FTIError as error:
+                return self.store.move(request, "failed", str(error), self.clock())
+
+    def _carried(self, request: Request) -> Request:
+        if request.status == "requested":
+            request = self._begin(request)
+        if request.status == "training":
+            request = self._train(request)
+        if request.status == "judging":
+            request = self._challenge(request)
+        if request.status == "experiment":
+            request = self._follow(request)
+        return request
+
+    def _begin(self, request: Request) -> Request:
+        try:
+            with closing(postgres(self.settings)()) as connection:
+                adopted = adopt_labels(connection)
+        except psycopg.Error as error:
+            reason = " ".join(str(error).split())
+            raise StoreUnavailable(f"Labels cannot be adopted: {reason}.") from error
+        detail = f"{adopted:,} labels of predictions became labels of users"
+        return self.store.move(request, "training", detail, self.clock(), adopted=adopted)
+
+    def _train(self, request: Request) -> Request:
+        """Train on the rows that the request names; a version of the very same is kept."""
+        start = request.data_start or self.settings.training.start
+        version = self.train(start, request.data_end)
+        detail = f"{version.label} learned from labels of [{start:%F}, {request.data_end:%F %H:%M})"
+        return self.store.move(request, "judging", detail, self.clock(), label=version.label)
+
+    def _challenge(self, request: Request) -> Request:
+        """Let the gates decide; enter what passes as challenger of the champion."""
+        registry = model_registry(self.settings)
+        deploys = replace(promoter(self.settings), clock=self.clock)
+        with closing(deploys.store):
+            version = registry.find(str(request.label))
+            current = deploys.store.current()
+            if current is None:
+                raise DeploymentRefused("Nothing serves, so there is no champion to challenge.")
+            other = current.challenger
+            if other is not None and other.label != version.label:
+                note(f"{version.label} waits: {other.label} is under test")
+                return request
+            decision = self._judged(version)
+            if not decision.passed:
+                reasons = "; ".join(f"{each.gate}: {each.reason}" for each in decision.failed)
+                return self.store.move(request, "refused", reasons, self.clock())
+            share = self.settings.monitoring.retraining.challenger_share
+            reason = f"retraining request {request.request_id}: {request.reason}"
+            test, plan = self.settings.deployment.ab_test, experiment_plan(self.settings)
+            deploys.start_ab_test(version, share, test.salt, reason, plan=plan)
+        detail = f"{version.label} challenges {current.champion.label} on {share:.0%} of traffic"
+        return self.store.move(request, "experiment", detail, self.clock(), share=share)
+
+    def _judged(self, version: ModelVersion) -> Decision:
+        """What the gates say; a training that died before they were asked is judged now."""
+        with closing(deployment_store(self.settings)) as deployments:
+            current = deployments.current()
+        gates = admission(self.settings)
+        decision = gates.decisions.newest(version)
+        champion = current.champion if current else None
+        if decision is None or (champion and decision.champion_digest != champion.digest):
+            decision = gates.judge_and_record(version, champion)
+        return decision
+
+    def _follow(self, request: Request) -> Request:
+        """See what became of the experiment."""
+        with closing(deployment_store(self.settings)) as deployments:
+            current = deployments.current()
+        if current is not None and current.champion.label == request.label:
+            detail = f"{request.label} won its experiment and is the champion"
+            return self.store.move(request, "promoted", detail, self.clock())
+        if current is None or request.label not in {arm.label for arm in current.arms}:
+            detail = f"{request.label} was withdrawn; the champion stays"
+            return self.store.move(request, "withdrawn", detail, self.clock())
+        return request
+
+
+def retrain(settings: Settings, clock: Callable[[], datetime] = now) -> Request | None:
+    """Act on the open request and say what came of it."""
+    store = retraining_store(settings)
+    request = Retraining(settings, store, clock).act()
+    if request is None:
+        done("No retraining is asked for")
+        return None
+    for step in store.steps(request.request_id):
+        note(f"{step.at:%F %H:%M:%S}  {step.step}: {step.detail}")
+    done(
+        f"Retraining request {request.request_id} ({request.label or 'no version yet'}): "
+        f"{request.status}"
+    )
+    return request
