@@ -11,6 +11,7 @@ PINS ?= .
 BIN := .venv/bin
 RUN := .venv/.installed
 DEV := .venv/.installed-dev
+SPARK := .venv/.installed-spark
 # Both are asked for their version: a name on PATH may lead nowhere.
 UV := $(or $(shell uv --version > /dev/null 2>&1 && command -v uv),.tools/uv/bin/uv)
 PYTHON = $(or $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -71,17 +72,15 @@ check: $(DEV) check-pins ## Check format, lint, types, imports between rooms, ge
 
 check-pins: $(UV)
 	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT \
-	&& cp requirements.txt requirements-dev.txt requirements-api.txt $$fresh \
+	&& cp requirements*.txt $$fresh \
 	&& $(MAKE) --no-print-directory --silent pins PINS=$$fresh \
-	&& diff -u requirements.txt $$fresh/requirements.txt \
-	&& diff -u requirements-dev.txt $$fresh/requirements-dev.txt \
-	&& diff -u requirements-api.txt $$fresh/requirements-api.txt \
+	&& for pins in requirements*.txt; do diff -u $$pins $$fresh/$$pins || exit 1; done \
 	|| { echo "The pins do not fit pyproject.toml. Run 'make pins'."; exit 1; }
 
 test: $(DEV) ## Run the tests that need nothing but Python
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not full'
 
-test-all: $(DEV) ## Run all tests; those whose system tools are missing are skipped by name
+test-all: $(DEV) $(SPARK) ## Run all tests; those whose system tools are missing are skipped by name
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile
 
 # --- Figures and documents ---
@@ -100,12 +99,14 @@ docs: $(DEV) ## Write the pages that are generated from code
 # --- Installation ---
 
 .PHONY: install pins clean validators
-install: $(DEV) ## Install everything into .venv
+install: $(DEV) $(SPARK) ## Install everything into .venv
 
 pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
 	echo '-e .' | $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements.txt -
-	{ echo '-e .[dev]'; grep == $(PINS)/requirements.txt; } \
-	| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-dev.txt -
+	for extra in dev spark; do \
+		{ echo "-e .[$$extra]"; grep == $(PINS)/requirements.txt; } \
+		| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-$$extra.txt - || exit 1; \
+	done
 	$(COMPILE) --no-annotate --group pyproject.toml:api --output-file $(PINS)/requirements-api.txt \
 		--constraints <(grep == $(PINS)/requirements.txt)
 
@@ -128,6 +129,10 @@ $(RUN): requirements.txt pyproject.toml | $(BIN)/python
 
 $(DEV): requirements-dev.txt $(RUN)
 	$(UV) pip install --python $(BIN)/python --compile-bytecode -r requirements-dev.txt
+	touch $@
+
+$(SPARK): requirements-spark.txt $(RUN)
+	$(UV) pip install --python $(BIN)/python -r requirements-spark.txt
 	touch $@
 
 $(BIN)/python: | $(UV)

@@ -33,6 +33,11 @@ HEADLINES = {
     ("serving", "ours_over_mlserver_rate_at_16"): "… against MLServer, which only predicts",
     ("serving", "ours_first_answer"): "API: start to first answer",
     ("drift", "ours_wall"): "drift of 10,000 × 47 logged predictions, read included",
+    ("batch_inference", "features_over_limit_rate_of_10000000"): (
+        "batch of 10,000,000 rows, against the bare bulk call"
+    ),
+    ("batch_inference", "features_rate_of_10000000"): "… rows a second",
+    ("batch_spark", "spark_over_features_rate_of_10000000"): "… on Spark, against one machine",
     ("training_run", "command_wall"): "training command in all",
     ("model_quality", "xgboost_mean_random_accuracy"): "accuracy of XGBoost, 5 random splits",
     ("model_quality", "ensemble_mean_random_roc_auc"): "ROC-AUC of the ensemble, 5 random splits",

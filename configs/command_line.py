@@ -82,18 +82,33 @@ def progress(what: str, total: int | None, unit: str) -> Iterator[Advance]:
 
             yield move
         return
-    finished, last_line = 0, time.monotonic()
+    start = last_line = time.monotonic()
+    finished = 0
 
     def advance(more: int, remark: str = "") -> None:
         nonlocal finished, last_line
         finished += more
-        if time.monotonic() - last_line >= SECONDS_BETWEEN_LINES:
-            last_line = time.monotonic()
-            of_all = "" if total is None else f" of {total:,}"
-            said = f"; {remark}" if remark else ""
-            note(f"{what}: {finished:,}{of_all} {unit.strip()}{said}")
+        now = time.monotonic()
+        if now - last_line >= SECONDS_BETWEEN_LINES:
+            last_line = now
+            how_far = _how_far(finished, total, unit.strip(), now - start)
+            note(f"{what}: {how_far}{'; ' * bool(remark)}{remark}")
 
     yield advance
+
+
+def _how_far(finished: int, total: int | None, unit: str, seconds: float) -> str:
+    """What is done, how fast it goes, and when it will end.
+
+    Examples
+    --------
+    >>> _how_far(2_000, 10_000, "rows", 10.0)
+    '2,000 of 10,000 rows, 200/s, 40 s left'
+    """
+    of_all = "" if total is None else f" of {total:,}"
+    rate = finished / seconds
+    left = "" if total is None or not rate else f", {(total - finished) / rate:,.0f} s left"
+    return f"{finished:,}{of_all} {unit}, {rate:,.0f}/s{left}"
 
 
 class Stopwatch:

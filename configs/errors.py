@@ -6,7 +6,8 @@ FTIError
 ├── feature_store.FeatureStoreError (feature_store)
 ├── models.ModelError               (models)
 ├── monitoring.MonitoringError      (monitoring)
-└── serving.ServingError            (serving)
+├── serving.ServingError            (serving)
+└── pipelines.batch.BatchError      (pipelines)
 
 Each room draws its own branch at the top of its ``errors`` module. A command line shows an
 ``FTIError`` as one line and exits with 1; anything else is a defect.

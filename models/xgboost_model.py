@@ -276,8 +276,13 @@ def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallba
     return [Progress(on_round)] if on_round else []
 
 
-def read_booster(path: Path) -> xgboost.Booster:
+def read_booster(path: Path, threads: int | None = None) -> xgboost.Booster:
     """Read a native XGBoost file.
+
+    Parameters
+    ----------
+    threads
+        How many a call may use; None for one a core.
 
     Raises
     ------
@@ -287,7 +292,7 @@ def read_booster(path: Path) -> xgboost.Booster:
     share_cores()
     import xgboost
 
-    booster = xgboost.Booster({"nthread": os.cpu_count()})
+    booster = xgboost.Booster({"nthread": threads or os.cpu_count()})
     try:
         booster.load_model(path)
     except xgboost.core.XGBoostError as error:

@@ -1,65 +1,110 @@
-"""The inference pipeline for many: the newest features of every user in, a Parquet file out.
+"""The inference pipeline for many: rows in, predictions as partitioned Parquet out.
 
 python pipelines/inference_pipeline.py
+python pipelines/inference_pipeline.py --input users.parquet --output predictions --as-of 2024-01-01
+python pipelines/inference_pipeline.py --engine spark --input 's3://bucket/users/*.parquet'
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from configs.command_line import Debug, Stopwatch, done, new_app, progress, run
-from configs.settings import load_settings, utc_time
-from feature_store.connect import offline_store
-from feature_store.feature_definitions import MODEL_VIEW
-from models.bulk_scorer import bulk_scorer
-from serving.batch import ScoredBy, score, write_predictions
-from serving.connect import arm_to_serve, model_loader
+from configs.command_line import Debug, Stopwatch, done, new_app, note, run
+from configs.settings import Settings, load_settings, utc_time
+from pipelines.batch.execution import EngineName, carry_out
+from pipelines.batch.manifest import Totals
+from pipelines.batch.plan import CHUNK_ROWS
+from pipelines.batch.preparation import Asked, chosen_model, job_of, listed, new_plan, planned_model
+from pipelines.batch.resumption import started
+from pipelines.batch.spark_engine import refuse_without_spark
+from pipelines.batch.summary import summary
+from pipelines.batch.worker import Job
 
 app = new_app()
-LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @app.command()
 def inference_pipeline(
+    engine: Annotated[
+        EngineName, typer.Option(help="The cores of this machine, or a Spark cluster.")
+    ] = EngineName.local,
+    input: Annotated[  # noqa: A002 - the name of the option
+        list[str] | None,
+        typer.Option(
+            help="Parquet or CSV: a file, folder, glob or s3://…, of entity ids, raw attributes or "
+            "whole features. May be given several times; 'all' or nothing for all users.",
+        ),
+    ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the predictions; var/batch when not given.")
+        str | None, typer.Option(help="Folder or s3://… of the output; var/batch when not given.")
     ] = None,
     model_version: Annotated[
         str | None, typer.Option(help="Such as income-xgb-v1; the champion when not given.")
     ] = None,
     as_of: Annotated[
-        str | None,
-        typer.Option(help="Use features of events before this time; now when not given."),
+        datetime | None,
+        typer.Option(parser=utc_time, help="Features of events before this time; now by default."),
     ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the chunks that an earlier run finished.")
+    ] = False,
+    log: Annotated[
+        bool, typer.Option("--log", help="Write the predictions to the prediction log too.")
+    ] = False,
+    explain: Annotated[
+        int, typer.Option(min=0, help="Add the N largest contributions to each prediction.")
+    ] = 0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N rows.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look at model and input, and say what would be done.")
+    ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Threads that score; one a core by default.")
+    ] = None,
+    master: Annotated[
+        str | None, typer.Option(help="The Spark cluster; this machine's cores by default.")
+    ] = None,
+    chunk_rows: Annotated[int, typer.Option(min=1, help="Rows of one file.")] = CHUNK_ROWS,
     debug: Debug = False,
 ) -> None:
-    """Score all users of the offline store in bulk and write them to Parquet."""
-    settings, now, watch = load_settings(), datetime.now(UTC), Stopwatch()
-    arm = arm_to_serve(settings, model_version)
-    artifact = model_loader(settings).artifact(arm)
-    scorer = bulk_scorer(artifact)
-    done(f"Loaded {arm.label}", watch.lap())
+    """Score many rows in bulk.
 
-    features = offline_store(settings).latest(
-        artifact.feature_schema, MODEL_VIEW.entity, LONG_AGO, utc_time(as_of) if as_of else now
-    )
-    done(f"Retrieved the newest features of {len(features):,} users", watch.lap())
+    The output is a folder date=YYYY-MM-DD with a manifest. It becomes visible whole or not at all,
+    and replaces an earlier one of that day; a run that ends early can go on with --resume.
+    """
+    settings, watch = load_settings(), Stopwatch()
+    if engine is EngineName.spark:
+        refuse_without_spark()
+    asked = Asked(listed(input), model_version, as_of, limit, explain, log, chunk_rows)
+    place = output or str(settings.var_dir / "batch")
+    plan = started(place, asked) if resume else None
+    if plan is not None:
+        artifact = planned_model(settings, plan.model)
+        done(f"Loaded {plan.model.label}", watch.lap())
+    else:
+        model, artifact = chosen_model(settings, model_version)
+        done(f"Loaded {model.label}", watch.lap())
+        plan = new_plan(asked, settings, model, artifact, datetime.now(UTC))
+        done(f"Found {plan.rows:,} rows: {plan.kind} in {len(plan.chunks)} chunks", watch.lap())
+    if dry_run:
+        note(f"would be written to {place}/{plan.partition}; nothing was, for --dry-run")
+        return
+    job = job_of(plan, place, settings)
+    with job.output.held():
+        totals = carry_out(job, artifact, engine, watch, workers=workers, master=master)
+    report(job, totals, settings)
 
-    with progress("Scoring", len(features), "rows") as advance:
-        probabilities = score(features.values, scorer, advance)
-    seconds = watch.lap()
-    done(f"Scored {len(features):,} rows at {len(features) / seconds:,.0f} rows/s", seconds)
 
-    by = ScoredBy(
-        arm.label, scorer.engine, artifact.threshold, settings.deployment.prediction_texts, now
-    )
-    folder = output or settings.var_dir / "batch"
-    path = write_predictions(folder, features, MODEL_VIEW.entity, probabilities, by)
-    done(f"Written to {path}", watch.lap())
+def report(job: Job, totals: Totals, settings: Settings) -> None:
+    """Show what was predicted."""
+    plan = job.plan
+    if plan.is_logged:
+        note(f"{plan.rows:,} predictions are in the prediction log")
+    for line in summary(totals, settings.deployment.prediction_texts, plan.model.threshold):
+        note(line)
 
 
 if __name__ == "__main__":

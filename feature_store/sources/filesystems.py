@@ -85,11 +85,11 @@ def found_files(file: SourceFile, root: Path, environment: Mapping[str, str]) ->
     in_s3 = file.path.startswith(S3)
     path = file.path if in_s3 else str(root / file.path)
     with _translated(path):
-        filesystem = _s3(environment) if in_s3 else _local()
+        filesystem = s3_filesystem(environment) if in_s3 else local_filesystem()
         inner = path.removeprefix(S3)
         prefix = S3 if in_s3 else ""
         found = []
-        for info, name in _matches(filesystem, inner):
+        for info, name in matches(filesystem, inner):
             known = FoundFile(file, filesystem, prefix + info.path, name, info.size, info.mtime_ns)
             found.append(known)
     if not found:
@@ -101,8 +101,11 @@ def found_files(file: SourceFile, root: Path, environment: Mapping[str, str]) ->
     return found
 
 
-def _matches(filesystem: Any, path: str) -> list[tuple[Any, str]]:
-    """What a path stands for: (file information, name)."""
+def matches(filesystem: Any, path: str) -> list[tuple[Any, str]]:
+    """What a path or glob stands for, in order of the paths: (file information, name).
+
+    The name is the path below the folders that have no wildcard in them.
+    """
     from pyarrow.fs import FileSelector, FileType
 
     if not re.search(WILD, path):
@@ -128,13 +131,14 @@ def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(special.get(part, re.escape(part)) for part in parts))
 
 
-def _local() -> Any:
+def local_filesystem() -> Any:
+    """The files of this machine."""
     from pyarrow.fs import LocalFileSystem
 
     return LocalFileSystem()
 
 
-def _s3(environment: Mapping[str, str]) -> Any:
+def s3_filesystem(environment: Mapping[str, str]) -> Any:
     """S3 as the standard variables describe it."""
     from pyarrow.fs import AwsStandardS3RetryStrategy, S3FileSystem
 

@@ -1,3 +1,29 @@
-"""Worlds in which versions are trained, judged and moved, as the tests of the models have them."""
+"""Worlds for batches, each test in a folder of its own; and those of versions, as models have them."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from configs.settings import Settings
 from tests.models.conftest import rows, trainer, training, world  # noqa: F401
+from tests.pipelines.batch_worlds import BatchWorld
+from tests.serving.conftest import new_world
+from tests.serving.worlds import World
+
+
+@pytest.fixture(scope="module")
+def scored_world(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A world in which version 1 is deployed and the offline store knows all users."""
+    folder = tmp_path_factory.mktemp("scored")
+    with new_world(settings, folder) as world:
+        world.deploy(1)
+        BatchWorld(world, folder).fill()
+        yield world
+
+
+@pytest.fixture
+def batch(scored_world: World, tmp_path: Path) -> BatchWorld:
+    return BatchWorld(scored_world, tmp_path)

@@ -40,9 +40,17 @@ def var_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def run(command: str, var_dir: Path) -> str:
+    """What a command prints that must end well."""
+    ended = ended_as(command, var_dir)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "Traceback" not in ended.stderr
+    return ended.stdout
+
+
+def ended_as(command: str, var_dir: Path) -> subprocess.CompletedProcess[str]:
     """Run a command as a person does, in a shell with the environment activated."""
     binaries = str(Path(sys.executable).parent)
-    ended = subprocess.run(
+    return subprocess.run(
         command,
         shell=True,
         cwd=ROOT,
@@ -57,9 +65,6 @@ def run(command: str, var_dir: Path) -> str:
             "NO_COLOR": "1",
         },
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "Traceback" not in ended.stderr
-    return ended.stdout
 
 
 def steps(printed: str) -> list[str]:
@@ -110,6 +115,9 @@ def test_the_commands_of_the_readme_work_word_for_word(var_dir: Path) -> None:
         assert re.search(r'"prediction": ?"(<=50K|>50K)"', answer)
 
     assert "Scored 48,842 rows at" in run(BATCH, var_dir)
+    unknown = ended_as(f"{BATCH} --model-version income-xgb-v99", var_dir)
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (1, 1)
+    assert "income-xgb-v99" in unknown.stderr
 
 
 def test_the_demo_uses_what_is_there(var_dir: Path) -> None:

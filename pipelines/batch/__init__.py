@@ -1,0 +1,1 @@
+"""Batch inference: a plan of chunks, the worker that scores them, and its two engines."""

@@ -1,0 +1,219 @@
+"""From rows of an input to feature vectors: taken as they are, computed, or looked up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.engine import Engine
+from feature_store.lookup import Lookup
+from feature_store.offline_store import OfflineStore, matrix_values, missing_vector, utc_times
+from feature_store.parsing import cleaned, parse_categories, parse_numbers
+from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
+from feature_store.schema_changes import schema_changes, summary
+from feature_store.validation import Reasons
+from pipelines.batch.errors import InputUnusable
+from pipelines.batch.keys import Keys, is_text
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BLOCK_ROWS = 2_048
+"""Rows that are laid out together: 47 columns of them fit a second-level cache."""
+MOMENT = timedelta(microseconds=1)
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Featured:
+    """Rows with their features.
+
+    Parameters
+    ----------
+    keys
+        int64 ``(n,)``.
+    values
+        float32 ``(n, p)``.
+    event_times
+        datetime64[us] ``(n,)``: of the stored row that was used; NaT where there was none.
+    """
+
+    keys: Keys
+    values: Matrix
+    event_times: NDArray[np.datetime64]
+
+
+class Featurizer(Protocol):
+    """Gives the vectors of some rows."""
+
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+        """The vectors of ``n`` rows; ``where`` names them in a message.
+
+        Raises
+        ------
+        InputUnusable
+            If a value cannot be used.
+        """
+
+
+class GivenFeatures:
+    """Takes features as they are: numbers, and categories as words or codes.
+
+    Parameters
+    ----------
+    schema
+        What the model takes.
+    """
+
+    def __init__(self, schema: FeatureSchema) -> None:
+        self.schema = schema
+
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+        """See `Featurizer`."""
+        arrays = [_numbers(f, columns.column(f.name), where) for f in self.schema.features]
+        values = np.empty((len(keys), len(arrays)), dtype=np.float32)
+        for start in range(0, len(keys), BLOCK_ROWS):
+            block = values[start : start + BLOCK_ROWS]
+            for place, array in enumerate(arrays):
+                block[:, place] = array[start : start + BLOCK_ROWS]
+            # As the engine leaves it: one NaN for every missing number.
+            block[~np.isfinite(block)] = np.nan
+        return Featured(keys, values, _no_times(len(keys)))
+
+
+class EngineeredFeatures:
+    """Computes features from raw attributes.
+
+    Parameters
+    ----------
+    schema
+        What the model takes.
+    engine
+        Computes the present version of the view.
+    missing
+        The text that stands for a missing value.
+
+    Raises
+    ------
+    InputUnusable
+        If the model takes features that are no longer computed like that.
+    """
+
+    def __init__(self, schema: FeatureSchema, engine: Engine, missing: str) -> None:
+        self.engine = engine
+        self.missing = missing
+        known = engine.schema.positions
+        present = engine.schema.select([name for name in schema.names if name in known])
+        changes = schema_changes(schema.meaning, present.meaning)
+        if changes:
+            raise InputUnusable(
+                f"The model takes version {schema.fingerprint} of '{schema.view}', which cannot be "
+                f"computed from raw attributes any more: {summary(changes)}. Give entity ids."
+            )
+        self._places = np.array([known[name] for name in schema.names])
+        self._is_whole = schema.names == engine.schema.names
+
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+        """See `Featurizer`."""
+        import polars as pl
+
+        reasons: Reasons = {}
+        raw: dict[str, NDArray[Any]] = {}
+        for feature in self.engine.raw:
+            if feature.name in columns.column_names:
+                column = pl.Series(feature.name, columns.column(feature.name))
+                texts = cleaned(column, self.missing)
+                if feature.kind == "category":
+                    raw[feature.name], _ = parse_categories(feature, texts)
+                else:
+                    raw[feature.name] = parse_numbers(feature, texts, reasons)
+        if reasons:
+            row = min(reasons)
+            raise InputUnusable(f"User {keys[row]} in {where}: {reasons[row]}.")
+        values = self.engine.table(raw)
+        if not self._is_whole:
+            values = np.ascontiguousarray(values[:, self._places])
+        return Featured(keys, values, _no_times(len(keys)))
+
+
+class StoredFeatures:
+    """Looks features up in the offline store, as they were at a time.
+
+    Parameters
+    ----------
+    schema
+        What the model takes.
+    entity
+        Name of the key.
+    offline
+        The store.
+    as_of
+        Features of events before this time.
+    known_by
+        Only what the store had learned by then, so that a second look gives the same.
+    ttl
+        Features older than this read as missing.
+    """
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        entity: str,
+        offline: OfflineStore,
+        as_of: datetime,
+        known_by: datetime,
+        ttl: timedelta | None,
+    ) -> None:
+        self.schema = schema
+        self.postgres = offline.postgres
+        self._nothing = missing_vector(schema)
+        # The lookup includes its moment.
+        self._moment = np.datetime64((as_of - MOMENT).replace(tzinfo=None), "us")
+        self._lookup = Lookup(
+            rows=offline.table(schema),
+            entity=entity,
+            event_time="event_timestamp",
+            created_time="created_timestamp",
+            columns=["event_timestamp", *schema.names],
+            ttl=ttl,
+            known_by=known_by,
+        )
+
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+        """See `Featurizer`; who is not known has all features missing."""
+        values, times = np.tile(self._nothing, (len(keys), 1)), _no_times(len(keys))
+        asked = np.full(len(keys), self._moment)
+        for block in self._lookup.answers(self.postgres, keys, asked):
+            places = block["place"].to_numpy()
+            values[places] = matrix_values(block, self.schema)
+            times[places] = utc_times(block["event_timestamp"])
+        return Featured(keys, values, times)
+
+
+def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) -> NDArray[Any]:
+    """A column as numbers ``(n,)``: what is missing is NaN, or code 0 of a category."""
+    import pyarrow as pa
+
+    kind = column.type
+    if feature.kind == "category" and (is_text(kind) or pa.types.is_dictionary(kind)):
+        import polars as pl
+
+        codes, _ = parse_categories(feature, pl.Series(feature.name, column).cast(pl.String))
+        return codes
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
+        expected = "words or codes" if feature.kind == "category" else "numbers"
+        raise InputUnusable(f"Column '{feature.name}' of {where} is {kind}; expected {expected}.")
+    numbers: NDArray[Any] = column.cast(pa.float32(), safe=False).to_numpy()
+    if feature.kind != "category":
+        return numbers
+    last = FIRST_KNOWN + len(feature.categories) - 1
+    codes = np.where(np.isnan(numbers), MISSING, numbers)
+    return np.where((codes >= MISSING) & (codes <= last), codes, UNSEEN)
+
+
+def _no_times(n: int) -> NDArray[np.datetime64]:
+    return np.full(n, np.datetime64("NaT"), dtype="datetime64[us]")

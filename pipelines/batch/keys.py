@@ -1,0 +1,118 @@
+"""Keys of the rows: read, checked to be all different, and summed up, in bounded memory."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.batch.errors import InputUnusable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BUCKETS = 64
+"""Files among which keys in no order are divided: 100 million take some 12 MB each."""
+Keys = NDArray[np.int64]
+
+
+def key_checksum(keys: Keys) -> int:
+    """Sum of the hashes of keys ``(n,)``, modulo 2**64: the same in any order.
+
+    A key that is missing, or there twice, changes it. The hash is the finalizer of SplitMix64
+    (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+
+    Examples
+    --------
+    >>> key_checksum(np.array([1, 2, 3])) == key_checksum(np.array([3, 1, 2]))
+    True
+    >>> key_checksum(np.array([1, 2, 2])) == key_checksum(np.array([1, 2]))
+    False
+    """
+    return int(_hashes(keys).sum(dtype=np.uint64))
+
+
+def combined(checksums: Iterable[int]) -> int:
+    """The checksum of all keys, from those of parts of them."""
+    return sum(checksums) % 2**64
+
+
+def keys_of(column: pa.ChunkedArray | pa.Array, name: str, path: str, first_row: int = 1) -> Keys:
+    """Keys ``(n,)`` of a column of whole numbers, or of texts that are some.
+
+    Raises
+    ------
+    InputUnusable
+        If it has another type, or a key is missing or no whole number.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if not (pa.types.is_integer(kind) or is_text(kind)):
+        raise InputUnusable(f"Column '{name}' of {path} is {kind}; expected whole numbers.")
+    if is_text(kind):
+        column = pc.utf8_trim_whitespace(column)
+    try:
+        whole = column.cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise InputUnusable(
+            f"Column '{name}' of {path} has, after row {first_row - 1:,}, what is no whole number: "
+            f"{' '.join(str(error).split())}."
+        ) from error
+    if whole.null_count:
+        row = first_row + int(pc.index(pc.is_null(whole), True).as_py())
+        raise InputUnusable(f"Row {row:,} of {path} has no '{name}'. Fill it in or drop the row.")
+    keys: Keys = whole.to_numpy()
+    return keys
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts, however Arrow lays them out."""
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def ascend(keys: Keys, after: int | None) -> bool:
+    """Whether keys ``(n,)`` grow from row to row, beginning above ``after``: then none repeats."""
+    if after is not None and len(keys) and keys[0] <= after:
+        return False
+    return bool((keys[1:] > keys[:-1]).all())
+
+
+def repeated(blocks: Iterable[Keys]) -> int | None:
+    """A key that comes twice in blocks in any order; None when all are different.
+
+    The keys are divided among files by their hash, and each file is looked at by itself.
+    """
+    with tempfile.TemporaryDirectory(prefix="fti-keys-") as folder:
+        files = [Path(folder) / str(bucket) for bucket in range(BUCKETS)]
+        for file in files:
+            file.touch()
+        for keys in blocks:
+            buckets = (_hashes(keys) % np.uint64(BUCKETS)).astype(np.int64)
+            order = np.argsort(buckets, kind="stable")
+            ends = np.searchsorted(buckets[order], np.arange(1, BUCKETS))
+            for file, part in zip(files, np.split(keys[order], ends), strict=True):
+                with file.open("ab") as opened:
+                    opened.write(part.tobytes())
+        return next(_repeats(files), None)
+
+
+def _repeats(files: Sequence[Path]) -> Iterator[int]:
+    for file in files:
+        keys = np.sort(np.fromfile(file, dtype=np.int64))
+        yield from keys[1:][keys[1:] == keys[:-1]].tolist()
+
+
+def _hashes(keys: Keys) -> NDArray[np.uint64]:
+    x = keys.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

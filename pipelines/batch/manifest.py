@@ -1,0 +1,120 @@
+"""What was written: a receipt of each chunk, and the manifest of them all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines.batch.errors import OutputUnusable
+from pipelines.batch.keys import combined
+from pipelines.batch.plan import Plan
+
+FORMAT = 1
+MANIFEST = "_manifest.json"
+"""Readers of Parquet folders pass over names that begin with an underscore."""
+BINS = 20
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """One file of predictions.
+
+    Parameters
+    ----------
+    chunk
+        Which chunk it holds.
+    file, rows, size, sha256
+        Its name, rows, bytes and digest.
+    checksum
+        `key_checksum` of its keys.
+    without_features
+        Rows whose entity had no stored features.
+    positive
+        Rows whose prediction is class 1.
+    histogram
+        Rows by probability, in 20 bins of equal width.
+    """
+
+    chunk: int
+    file: str
+    rows: int
+    size: int
+    sha256: str
+    checksum: int
+    without_features: int
+    positive: int
+    histogram: tuple[int, ...]
+
+    def to_json(self) -> bytes:
+        """The receipt as JSON; `from_json` reads it back."""
+        return json.dumps(asdict(self)).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> Receipt:
+        """Read what `to_json` gave."""
+        values: dict[str, Any] = json.loads(content)
+        return cls(**values | {"histogram": tuple(values["histogram"])})
+
+
+@dataclass(frozen=True)
+class Totals:
+    """All receipts of a run together."""
+
+    rows: int
+    checksum: int
+    without_features: int
+    positive: int
+    histogram: tuple[int, ...]
+
+    @classmethod
+    def of(cls, receipts: Sequence[Receipt]) -> Totals:
+        """Add them up."""
+        return cls(
+            rows=sum(each.rows for each in receipts),
+            checksum=combined(each.checksum for each in receipts),
+            without_features=sum(each.without_features for each in receipts),
+            positive=sum(each.positive for each in receipts),
+            histogram=tuple(map(sum, zip(*(each.histogram for each in receipts), strict=True))),
+        )
+
+
+def manifest_json(plan: Plan, receipts: Sequence[Receipt], engine: str) -> bytes:
+    """The manifest of a complete output.
+
+    Raises
+    ------
+    OutputUnusable
+        If a row of the plan is missing or there twice.
+    """
+    totals = Totals.of(receipts)
+    wanted = [chunk.index for chunk in plan.chunks]
+    if (
+        [each.chunk for each in receipts] != wanted
+        or totals.rows != plan.rows
+        or totals.checksum != plan.checksum
+    ):
+        raise OutputUnusable(
+            f"{totals.rows:,} rows were written with key checksum {totals.checksum:016x}; expected "
+            f"{plan.rows:,} with {plan.checksum:016x}. The input changed meanwhile: run again."
+        )
+    about = {
+        "format": FORMAT,
+        "run": plan.id,
+        "engine": engine,
+        "rows": totals.rows,
+        "key_checksum": f"{totals.checksum:016x}",
+        "model": asdict(plan.model),
+        "input": {"kind": plan.kind, "places": plan.places, "rows_limit": plan.limit},
+        "as_of": plan.as_of.isoformat(),
+        "scored_at": plan.scored_at.isoformat(),
+        "rows_without_features": totals.without_features,
+        "rows_positive": totals.positive,
+        "probability_histogram": totals.histogram,
+        "files": [
+            {"name": each.file, "rows": each.rows, "bytes": each.size, "sha256": each.sha256}
+            for each in receipts
+        ],
+    }
+    return (json.dumps(about, indent=1) + "\n").encode()

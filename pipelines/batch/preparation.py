@@ -1,0 +1,229 @@
+"""From what a person asked for to a plan: the model, the input looked at, the chunks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import chain
+
+import numpy as np
+
+from configs.settings import Settings
+from feature_store.connect import ttl
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline_store import OfflineStore
+from feature_store.postgres import Postgres
+from infrastructure.embedded import postgres_url
+from models.artifact import ModelArtifact
+from models.connect import deployment_store
+from models.deployment import Arm
+from pipelines.batch.errors import InputUnusable
+from pipelines.batch.everybody import entities
+from pipelines.batch.inputs import InputFile, OpenFile, input_files
+from pipelines.batch.keys import Keys, keys_of
+from pipelines.batch.kinds import Kind, columns_of, kind_of
+from pipelines.batch.plan import CHUNK_ROWS, Model, Plan, Survey, changed_files
+from pipelines.batch.worker import Job
+from serving.connect import arm_to_serve, model_loader
+
+VIEW = MODEL_VIEW
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a person asked for.
+
+    Parameters
+    ----------
+    places
+        Paths, folders, globs and ``s3://…``; none for everybody.
+    model_version
+        A label; None for the champion.
+    as_of
+        None for now.
+    """
+
+    places: tuple[str, ...] = ()
+    model_version: str | None = None
+    as_of: datetime | None = None
+    limit: int | None = None
+    explain: int = 0
+    is_logged: bool = False
+    chunk_rows: int = CHUNK_ROWS
+
+
+def chosen_model(settings: Settings, label: str | None) -> tuple[Model, ModelArtifact]:
+    """The version of a label, or the champion, with its checked artifact on this machine.
+
+    Raises
+    ------
+    UnknownModel, NothingDeployed, ModelUnusable
+        If there is none, or its files cannot be had.
+    """
+    arm = arm_to_serve(settings, label)
+    artifact = model_loader(settings).artifact(arm)
+    generation = 0
+    if label is None:
+        store = deployment_store(settings)
+        current = store.current()
+        store.close()
+        generation = current.generation if current else 0
+    model = Model(
+        label=arm.label,
+        version=arm.version,
+        uri=arm.artifact_uri,
+        digest=arm.digest,
+        generation=generation,
+        fingerprint=artifact.fingerprint,
+        threshold=artifact.threshold,
+    )
+    return model, artifact
+
+
+def planned_model(settings: Settings, model: Model) -> ModelArtifact:
+    """The artifact of the version that a plan names, whatever serves by now.
+
+    Raises
+    ------
+    ModelUnusable
+        If its files cannot be had.
+    """
+    arm = Arm("champion", model.version, model.label, model.uri, model.digest)
+    return model_loader(settings).artifact(arm)
+
+
+def new_plan(
+    asked: Asked, settings: Settings, model: Model, artifact: ModelArtifact, now: datetime
+) -> Plan:
+    """Look at the whole input, and cut it into chunks.
+
+    Raises
+    ------
+    InputUnusable
+        If it cannot be read, lacks columns, has no rows, or repeats an entity.
+    """
+    plan = Plan(
+        places=asked.places,
+        files=tuple(input_files(asked.places, os.environ)),
+        kind=Kind.everybody,
+        entity=VIEW.entity,
+        columns=(),
+        model=model,
+        as_of=asked.as_of or now,
+        scored_at=now,
+        limit=asked.limit,
+        explain=asked.explain,
+        is_logged=asked.is_logged,
+        chunk_rows=asked.chunk_rows,
+        chunks=(),
+        rows=0,
+        checksum=0,
+    )
+    survey = Survey(plan.chunk_rows, plan.limit)
+    if plan.files:
+        plan = _with_columns(plan, settings, artifact)
+        for place, file in enumerate(plan.files):
+            if not survey.is_full:
+                survey.cut_file(place, _keys(plan, file, settings))
+        everything = chain.from_iterable(_keys(plan, file, settings) for file in plan.files)
+        survey.refuse_unusable(plan.entity, _limited(everything, plan.limit))
+    else:
+        store = OfflineStore(Postgres(postgres_url(settings)))
+        schema, known = artifact.feature_schema, plan.scored_at
+        survey.cut_keys(entities(store, schema, plan.entity, as_of=plan.as_of, known_by=known))
+        survey.refuse_unusable(plan.entity, iter(()))
+    return replace(plan, chunks=tuple(survey.chunks), rows=survey.rows, checksum=survey.checksum)
+
+
+def job_of(plan: Plan, place: str, settings: Settings) -> Job:
+    """What processes need to carry out a plan."""
+    needs_postgres = plan.is_logged or plan.kind in (Kind.entities, Kind.everybody)
+    return Job(
+        plan=plan,
+        place=place,
+        database_url=postgres_url(settings) if needs_postgres else None,
+        texts=settings.deployment.prediction_texts,
+        missing=settings.feature.source.missing,
+        rename=settings.feature.source.rename,
+        ttl=ttl(settings),
+        environment=aws(os.environ),
+    )
+
+
+def aws(environment: Mapping[str, str]) -> dict[str, str]:
+    """The ``AWS_…`` variables."""
+    return {name: value for name, value in environment.items() if name.startswith("AWS_")}
+
+
+def refuse_other_work(plan: Plan, asked: Asked) -> None:
+    """Raise unless an unfinished plan is of what was asked for, and its input is as it was.
+
+    Raises
+    ------
+    InputUnusable
+        If not.
+    """
+    wanted = {
+        "--input": (asked.places, plan.places),
+        "--limit": (asked.limit, plan.limit),
+        "--explain": (asked.explain, plan.explain),
+        "--log": (asked.is_logged, plan.is_logged),
+        "--chunk-rows": (asked.chunk_rows, plan.chunk_rows),
+        "--model-version": (asked.model_version or plan.model.label, plan.model.label),
+        "--as-of": (asked.as_of or plan.as_of, plan.as_of),
+    }
+    for option, (now, then) in wanted.items():
+        if now != then:
+            raise InputUnusable(
+                f"The unfinished run of {plan.partition} had {option} {then}, not {now}. Give the "
+                "same options, or leave out --resume to begin anew."
+            )
+    changed = changed_files(plan.files, input_files(plan.places, os.environ))
+    if changed:
+        raise InputUnusable(
+            f"{changed[0]} is not what it was when the unfinished run of {plan.partition} began. "
+            "Leave out --resume to begin anew."
+        )
+
+
+def _with_columns(plan: Plan, settings: Settings, artifact: ModelArtifact) -> Plan:
+    """The plan with what its rows are; every file has what is needed of the first one."""
+    schema = artifact.feature_schema
+    first = _opened(plan.files[0], settings).schema.names
+    kind = kind_of(first, VIEW, schema, plan.files[0].path)
+    columns = columns_of(kind, first, VIEW, schema)
+    for file in plan.files[1:]:
+        absent = [name for name in columns if name not in _opened(file, settings).schema.names]
+        if absent:
+            raise InputUnusable(
+                f"{file.path} lacks the columns {', '.join(absent)} of {plan.files[0].path}."
+            )
+    return replace(plan, kind=kind, columns=tuple(columns))
+
+
+def _opened(file: InputFile, settings: Settings) -> OpenFile:
+    return OpenFile(file, settings.feature.source.rename, os.environ)
+
+
+def _keys(plan: Plan, file: InputFile, settings: Settings) -> Iterator[Keys]:
+    """All keys of a file, block by block."""
+    row = 1
+    for batch in _opened(file, settings).batches([plan.entity]):
+        yield keys_of(batch.column(0), plan.entity, file.path, row)
+        row += len(batch)
+
+
+def _limited(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
+    left = np.iinfo(np.int64).max if limit is None else limit
+    for keys in blocks:
+        yield keys[:left]
+        left -= len(keys)
+        if left <= 0:
+            return
+
+
+def listed(places: Sequence[str] | None) -> tuple[str, ...]:
+    """The places of the command line: ``all`` and nothing stand for everybody."""
+    return () if not places or list(places) == ["all"] else tuple(places)

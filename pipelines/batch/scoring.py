@@ -1,0 +1,114 @@
+"""The function that every engine applies: an Arrow batch of features in, of predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.batch.explanation import top_contributions
+from pipelines.batch.features import Featured, Featurizer
+from pipelines.batch.keys import keys_of
+from pipelines.batch.plan import Plan
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Matrix = NDArray[np.float32]
+Contributions = Callable[[Matrix], NDArray[np.float64]]
+"""What each feature adds to the log-odds: ``(n, p)`` for ``(n, p)``."""
+
+
+class Scorer(Protocol):
+    """What answers many rows; each with the bits that it has alone."""
+
+    engine: str
+
+    def predict(self, values: Matrix) -> Matrix:
+        """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
+
+
+@dataclass(frozen=True)
+class ChunkScorer:
+    """Scores rows: the same bits in any process, and in any company.
+
+    Parameters
+    ----------
+    plan
+        What the run does.
+    names
+        Of the features, in order.
+    featurize
+        Gives vectors.
+    scorer
+        Answers them.
+    texts
+        What to say for class 0 and class 1.
+    contributions
+        Explains them; None when nobody asks.
+    """
+
+    plan: Plan
+    names: tuple[str, ...]
+    featurize: Featurizer
+    scorer: Scorer
+    texts: tuple[str, str]
+    contributions: Contributions | None = None
+
+    def __call__(self, rows: pa.RecordBatch, where: str = "the input") -> pa.RecordBatch:
+        """Predictions of the rows of an input, in their order."""
+        import pyarrow as pa
+
+        return self.predictions(self.features(pa.Table.from_batches([rows]), where))
+
+    def features(self, rows: pa.Table, where: str) -> Featured:
+        """Vectors of the rows of an input."""
+        keys = keys_of(rows.column(self.plan.entity), self.plan.entity, where)
+        return self.featurize(keys, rows, where)
+
+    def predictions(self, rows: Featured) -> pa.RecordBatch:
+        """Predictions of vectors, in their order."""
+        import pyarrow as pa
+
+        n, plan = len(rows.keys), self.plan
+        probabilities = self.scorer.predict(rows.values)
+        positive = probabilities.astype(np.float64) >= plan.model.threshold
+        columns = [
+            pa.array(rows.keys),
+            pa.array(probabilities),
+            pa.array(self.texts).take(pa.array(positive.astype(np.int8))),
+            *(pa.repeat(text, n) for text in self._same),
+            pa.repeat(pa.scalar(plan.scored_at, pa.timestamp("us", "UTC")), n),
+            pa.array(rows.event_times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+        ]
+        if self.contributions is not None:
+            found = self.contributions(rows.values)
+            columns.append(top_contributions(found, self.names, plan.explain))
+        return pa.record_batch(columns, schema=self.schema)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Of the predictions."""
+        import pyarrow as pa
+
+        time = pa.timestamp("us", "UTC")
+        fields = [
+            (self.plan.entity, pa.int64()),
+            ("probability", pa.float32()),
+            *((name, pa.string()) for name in ("prediction", "model_version", "engine")),
+            ("schema_fingerprint", pa.string()),
+            *(("scored_at", time), ("feature_event_time", time)),
+        ]
+        if self.plan.explain:
+            one = pa.struct([("feature", pa.string()), ("contribution", pa.float32())])
+            fields.append(("contributions", pa.list_(one)))
+        return pa.schema(fields)
+
+    @property
+    def _same(self) -> tuple[str, str, str]:
+        """What is the same in every row."""
+        return self.plan.model.label, self.scorer.engine, self.plan.model.fingerprint
