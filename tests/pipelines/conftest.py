@@ -1,4 +1,4 @@
-"""Worlds for batches, each test in a folder of its own; and those of versions, as models have them."""
+"""Worlds for batches, each test with a folder of its own; and those of the models' tests."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.serving.worlds import World
 def scored_world(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """A world in which version 1 is deployed and the offline store knows all users."""
     folder = tmp_path_factory.mktemp("scored")
-    with new_world(settings, folder) as world:
-        world.deploy(1)
-        BatchWorld(world, folder).fill()
-        yield world
+    with new_world(settings, folder) as scored:
+        scored.deploy(1)
+        BatchWorld(scored, folder).fill()
+        yield scored
 
 
 @pytest.fixture
