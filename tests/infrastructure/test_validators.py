@@ -117,7 +117,8 @@ def test_kustomize_fills_in_what_the_overlays_change(rendered: Path) -> None:
     "what",
     [
         ("--framework", "dockerfile", "--file", "infrastructure/Dockerfile"),
-        ("--framework", "github_actions", "--directory", "."),
+        ("--framework", "github_actions", "--directory", ".github"),
+        ("--framework", "terraform", "--directory", "infrastructure/terraform"),
     ],
 )
 def test_checkov_finds_only_what_is_waived(tools: Tools, what: tuple[str, ...]) -> None:
@@ -163,3 +164,11 @@ def test_actionlint_finds_nothing_in_the_workflows(tools: Tools) -> None:
     assert workflows
     path = f"{tools.folder / 'validators' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     run([tools["actionlint"], *workflows], env={**os.environ, "PATH": path})
+
+
+def test_terraform_files_parse(tools: Tools) -> None:
+    folder = FOLDER / "terraform"
+    files = [*folder.rglob("*.tf"), *folder.rglob("*.tftest.hcl")]
+    assert len(files) > 12
+    for path in files:
+        run([tools["hcl2tojson"], path])
