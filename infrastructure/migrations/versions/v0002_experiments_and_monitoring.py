@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS monitoring_values (
 );
 CREATE INDEX IF NOT EXISTS monitoring_values_by_metric
     ON monitoring_values (model_name, metric, as_of);
+CREATE INDEX IF NOT EXISTS monitoring_values_by_pass ON monitoring_values (pass_id);
 CREATE TABLE IF NOT EXISTS alerts (
     key text PRIMARY KEY,
     name text NOT NULL,
