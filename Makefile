@@ -25,7 +25,7 @@ COMPILE = $(UV) pip compile --quiet --universal --fork-strategy fewest --python-
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # --- The system ---
 
@@ -51,6 +51,13 @@ status: $(RUN) ## Show what runs where, and where its log is
 serve: $(RUN) ## Serve predictions in the foreground (PORT=8000)
 	$(BIN)/python -m serving --port $(PORT)
 
+.env: .env.example ## Make the settings of docker compose, with secrets of your own
+	@test ! -e $@ || { echo ".env is there already: compare it with .env.example"; exit 1; }
+	@umask 077 && $(PYTHON) -c 'import re, secrets, sys; \
+	print(re.sub(r"(?m)^(\w+_PASSWORD=)$$", lambda m: m[1] + secrets.token_hex(24), \
+	sys.stdin.read()), end="")' < .env.example > $@
+	@echo "✓ .env"
+
 monitor: $(RUN) ## Check drift, performance, skew and data quality every minute
 	$(BIN)/python pipelines/monitoring_pipeline.py --every 60
 
@@ -70,6 +77,7 @@ check: $(DEV) check-pins ## Check format, lint, types, imports between rooms, ge
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python -m feature_store.catalogue --check
 	$(BIN)/python -m benchmarks.table --check
+	$(BIN)/python -m infrastructure.dashboards --check
 
 check-pins: $(UV)
 	@fresh=$$(mktemp -d) && trap "rm -rf $$fresh" EXIT && mkdir -p $$fresh/$(AIRFLOW) \
@@ -95,6 +103,7 @@ bench-table: $(DEV) ## Write the figures in README.md and docs/figures.md from b
 
 docs: $(DEV) ## Write the pages that are generated from code
 	$(BIN)/python -m feature_store.catalogue
+	$(BIN)/python -m infrastructure.dashboards
 
 notebooks: $(DEV) ## Run the notebooks and keep what they show
 	cd notebooks && PATH=$(CURDIR)/$(BIN):$$PATH && jupytext --sync *.py \
@@ -102,7 +111,7 @@ notebooks: $(DEV) ## Run the notebooks and keep what they show
 
 # --- Installation ---
 
-.PHONY: install pins clean
+.PHONY: install pins clean validators
 install: $(DEV) $(SPARK) ## Install everything into .venv
 
 pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
@@ -112,6 +121,15 @@ pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present p
 		| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-$$extra.txt - || exit 1; \
 	done
 	$(COMPILE) $(UPGRADE) --output-file $(PINS)/$(AIRFLOW)/requirements.txt $(AIRFLOW)/requirements.in
+	$(COMPILE) --no-annotate --group pyproject.toml:api --output-file $(PINS)/requirements-api.txt \
+		--constraints <(grep == $(PINS)/requirements.txt)
+
+validators: .tools/validators/.installed .tools/checkov/.installed ## Install what checks the manifests
+
+.tools/%/.installed: infrastructure/requirements-%.txt | $(UV)
+	$(UV) venv --quiet --clear --python $(PYTHON) .tools/$*
+	$(UV) pip install --quiet --python .tools/$*/bin/python -r $<
+	touch $@
 
 clean: ## Stop everything and delete data, caches and build outputs; .venv stays
 	test ! -e $(RUN) || $(BIN)/python -m infrastructure delete --yes

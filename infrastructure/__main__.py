@@ -13,11 +13,13 @@ import typer
 from configs.command_line import Debug, new_app, run
 from configs.settings import load_settings
 from infrastructure import embedded
+from infrastructure.database_commands import commands
 
 app = new_app(
     "Start, stop and look at PostgreSQL, Valkey and MLflow on this machine. "
     "DATABASE_URL, REDIS_URL and MLFLOW_TRACKING_URI each replace one of them."
 )
+app.add_typer(commands)
 
 
 @app.command()

@@ -41,7 +41,8 @@ CREATE TABLE IF NOT EXISTS predictions (
     schema_fingerprint text NOT NULL,
     features real[] NOT NULL,
     PRIMARY KEY (prediction_id, predicted_at)
-);
+) PARTITION BY RANGE (predicted_at);
+CREATE TABLE IF NOT EXISTS predictions_default PARTITION OF predictions DEFAULT;
 CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (predicted_at);
 CREATE INDEX IF NOT EXISTS predictions_by_user ON predictions (user_id, predicted_at);
 CREATE TABLE IF NOT EXISTS shipped_segments (

@@ -29,6 +29,10 @@ def main(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     if words[:1] == ["new-key"]:
         return print_new_key(words[1:])
+    if words[:1] == ["ship"]:
+        from serving.ship import ship_now
+
+        return ship_now(words[1:])
     try:
         settings = load_settings()
         options = _parse(settings, arguments)
@@ -97,7 +101,8 @@ def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespac
     parser = argparse.ArgumentParser(
         prog="python -m serving",
         description="Run the API.",
-        epilog="`python -m serving new-key --role predict` makes an API key.",
+        epilog="`python -m serving new-key --role predict` makes an API key; `python -m serving "
+        "ship` sends what waits on this host to PostgreSQL.",
     )
     parser.add_argument(
         "--workers",

@@ -90,6 +90,10 @@ class PredictionService:
                 "Generation that is live, in the worker furthest behind; 0 for none.",
                 lambda: live.live.deployment.generation if live.live else 0,
             ),
+            "fti_deployment_challenger_share": (
+                "Share of the traffic that the challenger should get; 0 without one.",
+                self._challenger_share,
+            ),
             "fti_deployment_swaps": (
                 "Deployments made live since the start, over all workers.",
                 lambda: live.swaps,
@@ -132,6 +136,11 @@ class PredictionService:
                 lambda: self.log.problem is None,
             ),
         }
+
+    def _challenger_share(self) -> float:
+        live = self.watcher.live
+        challenger = live.deployment.challenger if live else None
+        return challenger.share if challenger else 0
 
     def _first_look(self) -> None:
         """Make live what is newest, or soon what is there; never wait long for either."""

@@ -1,0 +1,29 @@
+"""What the papers of the house say is there."""
+
+from __future__ import annotations
+
+import re
+
+from configs.settings import ROOT
+
+
+def test_every_control_names_a_test_that_exists() -> None:
+    page = (ROOT / "SECURITY.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::([\w*]+)`", page)
+    risks = re.findall(r"(?m)^\| (?:API|ML)\d+ .*$", page)
+    assert len(risks) == 20
+    assert all("`tests/" in risk for risk in risks)
+    for path, name in named:
+        source = (ROOT / path).read_text()
+        assert name == "*" or f"def {name}(" in source, f"{path}::{name}"
+
+
+def test_ten_lines_are_enough_to_start() -> None:
+    lines = re.findall(r"(?m)^\d+\. ", (ROOT / "CONTRIBUTING.md").read_text())
+    assert len(lines) == 10
+
+
+def test_the_licence_is_one() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text()
+    assert "Apache-2.0" in (ROOT / "README.md").read_text()
