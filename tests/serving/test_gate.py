@@ -150,11 +150,18 @@ def test_every_answer_is_safe_for_browsers(api):
     assert "content-security-policy" not in api.get("/docs").headers
 
 
+def lines_of(api, request_id):
+    return [each for each in api.log_lines() if each.get("request_id") == request_id]
+
+
 def test_the_log_names_requests_by_their_id(guarded, shop):
     headers = bearer(shop) | {"X-Request-Id": "order-43"}
     guarded.post("/predict", json={"user_id": 999_999}, headers=headers)
 
-    [line] = [each for each in guarded.log_lines() if each.get("request_id") == "order-43"]
+    deadline = time.monotonic() + 5  # it is written when the answer has left
+    while not (found := lines_of(guarded, "order-43")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    [line] = found
     assert (line["method"], line["path"], line["status"]) == ("POST", "/predict", 404)
     assert (line["caller"], line["level"], line["logger"]) == ("shop", "info", "serving.access_log")
     assert 0 < line["duration_ms"] < 10_000
