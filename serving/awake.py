@@ -43,16 +43,12 @@ class Awake:
         return len(self.requests) == 1
 
     def hold(self) -> None:
-        """Keep awake from now on, until the limit or `release`."""
+        """Keep awake from now on, until the limit or the next request."""
         self._until = time.perf_counter() + self.limit_s
         if not self._is_turning:
             self._is_turning = True
             loop = asyncio.get_running_loop()
             loop.call_soon(self._turn, loop)
-
-    def release(self) -> None:
-        """Let the loop sleep."""
-        self._until = 0.0
 
     def asked(self) -> None:
         """Note that a request has come."""

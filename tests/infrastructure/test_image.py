@@ -79,7 +79,11 @@ def needed(source: str) -> bool:
 
 
 @pytest.mark.full
-def test_a_prediction_is_served_from_what_the_api_stage_installs(settings, tmp_path) -> None:
+def test_a_prediction_is_served_from_what_the_api_stage_installs(
+    settings, tmp_path, monkeypatch
+) -> None:
+    # Where the Makefile puts it, unless there is another.
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{ROOT / '.tools' / 'uv' / 'bin'}")
     if shutil.which("uv") is None:
         pytest.skip("uv is not on PATH")
     places = {"/opt/fti": tmp_path / "opt", "/dist": tmp_path / "dist", "/src": tmp_path / "src"}
