@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from configs.settings import Settings, load_settings
-from infrastructure import embedded
+from infrastructure import embedded, ports
 from models.cores import share_cores
 
 
@@ -40,3 +44,22 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     embedded.redis_url(settings)
     yield settings
     embedded.delete(settings)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A local server that speaks S3 and asks nobody who they are."""
+    port = ports.any_free("127.0.0.1")
+    program = Path(sys.executable).parent / "moto_server"
+    server = subprocess.Popen(
+        [program, "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+    )
+    deadline = time.monotonic() + 60
+    while ports.is_free(port, "127.0.0.1") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    server.terminate()
+    server.wait()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -24,7 +20,6 @@ from feature_store.postgres import Postgres
 from feature_store.sources.port import Batch, Position, Reading, position_text
 from feature_store.staging import Staging, Stored
 from feature_store.tally import Tally
-from infrastructure import ports
 from pipelines.feature_pipeline import compute
 from tests.feature_store.source_worlds import (
     LOOKBACK_S,
@@ -51,25 +46,6 @@ CONFIG = FeatureConfig(
         label_values={"<=50K": 0, ">50K": 1},
     ),
 )
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A local server that speaks S3."""
-    port = ports.any_free("127.0.0.1")
-    program = Path(sys.executable).parent / "moto_server"
-    server = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-    )
-    deadline = time.monotonic() + 60
-    while ports.is_free(port, "127.0.0.1") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
 
 
 @pytest.fixture(params=["csv", "parquet", "s3", "sql", "http", "reference"])

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,25 +20,6 @@ from pipelines.batch.output import verified
 from tests.pipelines.batch_worlds import BatchWorld
 
 Capsys = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A server, which asks nobody who they are."""
-    port = ports.any_free("127.0.0.1")
-    program = Path(sys.executable).parent / "moto_server"
-    server = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
-    )
-    deadline = time.monotonic() + 60
-    while ports.is_free(port, "127.0.0.1") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
-    server.terminate()
-    server.wait()
 
 
 def client(endpoint: str, service: str = "s3") -> Any:
