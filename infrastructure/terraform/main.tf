@@ -135,13 +135,14 @@ module "ecs" {
 }
 
 module "alarms" {
-  source      = "./modules/alarms"
-  name        = local.name
-  email       = var.alarm_email
-  kms_key_arn = aws_kms_key.this.arn
-  database    = module.database.identifier
-  cache       = module.cache.id
-  balancer    = module.ecs.balancer
+  source       = "./modules/alarms"
+  name         = local.name
+  email        = var.alarm_email
+  kms_key_arn  = aws_kms_key.this.arn
+  database     = module.database.identifier
+  cache_nodes  = module.cache.nodes
+  balancer     = module.ecs.balancer
+  target_group = module.ecs.target_group
 }
 
 module "budget" {

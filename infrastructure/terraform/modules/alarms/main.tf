@@ -3,8 +3,9 @@ variable "name" { type = string }
 variable "email" { type = string }
 variable "kms_key_arn" { type = string }
 variable "database" { type = string }
-variable "cache" { type = string }
+variable "cache_nodes" { type = list(string) }
 variable "balancer" { type = string }
+variable "target_group" { type = string }
 
 resource "aws_sns_topic" "this" {
   name              = var.name
@@ -17,14 +18,20 @@ resource "aws_sns_topic_subscription" "email" {
   endpoint  = var.email
 }
 
+# Metrics have values only under the dimensions they are published with: those of a cache node by
+# the node's own cluster, sick targets by target group and balancer together.
 locals {
-  alarms = {
-    database-cpu   = { namespace = "AWS/RDS", metric = "CPUUtilization", above = 80, dimensions = { DBInstanceIdentifier = var.database } }
-    cache-memory   = { namespace = "AWS/ElastiCache", metric = "DatabaseMemoryUsagePercentage", above = 75, dimensions = { ReplicationGroupId = var.cache } }
-    cache-cpu      = { namespace = "AWS/ElastiCache", metric = "EngineCPUUtilization", above = 80, dimensions = { ReplicationGroupId = var.cache } }
-    balancer-5xx   = { namespace = "AWS/ApplicationELB", metric = "HTTPCode_ELB_5XX_Count", above = 10, dimensions = { LoadBalancer = var.balancer } }
-    targets-sick   = { namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", above = 0, dimensions = { LoadBalancer = var.balancer } }
-  }
+  balancer = { LoadBalancer = var.balancer }
+  alarms = merge(
+    {
+      database-cpu = { namespace = "AWS/RDS", metric = "CPUUtilization", statistic = "Average", above = 80, dimensions = { DBInstanceIdentifier = var.database } }
+      # A count: its maximum is always 1.
+      balancer-5xx = { namespace = "AWS/ApplicationELB", metric = "HTTPCode_ELB_5XX_Count", statistic = "Sum", above = 10, dimensions = local.balancer }
+      targets-sick = { namespace = "AWS/ApplicationELB", metric = "UnHealthyHostCount", statistic = "Maximum", above = 0, dimensions = merge(local.balancer, { TargetGroup = var.target_group }) }
+    },
+    { for node in var.cache_nodes : "${node}-memory" => { namespace = "AWS/ElastiCache", metric = "DatabaseMemoryUsagePercentage", statistic = "Maximum", above = 75, dimensions = { CacheClusterId = node } } },
+    { for node in var.cache_nodes : "${node}-cpu" => { namespace = "AWS/ElastiCache", metric = "EngineCPUUtilization", statistic = "Average", above = 80, dimensions = { CacheClusterId = node } } },
+  )
 }
 
 resource "aws_cloudwatch_metric_alarm" "above" {
@@ -33,7 +40,7 @@ resource "aws_cloudwatch_metric_alarm" "above" {
   namespace           = each.value.namespace
   metric_name         = each.value.metric
   dimensions          = each.value.dimensions
-  statistic           = "Maximum"
+  statistic           = each.value.statistic
   comparison_operator = "GreaterThanThreshold"
   threshold           = each.value.above
   period              = 60

@@ -164,6 +164,8 @@ resource "aws_ecs_service" "this" {
   lifecycle {
     ignore_changes = [desired_count]
   }
+  # A target group can be used once a listener forwards to it; files can be mounted once they are there.
+  depends_on = [aws_lb_listener_rule.api, aws_efs_mount_target.artifacts]
 }
 
 resource "aws_appautoscaling_target" "api" {
@@ -339,7 +341,13 @@ resource "aws_iam_role_policy" "scheduler" {
         Resource  = [for name in keys(local.schedules) : aws_ecs_task_definition.this[name].arn]
         Condition = { ArnEquals = { "ecs:cluster" = aws_ecs_cluster.this.arn } }
       },
-      { Effect = "Allow", Action = "iam:PassRole", Resource = values(var.roles) },
+      {
+        Effect    = "Allow"
+        Action    = "iam:PassRole"
+        Resource  = distinct(concat([var.roles["execution"]], [for name in keys(local.schedules) : var.roles[local.tasks[name].role]]))
+        Condition = { StringEquals = { "iam:PassedToService" = "ecs-tasks.amazonaws.com" } }
+      },
+      { Effect = "Allow", Action = "kms:Decrypt", Resource = var.kms_key_arn }, # what a schedule says is encrypted
     ]
   })
 }
@@ -367,5 +375,6 @@ resource "aws_scheduler_schedule" "this" {
 }
 
 output "balancer" { value = aws_lb.this.arn_suffix }
+output "target_group" { value = aws_lb_target_group.api.arn_suffix }
 output "host" { value = aws_lb.this.dns_name }
 output "cluster" { value = aws_ecs_cluster.this.name }

@@ -45,7 +45,10 @@ resource "aws_elasticache_replication_group" "this" {
   auto_minor_version_upgrade = true
 }
 
-output "id" { value = aws_elasticache_replication_group.this.id }
+output "nodes" {
+  description = "AWS names the clusters of one node each of which a replication group consists."
+  value       = [for n in range(var.nodes) : format("%s-%03d", var.name, n + 1)]
+}
 output "url" {
   sensitive = true
   value     = "rediss://:${random_password.this.result}@${aws_elasticache_replication_group.this.primary_endpoint_address}:6379"

@@ -143,42 +143,6 @@ resource "aws_vpc_security_group_ingress_rule" "callers" {
   to_port           = 443
 }
 
-resource "aws_vpc_security_group_egress_rule" "balancer" {
-  description                  = "To the API"
-  security_group_id            = aws_security_group.balancer.id
-  referenced_security_group_id = aws_security_group.tasks.id
-  ip_protocol                  = "tcp"
-  from_port                    = 8000
-  to_port                      = 8000
-}
-
-resource "aws_vpc_security_group_ingress_rule" "api" {
-  description                  = "From the load balancer"
-  security_group_id            = aws_security_group.tasks.id
-  referenced_security_group_id = aws_security_group.balancer.id
-  ip_protocol                  = "tcp"
-  from_port                    = 8000
-  to_port                      = 8000
-}
-
-resource "aws_vpc_security_group_ingress_rule" "mlflow" {
-  description                  = "Tasks ask MLflow"
-  security_group_id            = aws_security_group.tasks.id
-  referenced_security_group_id = aws_security_group.tasks.id
-  ip_protocol                  = "tcp"
-  from_port                    = 5000
-  to_port                      = 5000
-}
-
-resource "aws_vpc_security_group_egress_rule" "mlflow" {
-  description                  = "Tasks ask MLflow"
-  security_group_id            = aws_security_group.tasks.id
-  referenced_security_group_id = aws_security_group.tasks.id
-  ip_protocol                  = "tcp"
-  from_port                    = 5000
-  to_port                      = 5000
-}
-
 resource "aws_vpc_security_group_egress_rule" "https" {
   description       = "AWS services"
   security_group_id = aws_security_group.tasks.id
@@ -188,24 +152,39 @@ resource "aws_vpc_security_group_egress_rule" "https" {
   to_port           = 443
 }
 
-resource "aws_vpc_security_group_egress_rule" "stores" {
-  for_each                     = { postgres = 5432, redis = 6379 }
-  description                  = "To ${each.key}"
-  security_group_id            = aws_security_group.tasks.id
-  referenced_security_group_id = aws_security_group.stores.id
-  ip_protocol                  = "tcp"
-  from_port                    = each.value
-  to_port                      = each.value
+# Who may talk to whom within the network: each way is opened at both ends.
+locals {
+  groups = {
+    balancer = aws_security_group.balancer.id
+    tasks    = aws_security_group.tasks.id
+    stores   = aws_security_group.stores.id
+  }
+  ways = {
+    api      = { from = "balancer", to = "tasks", port = 8000 }
+    mlflow   = { from = "tasks", to = "tasks", port = 5000 }
+    postgres = { from = "tasks", to = "stores", port = 5432 }
+    redis    = { from = "tasks", to = "stores", port = 6379 }
+  }
 }
 
-resource "aws_vpc_security_group_ingress_rule" "stores" {
-  for_each                     = { postgres = 5432, redis = 6379 }
-  description                  = "To ${each.key}, from tasks"
-  security_group_id            = aws_security_group.stores.id
-  referenced_security_group_id = aws_security_group.tasks.id
+resource "aws_vpc_security_group_egress_rule" "within" {
+  for_each                     = local.ways
+  description                  = "${each.key}: to ${each.value.to}"
+  security_group_id            = local.groups[each.value.from]
+  referenced_security_group_id = local.groups[each.value.to]
   ip_protocol                  = "tcp"
-  from_port                    = each.value
-  to_port                      = each.value
+  from_port                    = each.value.port
+  to_port                      = each.value.port
+}
+
+resource "aws_vpc_security_group_ingress_rule" "within" {
+  for_each                     = local.ways
+  description                  = "${each.key}: from ${each.value.from}"
+  security_group_id            = local.groups[each.value.to]
+  referenced_security_group_id = local.groups[each.value.from]
+  ip_protocol                  = "tcp"
+  from_port                    = each.value.port
+  to_port                      = each.value.port
 }
 
 output "vpc_id" { value = aws_vpc.this.id }
