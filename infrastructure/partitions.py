@@ -86,6 +86,8 @@ def maintain(connection: Connection, now: datetime, keep_months: int) -> Changes
         connection.execute(f"DELETE FROM {TABLE}_default WHERE predicted_at < %s", (oldest.start,))
         wanted = {this.plus(ahead) for ahead in range(AHEAD + 1)} | set(_unsorted(connection))
         made = sorted(wanted - set(_months(connection)))
+        if made:  # a receipt that comes between moving and attaching would refuse the new month
+            connection.execute(f"LOCK TABLE {TABLE}_default IN ACCESS EXCLUSIVE MODE")
         for month in made:
             _make(connection, month)
     return Changes(tuple(map(str, made)), tuple(map(str, dropped)))
