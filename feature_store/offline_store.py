@@ -15,7 +15,7 @@ from feature_store.activity_store import ActivityStore
 from feature_store.engine import Created, FeatureMatrix, created_times
 from feature_store.lookup import Lookup
 from feature_store.pgcopy import ROWS_PER_CHUNK, CopyColumn
-from feature_store.postgres import Postgres, append_changed, create
+from feature_store.postgres import Postgres, append_changed, create, exists
 from feature_store.registry import FeatureSchema
 from feature_store.version_catalogue import VersionCatalogue
 
@@ -158,6 +158,8 @@ class OfflineStore:
     def labels(self, start: datetime, end: datetime, *, known_by: datetime | None = None) -> Labels:
         """Newest labels of entities with label times in ``[start, end)``, by entity and time.
 
+        None where nothing has been stored yet.
+
         Parameters
         ----------
         known_by
@@ -170,6 +172,11 @@ class OfflineStore:
             f"AND label_time < '{end.isoformat()}' {known}"
             "ORDER BY user_id, label_time, created_timestamp DESC"
         )
+        with self.postgres.transaction() as connection:
+            if not exists(connection, "labels"):
+                return Labels(
+                    np.array([], np.int64), np.array([], np.int8), np.array([], "datetime64[us]")
+                )
         frame = self.postgres.query(query)
         return Labels(
             frame["user_id"].to_numpy(),

@@ -223,6 +223,11 @@ def test_training_rows_join_labels_with_features(
     assert frame["occupation"].iloc[0] == known
 
 
+def test_a_store_into_which_nothing_came_says_what_to_run(offline: OfflineStore) -> None:
+    with pytest.raises(FeatureStoreError, match=r"No labels in .* Run `python pipelines/feature_"):
+        training_rows(offline, SCHEMA, "user_id", MONDAY, datetime(2031, 1, 1, tzinfo=UTC))
+
+
 def test_an_empty_range_of_labels_is_one_clear_error(
     offline: OfflineStore, matrix: FeatureMatrix
 ) -> None:
