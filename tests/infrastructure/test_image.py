@@ -69,13 +69,7 @@ def test_the_image_copies_what_is_there() -> None:
     for each in (rest for stage in stages() for rest in only("COPY", stage)):
         if not each.startswith("--from"):
             *sources, _ = each.split()
-            assert all((ROOT / source).exists() for source in sources if needed(source)), each
-
-
-def needed(source: str) -> bool:
-    """Airflow may be left out of a checkout, but not half of it."""
-    folder = ROOT / "infrastructure" / "airflow"
-    return folder.exists() or not (ROOT / source).is_relative_to(folder)
+            assert all((ROOT / source).exists() for source in sources), each
 
 
 @pytest.mark.full

@@ -20,8 +20,13 @@ from tests.infrastructure.test_image import only
 
 FOLDER = ROOT / "infrastructure"
 BASE = FOLDER / "kubernetes" / "base"
-OURS = {"fti-pipelines", "fti-mlflow", "ml-inference"}
-TARGETS = {"fti-pipelines": "pipelines", "fti-mlflow": "mlflow", "ml-inference": "api"}
+TARGETS = {
+    "fti-airflow": "airflow",
+    "fti-mlflow": "mlflow",
+    "fti-pipelines": "pipelines",
+    "ml-inference": "api",
+}
+OURS = TARGETS.keys()
 NOT_SETTINGS = {"BATCH_OUTPUT", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"}
 KNOWN = {"DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"}
 
@@ -60,8 +65,8 @@ def understood(image: str, words: list[str]) -> None:
         _parse(load_settings(), words)
         return
     module = words[1] if words[0] == "-m" else words[0].removesuffix(".py").replace("/", ".")
-    if module == "infrastructure.mlflow_server":
-        source = (FOLDER / "mlflow_server.py").read_text()
+    if module in ("infrastructure.mlflow_server", "infrastructure.airflow_server"):
+        source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
         assert all(f'"{word}"' in source for word in words if word.startswith("--"))
         return
     package = ROOT / module.replace(".", "/")
