@@ -70,12 +70,18 @@ def status(
         typer.echo("  ".join(map(str.ljust, row, widths)).rstrip())
 
 
-@app.command()
-def airflow(debug: Debug = False) -> None:
-    """Start Airflow with the project's DAGs, and say how to enter; `down` stops it."""
-    from infrastructure.airflow_service import USER, ensure_airflow, password
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def airflow(context: typer.Context, debug: Debug = False) -> None:
+    """Start Airflow with the project's DAGs, and say how to enter; `down` stops it.
+
+    What follows is a command of Airflow's own, run on the local records: `airflow dags list`,
+    `airflow -- backfill create --help`.
+    """
+    from infrastructure.airflow_service import USER, become_airflow, ensure_airflow, password
 
     settings = load_settings()
+    if context.args:
+        become_airflow(settings, context.args)
     running = ensure_airflow(settings)
     typer.echo(f"✓ airflow: {running.url} (user {USER}, password {password(settings)})")
     typer.echo(f"  log: {running.log_path}")

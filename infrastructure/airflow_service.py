@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from configs.settings import ROOT, Settings
 from infrastructure import services
@@ -32,6 +34,21 @@ def ensure_airflow(settings: Settings) -> Running:
         If its environment is not installed, or it does not start.
     """
     return services.ensure(service(settings.var_dir.absolute()), settings)
+
+
+def become_airflow(settings: Settings, arguments: Sequence[str]) -> NoReturn:
+    """Replace this process by a command of Airflow's, which works on the local records.
+
+    Raises
+    ------
+    ServiceError
+        If Airflow is not installed, or was never started here.
+    """
+    command, var_dir = ENVIRONMENT / "bin" / "airflow", settings.var_dir.absolute()
+    _refuse_uninstalled(command)
+    if not (var_dir / "airflow" / "airflow.db").exists():
+        raise ServiceError("Airflow has no records here yet. Start it first: make airflow")
+    os.execve(command, [str(command), *arguments], {**os.environ, **variables(var_dir)})
 
 
 def service(var_dir: Path, environment: Path = ENVIRONMENT) -> Service:
@@ -85,7 +102,11 @@ def password(settings: Settings) -> str:
 
 
 def _prepare(var_dir: Path, command: Path, service: Service) -> Service:
-    if not command.exists():
-        raise ServiceError(f"Airflow is not installed: there is no {command}. Run `make airflow`.")
+    _refuse_uninstalled(command)
     (var_dir / "airflow").mkdir(parents=True, exist_ok=True)
     return service
+
+
+def _refuse_uninstalled(command: Path) -> None:
+    if not command.exists():
+        raise ServiceError(f"Airflow is not installed: there is no {command}. Run `make airflow`.")

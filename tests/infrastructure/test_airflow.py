@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -196,11 +197,40 @@ def test_the_scheduler_sees_assets_trigger_and_a_stop_takes_all_along(airflow: A
         )
         time.sleep(2)
     assert airflow.rows(ended + "AND dag_id = 'training'")[0][0] > before["training"]
+    _backfill(airflow, "2023-01-01T00:00:00", "2023-01-01T01:00:00")
 
     family = descendants(running.pid) | {running.pid}
     assert len(family) >= 4
     services.stop("airflow", airflow.settings)
     assert not [pid for pid in family if Path(f"/proc/{pid}").exists() and _lives(pid)]
+
+
+def _backfill(airflow: Airflow, first: str, last: str) -> None:
+    """Two hours anew, which the stores have already: nothing changes in them."""
+    before = _feature_rows(airflow)
+    words = ["--dag-id", "features", "--from-date", first, "--to-date", last]
+    made = subprocess.run(
+        [sys.executable, "-m", "infrastructure", "airflow", "backfill", "create", *words],
+        env=airflow.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    found = "SELECT state FROM dag_run WHERE run_type = 'backfill' ORDER BY logical_date"
+    deadline = time.monotonic() + PATIENCE_S
+    while airflow.rows(found) != [("success",), ("success",)]:
+        assert time.monotonic() < deadline, airflow.rows(found)
+        time.sleep(2)
+    assert _feature_rows(airflow) == before
+    logs = (airflow.settings.var_dir / "airflow" / "logs" / "dag_id=features").rglob("*.log")
+    assert any("--start 2023-01-01T01:00:00" in log.read_text() for log in logs)
+
+
+def _feature_rows(airflow: Airflow) -> int:
+    with psycopg.connect(embedded.postgres_url(airflow.settings)) as connection:
+        [rows] = connection.execute("SELECT count(*) FROM user_features").fetchone() or [0]
+    return int(rows)
 
 
 def _lives(pid: int) -> bool:

@@ -59,3 +59,14 @@ def test_an_airflow_that_is_not_installed_is_named(own: Settings, tmp_path: Path
 def test_without_a_password_the_place_is_named(own: Settings) -> None:
     with pytest.raises(ServiceError, match=r"passwords\.json has no password of admin"):
         airflow_service.password(own)
+
+
+def test_a_command_needs_records_to_work_on(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(airflow_service, "ENVIRONMENT", own.var_dir)
+    with pytest.raises(ServiceError, match="Airflow is not installed"):
+        airflow_service.become_airflow(own, ["dags", "list"])
+    command = own.var_dir / "bin" / "airflow"
+    command.parent.mkdir(parents=True)
+    command.touch()
+    with pytest.raises(ServiceError, match="Start it first: make airflow"):
+        airflow_service.become_airflow(own, ["dags", "list"])
