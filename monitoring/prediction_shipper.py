@@ -14,23 +14,32 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
 
 from feature_store.postgres import create
+from infrastructure.pace import Pace
 from monitoring.errors import RecordCorrupt
 from monitoring.label_record import KIND_LABEL, LabelRecord
 from monitoring.label_table import create_labels, insert_labels
 from monitoring.prediction_record import KIND_PREDICTION
-from monitoring.prediction_table import TABLES, Row, copy_rows, row_of
-from monitoring.segments import HEADER_BYTES, SUFFIX, Record, next_sound_record, read_records
+from monitoring.prediction_table import PIECE_ROWS, TABLES, Row, copy_rows, row_of
+from monitoring.segments import (
+    HEADER_BYTES,
+    MAX_BODY_BYTES,
+    SUFFIX,
+    Record,
+    next_sound_record,
+    read_records,
+)
 
 logger = logging.getLogger(__name__)
 
-LOOK_BYTES = 256 * 1024
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 256 * 1024
+"""Some eight hundred receipts: enough for a transaction, few objects for the garbage collector."""
 KINDS = (KIND_PREDICTION, KIND_LABEL)
 
 Connection = psycopg.Connection[Any]
@@ -46,12 +55,17 @@ class PredictionShipper:
         The prediction log's.
     connect
         Opens a connection to PostgreSQL; one is kept open and replaced when it breaks.
+    rest_share
+        Rest between pieces of work, as a multiple of the processor time that they took.
     """
 
-    def __init__(self, folder: Path, connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, folder: Path, connect: Callable[[], Connection], rest_share: float = 0.0
+    ) -> None:
         self.folder = folder
         self.quarantine = folder / "quarantine"
         self.connect = connect
+        self.rest_share = rest_share
         self._one_at_a_time = threading.Lock()  # a last call at the end may meet one under way
         self._connection: Connection | None = None
         self._shipped: dict[str, int] = {}
@@ -104,11 +118,10 @@ class PredictionShipper:
             start = self._shipped[path.name] = self._committed(path.name)
         if not is_finished and not any(os.pread(segment, HEADER_BYTES, start)):
             return []
-        # Mostly little has come, and what follows is reserved space: megabytes of zeros.
-        data = os.pread(segment, LOOK_BYTES, start)
+        data = os.pread(segment, CHUNK_BYTES, start)
         records = read_records(data, start)
-        if not records or records[-1].end - start > LOOK_BYTES // 2:
-            data = os.pread(segment, CHUNK_BYTES, start)
+        if not records:  # there may be one that is longer
+            data = os.pread(segment, CHUNK_BYTES + MAX_BODY_BYTES, start)
             records = read_records(data, start)
         if records or not is_finished or not data:
             return records
@@ -125,7 +138,8 @@ class PredictionShipper:
 
     def _commit(self, segment: str, records: Sequence[Record]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
-        found = list(self._unpacked(segment, records))
+        pace = Pace(self.rest_share)
+        found = list(self._unpacked(segment, records, pace))
         predictions = [each for each in found if isinstance(each, Row)]
         labels = [each for each in found if isinstance(each, LabelRecord)]
         connection = self._connected()
@@ -134,7 +148,7 @@ class PredictionShipper:
             if marked != self._shipped[segment]:
                 self._shipped[segment] = marked  # another shipper was quicker: read again
                 return 0
-            copied = self._store(connection, segment, predictions, copy_rows)
+            copied = self._store(connection, segment, predictions, partial(copy_rows, pace=pace))
             copied += self._store(connection, segment, labels, insert_labels)
             connection.execute(
                 "UPDATE shipped_segments SET shipped_bytes = %s, shipped_at = now() "
@@ -169,8 +183,12 @@ class PredictionShipper:
             parts = records[:half], records[half:]
             return sum(self._store(connection, segment, part, insert) for part in parts)
 
-    def _unpacked(self, segment: str, records: Sequence[Record]) -> Iterator[Row | LabelRecord]:
-        for record in records:
+    def _unpacked(
+        self, segment: str, records: Sequence[Record], pace: Pace
+    ) -> Iterator[Row | LabelRecord]:
+        for number, record in enumerate(records, start=1):
+            if number % PIECE_ROWS == 0:
+                pace.rest()
             try:
                 if record.kind == KIND_LABEL:
                     yield LabelRecord.unpack(record.body)

@@ -10,7 +10,11 @@ YOUNG_OBJECTS = 5_000
 
 
 class GarbagePauses:
-    """Keeps the collector's pauses short, and knows the longest one."""
+    """Keeps the collector's pauses short, and knows the longest one.
+
+    A pause is the processor time of a collection: what the machine gave to other processes
+    meanwhile, it would have given them without a collection as well.
+    """
 
     def __init__(self) -> None:
         self.longest_s = 0.0
@@ -29,7 +33,7 @@ class GarbagePauses:
             gc.callbacks.remove(self._note)
 
     def _note(self, phase: str, info: dict[str, int]) -> None:
-        now = time.perf_counter()
+        now = time.thread_time()
         if phase == "start":
             self._started = now
         else:

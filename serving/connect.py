@@ -47,6 +47,8 @@ from serving.service import PredictionService
 from serving.staged import AgentFile, CurrentFile, RestageRequest
 from serving.staging import DeploymentStaging
 
+SHIPPING_REST_SHARE = 6.0
+"""Shipping takes at most a seventh of a core: some 16,000 receipts a second, and it keeps up."""
 BATCH_READ_MS = 500
 """Longest wait for some hundred rows of the online store: a batch is patient."""
 LOOKUP_LIMIT_S = 1.0
@@ -61,7 +63,7 @@ def prediction_service(settings: Settings) -> PredictionService:
     log = PredictionLog(
         settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
     )
-    shipper = PredictionShipper(log.folder, postgres(settings))
+    shipper = PredictionShipper(log.folder, postgres(settings), SHIPPING_REST_SHARE)
     metrics = Metrics()
     predictor = _predictor(settings, reader, watcher, log, metrics)
     return PredictionService(

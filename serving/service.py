@@ -152,5 +152,6 @@ class PredictionService:
 
     def _stop_threads(self) -> None:
         self.following.stop()
+        self.shipper.rest_share = 0.0  # nobody asks any more, and somebody waits for the end
         self.agent.stop()
         self.shipper.close()

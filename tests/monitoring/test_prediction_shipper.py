@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -15,7 +16,8 @@ from infrastructure import embedded
 from monitoring.prediction_ids import new_prediction_id
 from monitoring.prediction_log import PredictionLog
 from monitoring.prediction_record import Context, Flags, PredictionRecord, ScoredArm
-from monitoring.prediction_shipper import PredictionShipper
+from monitoring.prediction_shipper import CHUNK_BYTES, PredictionShipper
+from monitoring.prediction_table import PIECE_ROWS
 from monitoring.segments import frame
 
 NOW_US = 1_700_000_000_123_456
@@ -314,3 +316,22 @@ def test_what_a_killed_writer_acknowledged_arrives_exactly_once(database, shippe
     assert set(acknowledged) <= set(stored)
     assert len(stored) - len(acknowledged) <= 5
     assert list(tmp_path.glob("*.segment")) == []
+
+
+def test_a_shipper_that_rests_in_between_ships_everything(database, settings, tmp_path, log):
+    ids = append(log, *[receipt() for _ in range(3 * PIECE_ROWS + 1)])
+    url = embedded.postgres_url(settings)
+    shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(url), rest_share=2.0)
+    assert shipper.run_once() == len(ids)
+    shipper.close()
+    assert stored_ids(database) == ids
+
+
+def test_a_receipt_longer_than_what_is_read_at_once_arrives(database, shipper, tmp_path):
+    log = PredictionLog(tmp_path, segment_bytes=2 * CHUNK_BYTES)
+    long = replace(receipt(), vector=np.arange(CHUNK_BYTES // 4 - 1, dtype=np.float32))
+    assert len(long.pack()) > CHUNK_BYTES
+    ids = append(log, long)
+    assert shipper.run_once() == 1
+    log.close()
+    assert stored_ids(database) == ids
