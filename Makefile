@@ -106,8 +106,7 @@ docs: $(DEV) ## Write the pages that are generated from code
 	$(BIN)/python -m infrastructure.dashboards
 
 notebooks: $(DEV) ## Run the notebooks and keep what they show
-	cd notebooks && PATH=$(CURDIR)/$(BIN):$$PATH && jupytext --sync *.py \
-	&& jupyter-execute --inplace --NotebookClient.record_timing=False *.ipynb
+	$(BIN)/python notebooks
 
 # --- Installation ---
 

@@ -203,7 +203,7 @@ print(f"difference of log loss: {gain.value:+.4f} [{gain.low:+.4f}, {gain.high:+
 
 # %% [markdown]
 # **Everything.** The log loss of a straight line falls by a quarter (0.4163 to 0.3145), its ROC-AUC rises
-# from 0.8208 to 0.9098. Part of that is words that have become numbers (married or not, a desk or
+# from 0.821 to 0.910. Part of that is words that have become numbers (married or not, a desk or
 # not), which the six raw numbers do not know; the rest are bends and products. So the derived features
 # earn their place by families of models that cannot bend, by what people can read, and by slices; for
 # trees alone the 14 raw columns would nearly do.
