@@ -10,7 +10,6 @@ import hashlib
 import json
 import shutil
 import subprocess
-import tarfile
 from datetime import datetime
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from infrastructure.errors import ServiceError
 from infrastructure.postgres import INSTALLED, PACKAGE
 from infrastructure.wheels import site_of
 
-DUMP, ARTIFACTS, MANIFEST = "database.dump", "mlflow.tar.gz", "manifest.json"
+DUMP, ARTIFACTS, MANIFEST = "database.dump", "mlflow.zip", "manifest.json"
 COUNTS = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()"
 
 
@@ -44,8 +43,7 @@ def backup(database_url: str, artifacts: Path, folder: Path, now: datetime) -> P
     unfinished.mkdir(parents=True)
     _run("pg_dump", "--format=custom", f"--file={unfinished / DUMP}", database_url)
     if artifacts.is_dir():
-        with tarfile.open(unfinished / ARTIFACTS, "w:gz") as archive:
-            archive.add(artifacts, arcname=".")
+        shutil.make_archive(str((unfinished / ARTIFACTS).with_suffix("")), "zip", artifacts)
     files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
     manifest = {"made_at": now.isoformat(), "files": files}
     (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -69,8 +67,7 @@ def restore(folder: Path, database_url: str, artifacts: Path) -> None:
     )
     if ARTIFACTS in files:
         artifacts.mkdir(parents=True, exist_ok=True)
-        with tarfile.open(folder / ARTIFACTS) as archive:
-            archive.extractall(artifacts, filter="data")
+        shutil.unpack_archive(folder / ARTIFACTS, artifacts)
 
 
 def _verified(folder: Path) -> dict[str, str]:
