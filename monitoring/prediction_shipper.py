@@ -12,6 +12,7 @@ import hashlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from feature_store.postgres import create
-from infrastructure.pace import Pace
+from infrastructure.pace import Pace, eased
 from monitoring.errors import RecordCorrupt
 from monitoring.label_record import KIND_LABEL, LabelRecord
 from monitoring.label_table import create_labels, insert_labels
@@ -56,7 +57,8 @@ class PredictionShipper:
     connect
         Opens a connection to PostgreSQL; one is kept open and replaced when it breaks.
     rest_share
-        Rest between pieces of work, as a multiple of the processor time that they took.
+        Rest between pieces of work, as a multiple of the processor time that they took; less while
+        more comes than is shipped.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class PredictionShipper:
         self._one_at_a_time = threading.Lock()  # a last call at the end may meet one under way
         self._connection: Connection | None = None
         self._shipped: dict[str, int] = {}
+        self._began_s = time.monotonic()
 
     def run_once(self) -> int:
         """Ship what there is; return how many receipts and labels were committed.
@@ -81,6 +84,7 @@ class PredictionShipper:
             If a segment cannot be read or removed.
         """
         with self._one_at_a_time:
+            self._began_s = time.monotonic()
             return sum(self._ship_segment(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")))
 
     def spool_bytes(self) -> int:
@@ -138,7 +142,7 @@ class PredictionShipper:
 
     def _commit(self, segment: str, records: Sequence[Record]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
-        pace = Pace(self.rest_share)
+        pace = Pace(eased(self.rest_share, time.monotonic() - self._began_s))
         found = list(self._unpacked(segment, records, pace))
         predictions = [each for each in found if isinstance(each, Row)]
         labels = [each for each in found if isinstance(each, LabelRecord)]

@@ -48,7 +48,7 @@ from serving.staged import AgentFile, CurrentFile, RestageRequest
 from serving.staging import DeploymentStaging
 
 SHIPPING_REST_SHARE = 6.0
-"""Shipping takes at most a seventh of a core: some 16,000 receipts a second, and it keeps up."""
+"""Shipping takes a seventh of a core, some 16,000 receipts a second, and more when more come."""
 BATCH_READ_MS = 500
 """Longest wait for some hundred rows of the online store: a batch is patient."""
 LOOKUP_LIMIT_S = 1.0
