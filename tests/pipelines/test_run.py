@@ -46,6 +46,14 @@ def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]
     )
 
 
+@pytest.fixture(scope="module")
+def first(fresh: Settings) -> subprocess.CompletedProcess[str]:
+    """What the first run of everything has told."""
+    ended = run(fresh, "all")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended
+
+
 def counts(settings: Settings) -> dict[str, int]:
     """How much there is of everything that a second run must not double."""
     tables = ("labels", "deployments", "model_gate_decisions")
@@ -58,10 +66,8 @@ def counts(settings: Settings) -> dict[str, int]:
 
 
 def test_all_runs_every_pipeline_in_order_and_a_second_run_doubles_nothing(
-    fresh: Settings,
+    fresh: Settings, first: subprocess.CompletedProcess[str]
 ) -> None:
-    first = run(fresh, "all")
-    assert first.returncode == 0, first.stdout + first.stderr
     commands = [line.split()[2] for line in first.stdout.splitlines() if line.startswith("$ ")]
     assert [command.removesuffix(".py") for command in commands] == [
         "pipelines/feature_pipeline",
@@ -83,6 +89,7 @@ def test_all_runs_every_pipeline_in_order_and_a_second_run_doubles_nothing(
     assert counts(fresh) == before
 
 
+@pytest.mark.usefixtures("first")
 def test_a_batch_as_of_a_time_replaces_the_folder_of_its_day(fresh: Settings) -> None:
     for _ in range(2):
         ended = run(fresh, "batch", "--as-of", "2022-06-01T00:00:00+00:00")
@@ -102,6 +109,7 @@ def test_without_a_test_or_a_request_there_is_nothing_to_do(fresh: Settings) -> 
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("first")
 def test_a_request_of_monitoring_is_what_training_carries_out(fresh: Settings) -> None:
     asked = run(fresh, "retrain", "--reason", "the world has changed")
     assert asked.returncode == 0, asked.stdout + asked.stderr
@@ -124,5 +132,6 @@ def test_a_half_given_range_is_refused_in_one_line(fresh: Settings) -> None:
     assert ended.stderr == "✗ --start and --end belong together; give both, or neither.\n"
 
 
+@pytest.mark.usefixtures("first")
 def test_the_champion_is_not_entered_against_itself(fresh: Settings) -> None:
     assert why_not_entered(fresh, "income-xgb-v1") == "it is the champion already"
