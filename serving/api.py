@@ -79,7 +79,7 @@ def create_app(
     )
     app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
     _watch(metrics, service, app.state.traffic)
-    pause = "Longest pause of the garbage collector since the start, in processor time."
+    pause = "Longest pause of the garbage collector since the start."
     metrics.watch("fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max)
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)

@@ -10,11 +10,7 @@ YOUNG_OBJECTS = 5_000
 
 
 class GarbagePauses:
-    """Keeps the collector's pauses short, and knows the longest one.
-
-    A pause is the processor time of a collection: what the machine gave to other processes
-    meanwhile, it would have given them without a collection as well.
-    """
+    """Keeps the collector's pauses short, and knows the longest one."""
 
     def __init__(self) -> None:
         self.longest_s = 0.0
@@ -33,7 +29,7 @@ class GarbagePauses:
             gc.callbacks.remove(self._note)
 
     def _note(self, phase: str, info: dict[str, int]) -> None:
-        now = time.thread_time()
+        now = time.perf_counter()
         if phase == "start":
             self._started = now
         else:
