@@ -6,18 +6,19 @@ prints is one output, and neither times of execution nor versions of the kernel 
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
-from copy import deepcopy
 from pathlib import Path
 
 import jupytext
 import nbclient
 import nbformat
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellControlSignal, DeadKernelError
 
 FOLDER = Path(__file__).parent
 LONGEST_S = 900
+"""Of one cell, on a machine that is busy with other things."""
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 METADATA = {"kernelspec": KERNEL, "language_info": {"name": "python"}}
 PERCENT = {"extension": ".py", "format_name": "percent"}
@@ -26,8 +27,10 @@ NO_HEADER = {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_fil
 
 def main() -> int:
     """Run all pairs, or those that are named; 1 when a cell fails, whose pair stays as it was."""
-    names = sys.argv[1:] or sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
-    for name in names:
+    parser = argparse.ArgumentParser(prog="python notebooks", description="Run notebooks.")
+    known = sorted(path.stem for path in FOLDER.glob("[0-9]*.py"))
+    parser.add_argument("names", nargs="*", help=f"by default all: {', '.join(known)}")
+    for name in parser.parse_args().names or known:
         pair = [FOLDER / f"{name}{suffix}" for suffix in (".py", ".ipynb")]
         sources = [path for path in pair if path.exists()]
         if not sources:
@@ -36,7 +39,7 @@ def main() -> int:
         begin = time.monotonic()
         try:
             notebook = executed(max(sources, key=lambda path: path.stat().st_mtime))
-        except CellExecutionError as error:
+        except (CellControlSignal, DeadKernelError) as error:
             print(f"✗ {name}: {error}", file=sys.stderr)
             return 1
         write(notebook, *pair)
@@ -49,7 +52,7 @@ def executed(source: Path) -> nbformat.NotebookNode:
     cells = jupytext.read(source).cells
     for number, cell in enumerate(cells):
         cell.id, cell.metadata = f"cell-{number:02}", {}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=deepcopy(METADATA))
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=nbformat.from_dict(METADATA))
     nbclient.NotebookClient(
         notebook,
         timeout=LONGEST_S,
