@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from feature_store.engine import Column, Engine, FeatureMatrix
+from feature_store.definitions.engine import Column, Engine, FeatureMatrix
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.registry import FIRST_KNOWN, FeatureDefinition
 
 GROUP_ROWS = 131_072
 BLOCK_ROWS = GROUP_ROWS * 4

@@ -18,7 +18,7 @@ from benchmarks.memory import fresh_process, measured
 from benchmarks.stage import real_rows, servers
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store, online_store
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 
 BLOCK_ROWS = 20_000

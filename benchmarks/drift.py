@@ -18,8 +18,8 @@ import psycopg
 from benchmarks.harness import Report, interleaved, is_quick, seconds
 from benchmarks.stage import real_rows, servers
 from configs.settings import Settings
-from feature_store.engine import FeatureMatrix
-from feature_store.postgres import Postgres
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.offline.postgres import Postgres
 from models.profile import reference_profile
 from monitoring import evidently_report
 from monitoring.feature_drift import DriftReport, compare

@@ -17,7 +17,7 @@ import pandas as pd
 from benchmarks.harness import Report, each, interleaved, is_quick, seconds
 from benchmarks.stage import raw_columns
 from configs.settings import load_settings
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 
 ROWS = 1_000_000

@@ -12,9 +12,9 @@ from configs.settings import Settings, load_settings
 from feature_store import versions
 from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.publishing import publish
-from feature_store.staging import Staging
-from feature_store.watermarks import Watermark
+from feature_store.ingest.materialize import publish
+from feature_store.ingest.staging import Staging
+from feature_store.ingest.watermarks import Watermark
 from infrastructure import embedded
 from pipelines.feature_pipeline import compute
 

@@ -22,12 +22,12 @@ from benchmarks.memory import MIB, measured
 from benchmarks.stage import real_rows
 from benchmarks.stock_feast import REFERENCES, UNINDEXED, plug_in
 from configs.settings import Settings, load_settings
-from feature_store import tables
 from feature_store.connect import offline_store
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.pgcopy import copy_blocks
-from feature_store.postgres import Postgres
+from feature_store.offline import tables
+from feature_store.offline.binary_copy import copy_blocks
+from feature_store.offline.postgres import Postgres
 
 EVENTS_OF_AN_ENTITY = 10
 BLOCK_ROWS = 20_000

@@ -14,10 +14,10 @@ import polars as pl
 
 from benchmarks.harness import Report, interleaved, is_quick, seconds
 from benchmarks.stage import real_rows, servers
-from feature_store import tables
 from feature_store.connect import offline_store
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.postgres import Postgres
+from feature_store.offline import tables
+from feature_store.offline.postgres import Postgres
 
 TABLE = tables.table_name(MODEL_VIEW.schema)
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)

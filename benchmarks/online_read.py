@@ -24,7 +24,7 @@ from benchmarks.stage import filled_stores, servers
 from benchmarks.stock_feast import REFERENCES, plug_in, stock
 from configs.settings import Settings
 from feature_store.connect import online_store
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 
 USERS = 2_000

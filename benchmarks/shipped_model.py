@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.stage import real_rows
 from configs.settings import load_settings
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from models.artifact import (
     ModelArtifact,

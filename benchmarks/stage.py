@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings, load_settings
-from feature_store import ingest
 from feature_store.connect import offline_store, online_store, raw_source
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.ingest import batches as ingest
 from feature_store.offline_store import Labels
 from infrastructure import embedded
 

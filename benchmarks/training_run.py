@@ -27,7 +27,7 @@ from benchmarks.harness import Report, interleaved, is_quick, seconds
 from benchmarks.stage import filled_stores, real_rows, servers
 from configs.settings import ROOT, Settings, TrainingConfig, load_settings
 from feature_store.connect import offline_store
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows, training_rows
 from infrastructure import embedded

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import ROOT
-from feature_store.activity import contributions
-from feature_store.activity_plan import AGGREGATES, Window
-from feature_store.activity_view import ActivityView, View
+from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.view import FeatureView
+from feature_store.definitions.window_plan import AGGREGATES, Window
+from feature_store.definitions.window_totals import contributions
+from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.feature_definitions import VIEWS
-from feature_store.feature_view import FeatureView
-from feature_store.registry import FeatureDefinition
 
 CATALOGUE = ROOT / "docs" / "features.md"
 WINDOWED_CODE: Sequence[Callable[..., object]] = (

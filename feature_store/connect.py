@@ -9,20 +9,19 @@ from typing import TYPE_CHECKING
 
 from configs.settings import ROOT, Settings, load_settings
 from configs.sources import FileReading, HttpReading, SqlReading
-from feature_store.activity_events import ActivityEvent
-from feature_store.activity_plan import ActivityPlan
-from feature_store.activity_writer import ActivityWriter
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.window_plan import ActivityPlan
 from feature_store.errors import FeatureStoreError, SourceError
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
+from feature_store.offline.events import ActivityEvent
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore, missing_vector
+from feature_store.online.deadline import bounded, bounded_by_cancelling
 from feature_store.online_store import OnlineStore
 from feature_store.online_views import read_views
-from feature_store.postgres import Postgres
-from feature_store.profile_changes import ProfileChange, ProfileWriter
-from feature_store.redis_deadline import bounded, bounded_by_cancelling
+from feature_store.profiles.writer import ProfileChange, ProfileWriter
 from feature_store.references import by_view, resolve
-from feature_store.registry import FeatureSchema
 from feature_store.sources.files import FileSource
 from feature_store.sources.http import HttpSource
 from feature_store.sources.http_client import ApiClient
@@ -33,6 +32,7 @@ from feature_store.stream.consumer import StreamConsumer, Writer
 from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import EventParser
 from feature_store.stream.group import ConsumerGroup
+from feature_store.windows.writer import ActivityWriter
 from infrastructure.embedded import postgres_url, redis_url
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from feature_store.activity_view import ActivityView, View
-from feature_store.columns import (
+from feature_store.definitions.columns import (
     Bands,
     CodeByNumber,
     Codes,
@@ -20,7 +19,8 @@ from feature_store.columns import (
     flag,
     log1p,
 )
-from feature_store.feature_view import FeatureView
+from feature_store.definitions.view import FeatureView
+from feature_store.definitions.windowed_view import ActivityView, View
 
 USER_FEATURES = FeatureView("user_features", entity="user_id", tags={"team": "ml-platform"})
 MODEL_VIEW = USER_FEATURES

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store import tables
-from feature_store.activity_store import ActivityStore
-from feature_store.engine import Created, FeatureMatrix, created_times
-from feature_store.lookup import Lookup
-from feature_store.pgcopy import ROWS_PER_CHUNK, CopyColumn
-from feature_store.postgres import Postgres, append_changed, create, exists
-from feature_store.registry import FeatureSchema
-from feature_store.version_catalogue import VersionCatalogue
+from feature_store.definitions.engine import Created, FeatureMatrix, created_times
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.offline import tables
+from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
+from feature_store.offline.indexed_lookup import Lookup
+from feature_store.offline.postgres import Postgres, append_changed, create, exists
+from feature_store.offline.versions import VersionCatalogue
+from feature_store.offline.windowed_reads import ActivityStore
 
 if TYPE_CHECKING:
     import polars as pl

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from feature_store.activity_rows import ActivityCodec, ActivityRows
-from feature_store.engine import Created, FeatureMatrix, created_times
+from feature_store.definitions.engine import Created, FeatureMatrix, created_times
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import EntityNotFound, StoreUnavailable
-from feature_store.newest_wins import MOST_ROWS, Batch, write_newest
-from feature_store.online_versions import OnlineVersions
-from feature_store.redis_deadline import deadline_of
-from feature_store.registry import FeatureSchema
-from feature_store.rows import Codec, Row, RowCodec, microseconds_of, row_prefix
+from feature_store.online.conditional_write import MOST_ROWS, Batch, write_newest
+from feature_store.online.deadline import deadline_of
+from feature_store.online.row_codec import Codec, Row, RowCodec, microseconds_of, row_prefix
+from feature_store.online.versions import OnlineVersions
+from feature_store.online.windowed_row_codec import ActivityCodec, ActivityRows
 
 if TYPE_CHECKING:
     from redis import Redis

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from feature_store.errors import EntityNotFound
+from feature_store.online.row_codec import Row
 from feature_store.online_store import OnlineStore, translated
-from feature_store.rows import Row
 
 
 def read_views(stores: Sequence[OnlineStore], entity: int) -> list[Row | None]:

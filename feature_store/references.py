@@ -6,10 +6,10 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from feature_store.activity_view import View
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.windowed_view import View
 from feature_store.errors import UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW, VIEWS
-from feature_store.registry import FeatureSchema
 
 
 @dataclass(frozen=True)

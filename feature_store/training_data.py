@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.errors import FeatureStoreError
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.references import Reference, by_view
-from feature_store.registry import FIRST_KNOWN, FeatureSchema
 
 if TYPE_CHECKING:
     import pandas as pd

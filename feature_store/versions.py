@@ -10,9 +10,9 @@
 from __future__ import annotations
 
 from feature_store.errors import VersionIncomplete
+from feature_store.offline.versions import ViewVersion, fill_command
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore, translated
-from feature_store.version_catalogue import ViewVersion, fill_command
 
 
 def start_fill(offline: OfflineStore, online: OnlineStore, entity: str) -> None:

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from models.errors import ArtifactError
 from models.profile import ReferenceProfile
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import SchemaMismatch
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.registry import FeatureSchema
 
 if TYPE_CHECKING:
     import pandas as pd

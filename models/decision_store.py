@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from psycopg.types.json import Jsonb
 
-from feature_store.postgres import create
+from feature_store.offline.postgres import create
 from models.gates import Decision
 from models.records import Records
 from models.registry import ModelVersion

@@ -10,8 +10,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from feature_store.postgres import has_column
-from feature_store.version_catalogue import record_readers
+from feature_store.offline.postgres import has_column
+from feature_store.offline.versions import record_readers
 from models.deployment import Deployment
 from models.errors import DeploymentConflict
 from models.records import Connection, Records

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
-from feature_store.registry import FIRST_KNOWN
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FIRST_KNOWN
 from models.base import Labels
 
 Floats = NDArray[np.float32]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import DecisionConfig
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from models.base import Labels, Model, Values
 from models.cores import share_cores
 from models.errors import TrainingRefused

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from models.base import Labels, Values
 from models.slices import FEWEST_OF_A_LABEL, MISSING_WORD, words_of
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from configs.settings import GatesConfig
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from models.base import Labels, Values
 from models.evaluation import calibration_error, row_losses
 from models.paired import Difference, mean_difference, squared_errors

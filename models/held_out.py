@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import FTIError
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import StoreUnavailable
+from feature_store.offline.tables import row_digests
 from feature_store.offline_store import OfflineStore
-from feature_store.registry import FeatureSchema
-from feature_store.tables import row_digests
 from feature_store.training_data import TrainingRows, training_rows
 from models.artifact import ModelArtifact
 from models.base import Labels, narrowed

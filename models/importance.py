@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from models.base import Features, Labels, Values
 from models.evaluation import log_loss
 

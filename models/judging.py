@@ -9,7 +9,7 @@ from datetime import datetime
 from statistics import median
 
 from configs.settings import GatesConfig
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import SchemaMismatch
 from feature_store.training_data import TrainingRows
 from models import gates

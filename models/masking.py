@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import MaskingConfig
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.schema import MISSING, UNSEEN, FeatureSchema
+from feature_store.definitions.view import FeatureView
 from feature_store.errors import UnknownFeature
-from feature_store.feature_view import FeatureView
-from feature_store.registry import MISSING, UNSEEN, FeatureSchema
 from models.base import Labels, narrowed
 
 Mask = NDArray[np.bool_]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import NeuralNetworkConfig
-from feature_store.registry import MISSING, UNSEEN
+from feature_store.definitions.schema import MISSING, UNSEEN
 from models.encoding import Encoding, Floats
 
 if TYPE_CHECKING:

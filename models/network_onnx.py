@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.registry import MISSING, UNSEEN
+from feature_store.definitions.schema import MISSING, UNSEEN
 from models.encoding import Encoding
 from models.graphs import LANES, Graph
 from models.scorer import INPUT

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import DecisionConfig, NeuralNetworkConfig
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from models import evaluation, network
 from models.base import (
     Features,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
-from feature_store.registry import FIRST_KNOWN, FeatureSchema
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from models.base import Model
 from models.errors import ExportRefused
 from models.masking import Masker

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from models.errors import TrainingRefused
 
 Config = TypeVar("Config", bound=BaseModel)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureSchema
+from feature_store.definitions.schema import FIRST_KNOWN, MISSING, UNSEEN, FeatureSchema
 
 BINS = 64
 """Of a number with many values; a heavy value has a bin of its own beside these."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
-from feature_store.registry import FIRST_KNOWN, FeatureDefinition
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
 from models import intervals
 from models.base import Labels, Values
 from models.errors import TrainingRefused

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import TrainingConfig
-from feature_store.feature_view import FeatureView
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.view import FeatureView
 from feature_store.training_data import TrainingRows
 from models import evaluation, plots
 from models.artifact import (

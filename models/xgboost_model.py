@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import DecisionConfig, XGBoostConfig
-from feature_store.engine import FeatureMatrix
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
 from models import evaluation
 from models.base import (
     Features,

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from feature_store.postgres import exists, lock_table
+from feature_store.offline.postgres import exists, lock_table
 from monitoring.label_table import create_labels
 from monitoring.prediction_reader import REQUEST_ATTRIBUTES
 

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from feature_store.errors import StoreUnavailable
-from feature_store.postgres import create
+from feature_store.offline.postgres import create
 from monitoring.alert_states import Alert
 
 TABLES = """

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.postgres import Postgres, create
+from feature_store.offline.postgres import Postgres, create
 from monitoring.prediction_ids import new_prediction_ids
 from monitoring.prediction_record import Context, Flags, PredictionRecord
 from monitoring.prediction_table import TABLES, copy_predictions

@@ -9,10 +9,10 @@ import numpy as np
 
 from configs.settings import Settings
 from feature_store.connect import event_stream, offline_store, raw_source, redis_client, ttl
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest import parse
-from feature_store.postgres import Postgres
+from feature_store.ingest.batches import parse
+from feature_store.offline.postgres import Postgres
 from feature_store.stream.progress import StatusBoard
 from infrastructure.embedded import postgres_url
 from models.artifact import ModelArtifact

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from configs.monitoring_config import ContractConfig, QualityConfig
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from monitoring.prediction_reader import PredictionReader, Window
 from monitoring.window_scan import WindowScan
 

@@ -10,8 +10,8 @@ import numpy as np
 import polars as pl
 from psycopg import sql
 
-from feature_store.postgres import Postgres
-from feature_store.registry import FIRST_KNOWN, FeatureSchema
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
+from feature_store.offline.postgres import Postgres
 from models.deployment import Deployment
 from monitoring.exposures import Exposures
 from monitoring.label_table import create_labels

@@ -15,7 +15,7 @@ import numpy as np
 
 from configs.monitoring_config import DriftConfig
 from configs.settings import load_settings
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from models.profile import Histogram, Profile, ReferenceProfile, reference_profile
 from monitoring import distances
 from monitoring.errors import MonitoringRefused

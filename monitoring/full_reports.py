@@ -13,7 +13,7 @@ import numpy as np
 
 from configs.errors import FTIError
 from configs.monitoring_config import DriftConfig
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from models.artifact import ModelArtifact
 from models.base import narrowed
 from monitoring.evidently_report import FullReport, full_report, sampled

@@ -14,9 +14,9 @@ from uuid import UUID
 
 import psycopg
 
-from feature_store import tables
-from feature_store.postgres import create, has_column, lock_table
-from feature_store.rows import EPOCH
+from feature_store.offline import tables
+from feature_store.offline.postgres import create, has_column, lock_table
+from feature_store.online.row_codec import EPOCH
 from monitoring.label_record import Key, LabelRecord
 
 Connection = psycopg.Connection[Any]

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from configs.errors import FTIError
 from configs.monitoring_config import MonitoringConfig
-from feature_store.postgres import Postgres
-from feature_store.registry import FIRST_KNOWN
+from feature_store.definitions.schema import FIRST_KNOWN
+from feature_store.offline.postgres import Postgres
 from models.profile import ReferenceProfile
 from models.slices import MISSING_WORD
 from monitoring import data_quality, feature_drift, label_drift, model_performance

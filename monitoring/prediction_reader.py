@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from feature_store.postgres import create
+from feature_store.offline.postgres import create
 from infrastructure.pace import Pace, eased
 from monitoring.errors import RecordCorrupt
 from monitoring.label_record import KIND_LABEL, LabelRecord

@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import psycopg
 
-from feature_store.pgcopy import SIGNATURE, TRAILER
-from feature_store.postgres import create, exists
+from feature_store.offline.binary_copy import SIGNATURE, TRAILER
+from feature_store.offline.postgres import create, exists
 from infrastructure.pace import Pace
 from monitoring.prediction_record import Context, Flags, PredictionRecord, parts_of
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import StoreUnavailable
-from feature_store.rows import EPOCH
+from feature_store.online.row_codec import EPOCH
 from monitoring.errors import ReceiptsUnavailable
 from monitoring.postgres_reader import PostgresReader
 from monitoring.prediction_record import KIND_PREDICTION, PredictionRecord, ScoredArm

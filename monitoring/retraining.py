@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from configs.monitoring_config import RetrainingConfig
 from configs.settings import load_settings
 from feature_store.errors import StoreUnavailable
-from feature_store.postgres import create
+from feature_store.offline.postgres import create
 from monitoring.retraining_rules import OPEN, Request, Status, Step, Withheld, decide
 
 TABLES = """

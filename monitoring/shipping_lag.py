@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from feature_store.postgres import exists
+from feature_store.offline.postgres import exists
 from monitoring.errors import RecordCorrupt
 from monitoring.label_record import KIND_LABEL, LabelRecord
 from monitoring.prediction_record import PredictionRecord

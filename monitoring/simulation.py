@@ -12,9 +12,9 @@ import numpy as np
 import psycopg
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline_store import Labels, OfflineStore
-from feature_store.rows import EPOCH
+from feature_store.online.row_codec import EPOCH
 from models.artifact import ModelArtifact
 from models.artifact_cache import ArtifactCache
 from models.base import narrowed

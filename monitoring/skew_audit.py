@@ -24,16 +24,16 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import Engine
-from feature_store.lookup import Lookup
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.offline.indexed_lookup import Lookup
+from feature_store.offline.tables import row_digests
 from feature_store.offline_store import (
     OfflineStore,
     matrix_values,
     missing_vector,
     utc_times,
 )
-from feature_store.registry import FeatureSchema
-from feature_store.tables import row_digests
 from monitoring.prediction_reader import Vectors
 from monitoring.skew_report import NOTHING, SHOWN, FeatureSkew, SkewReport
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from models.artifact import ModelArtifact
 from models.artifact_cache import ArtifactCache
 from models.deployment import Deployment

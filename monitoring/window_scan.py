@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from models.profile import Histogram, Profile, ReferenceProfile
 from monitoring.prediction_reader import PredictionReader, Window
 

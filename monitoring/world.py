@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.monitoring_config import IncidentConfig, SimulationConfig
-from feature_store.engine import Engine
-from feature_store.registry import MISSING, UNSEEN, FeatureDefinition
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
 from monitoring.errors import MonitoringRefused
 
 FIRST_USER = 1_000_000

@@ -11,7 +11,7 @@ from getpass import getuser
 from configs.command_line import note
 from configs.settings import Settings
 from feature_store.errors import StoreUnavailable
-from feature_store.rows import EPOCH
+from feature_store.online.row_codec import EPOCH
 from models.ab_tests import under_test
 from models.connect import deployment_store, now, promoter as promoter_of
 from models.deployment import Deployment

@@ -10,13 +10,13 @@ import numpy as np
 from configs.command_line import Stopwatch, done, note, progress
 from configs.errors import SettingsError
 from feature_store import versions
-from feature_store.activity_writer import ActivityWriter
 from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest import Interval
+from feature_store.ingest.batches import Interval
+from feature_store.ingest.run_stats import Tally
 from feature_store.offline_store import OfflineStore
 from feature_store.sources.port import Position, position_text
-from feature_store.tally import Tally
+from feature_store.windows.writer import ActivityWriter
 
 
 class Mode(StrEnum):

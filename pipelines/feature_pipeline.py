@@ -16,7 +16,7 @@ import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, progress, run
 from configs.settings import ROOT, FeatureConfig, load_settings, utc_time
-from feature_store import ingest, validation, versions
+from feature_store import versions
 from feature_store.connect import (
     activity_writer,
     offline_store,
@@ -24,14 +24,16 @@ from feature_store.connect import (
     profile_writer,
     raw_source,
 )
-from feature_store.engine import Engine
+from feature_store.definitions import validation
+from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest import Interval
-from feature_store.publishing import publish
+from feature_store.ingest import batches as ingest
+from feature_store.ingest.batches import Interval
+from feature_store.ingest.materialize import publish
+from feature_store.ingest.run_stats import Tally
+from feature_store.ingest.staging import Staging
+from feature_store.ingest.watermarks import Watermark
 from feature_store.sources.port import Reading
-from feature_store.staging import Staging
-from feature_store.tally import Tally
-from feature_store.watermarks import Watermark
 from pipelines.feature_modes import (
     Mode,
     interval,

@@ -19,8 +19,8 @@ from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.settings import ROOT, Settings, load_settings, utc_time
 from feature_store.connect import offline_store, online_store, raw_source, ttl
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.feature_file import md5, read_rows, refill, write_rows
-from feature_store.prepared_rows import prepare as prepared, reading_prepared
+from feature_store.ingest.feature_file import md5, read_rows, refill, write_rows
+from feature_store.ingest.prepared_rows import prepare as prepared, reading_prepared
 from feature_store.training_data import TrainingRows, training_rows
 from models.artifact import ModelArtifact, json_bytes, open_artifact
 from models.connect import artifact_cache, model_registry

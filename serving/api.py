@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from configs.api_config import ApiConfig
 from configs.errors import FTIError
-from feature_store.feature_view import FeatureView
+from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
 from serving.access import KeyHolder, KeyRing
 from serving.access_log import AccessLog

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Response
 from pydantic import BaseModel, Field, create_model
 from pydantic_core import to_json
 
-from feature_store.feature_view import FeatureView
+from feature_store.definitions.view import FeatureView
 from serving.batch_predictor import BatchPredictor
 from serving.bulk_route import add_bulk_path
 from serving.request_schema import request_schema, to_request

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 import numpy as np
 from fastapi import FastAPI
 
-from feature_store.feature_view import FeatureView
-from feature_store.registry import FeatureSchema
-from feature_store.rows import Row
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.view import FeatureView
+from feature_store.online.row_codec import Row
 from monitoring.postgres_reader import PostgresReader
 from monitoring.prediction_log import SharedLog
 from monitoring.receipts import Receipts

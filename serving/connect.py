@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from configs.settings import Settings
 from feature_store.connect import redis_client, ttl
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.registry import FeatureSchema
 from infrastructure import embedded, services
 from infrastructure.background import Repeating
 from models.connect import artifact_cache, deployment_store, model_registry, now, postgres

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
-from feature_store.feature_view import FeatureView
+from feature_store.definitions.view import FeatureView
 from serving.answers import json_response
 from serving.explainer import Explanation
 from serving.explanations import Explanations, Subject

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Path, Response
 from pydantic import BaseModel
 
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import SchemaMismatch
-from feature_store.registry import FeatureSchema
-from feature_store.rows import EPOCH, Row
+from feature_store.online.row_codec import EPOCH, Row
 from serving.answers import json_response
 from serving.errors import UnknownEntity
 from serving.lineage import Lineage, Lineages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.registry import FIRST_KNOWN, FeatureSchema
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 
 PATTERNS_KEPT = 1024
 

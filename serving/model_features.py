@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.offline_store import missing_vector
-from feature_store.registry import FeatureSchema
-from feature_store.schema_changes import schema_changes, summary
 from serving.errors import AttributesUnusable
 from serving.features import StoredFeatures, StoredFeatureSource
 from serving.missing_attributes import MissingAttributes

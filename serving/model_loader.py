@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from models.artifact import ModelArtifact, open_artifact
 from models.artifact_cache import ArtifactCache, FetchFile
 from models.deployment import Arm

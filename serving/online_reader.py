@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from configs.errors import FTIError
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import StoreUnavailable
-from feature_store.registry import FeatureSchema
-from feature_store.rows import Row, RowCodec, row_prefix
+from feature_store.online.row_codec import Row, RowCodec, row_prefix
 from serving.awake import Awake
 from serving.breaker import Breaker
 from serving.redis_protocol import RedisAddress, RedisConnection, Take

@@ -11,7 +11,7 @@ from uuid import UUID
 from fastapi import FastAPI, Path, Response
 from pydantic import BaseModel
 
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from monitoring.receipts import Receipt, Receipts
 from serving.answers import json_response
 from serving.errors import UnknownPrediction

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
-from feature_store.feature_view import FeatureView
-from feature_store.registry import FeatureDefinition
+from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.view import FeatureView
 from serving.predictor import PredictionRequest
 
 LARGEST_KEY = 2**63 - 1

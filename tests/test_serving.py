@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from configs.settings import ROOT, Settings, load_settings
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded
 from infrastructure.embedded import mlflow_url, postgres_url

@@ -21,7 +21,7 @@ from benchmarks.shipped_model import shipped_model
 from benchmarks.stage import servers
 from configs.settings import Settings
 from feature_store.connect import online_store
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from models.connect import deployment_store
 from models.deployment import Arm, deploy

@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.settings import Settings
-from feature_store import activity_events
-from feature_store.activity_rows import ActivityCodec
-from feature_store.activity_store import ActivityStore
-from feature_store.activity_view import ActivityView
-from feature_store.activity_writer import online_rows
 from feature_store.command_line.names import schema_of, unknown_entity
 from feature_store.command_line.output import Answer, Table
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
+from feature_store.definitions.windowed_view import ActivityView
+from feature_store.offline import events as activity_events
+from feature_store.offline.windowed_reads import ActivityStore
 from feature_store.offline_store import OfflineStore
+from feature_store.online.row_codec import HEADER_BYTES, row_prefix
+from feature_store.online.windowed_row_codec import ActivityCodec
 from feature_store.online_store import OnlineStore, translated
-from feature_store.registry import FeatureDefinition, FeatureSchema
-from feature_store.rows import HEADER_BYTES, row_prefix
+from feature_store.windows.writer import online_rows
 
 if TYPE_CHECKING:
     import polars as pl

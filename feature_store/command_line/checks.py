@@ -13,14 +13,14 @@ from feature_store import connect
 from feature_store.command_line import activity
 from feature_store.command_line.names import view_named
 from feature_store.command_line.output import Answer, Table
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.validation import check_column
+from feature_store.offline.stored_rows import StoredRows, every_row, newest_rows
+from feature_store.offline.tables import row_digests
+from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.registry import FeatureSchema
-from feature_store.stored_rows import StoredRows, every_row, newest_rows
-from feature_store.tables import row_digests
-from feature_store.validation import check_column
-from feature_store.version_catalogue import ViewVersion
 
 ROWS_AT_ONCE = 5_000
 """Online rows that are compared in one round trip."""

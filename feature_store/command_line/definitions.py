@@ -8,16 +8,17 @@ from typing import Any
 
 from configs.errors import FTIError
 from configs.settings import Settings
-from feature_store import connect, tables
-from feature_store.activity_view import ActivityView, View
+from feature_store import connect
 from feature_store.command_line import activity
 from feature_store.command_line.names import referred, view_named
 from feature_store.command_line.output import Answer, Table
 from feature_store.command_line.versions import versions_table
+from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
+from feature_store.definitions.view import FeatureView
+from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.feature_definitions import VIEWS
-from feature_store.feature_view import FeatureView
-from feature_store.registry import MISSING, UNSEEN, FeatureDefinition
-from feature_store.rows import HEADER_BYTES, RowCodec, row_prefix
+from feature_store.offline import tables
+from feature_store.online.row_codec import HEADER_BYTES, RowCodec, row_prefix
 
 SHOWN_CATEGORIES = 4
 

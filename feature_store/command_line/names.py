@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from feature_store.activity_view import View
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
+from feature_store.definitions.windowed_view import View
 from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import VIEWS
+from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
-from feature_store.registry import FeatureDefinition, FeatureSchema
-from feature_store.version_catalogue import ViewVersion
 
 
 def view_named(name: str) -> View:

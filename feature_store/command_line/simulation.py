@@ -10,9 +10,9 @@ from typing import Any
 from configs.command_line import progress
 from configs.settings import Settings
 from feature_store import connect
-from feature_store.activity_writer import ActivityWriter
 from feature_store.command_line.output import Answer, Table
-from feature_store.simulator import Arrival, simulate
+from feature_store.windows.simulator import Arrival, simulate
+from feature_store.windows.writer import ActivityWriter
 
 EVENTS_AT_ONCE = 5_000
 

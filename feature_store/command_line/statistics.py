@@ -11,8 +11,14 @@ from feature_store import connect
 from feature_store.command_line.activity import current_values
 from feature_store.command_line.names import schema_of, view_named
 from feature_store.command_line.output import Answer, Table, text
+from feature_store.definitions.schema import (
+    FIRST_KNOWN,
+    MISSING,
+    UNSEEN,
+    FeatureDefinition,
+    FeatureSchema,
+)
 from feature_store.offline_store import OfflineStore
-from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,16 +8,16 @@ from typing import Any
 from configs.command_line import progress
 from configs.settings import Settings
 from feature_store import connect, versions
-from feature_store.activity_view import ActivityView, View
-from feature_store.activity_writer import ActivityWriter
 from feature_store.command_line.names import view_named
 from feature_store.command_line.output import Answer, Table
+from feature_store.definitions.schema_changes import schema_changes, summary
+from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
+from feature_store.offline.stored_rows import newest_rows
+from feature_store.offline.versions import FILL, ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.schema_changes import schema_changes, summary
-from feature_store.stored_rows import newest_rows
-from feature_store.version_catalogue import FILL, ViewVersion
+from feature_store.windows.writer import ActivityWriter
 
 
 def list_versions(view: str, settings: Settings) -> Answer:

@@ -22,17 +22,18 @@ import pyarrow as pa
 from feast.repo_config import RepoConfig
 from feast.types import from_feast_to_pyarrow_type
 
-from feature_store import activity_events, connect
-from feature_store.activity_events import ActivityEvent
-from feature_store.activity_store import ActivityStore
-from feature_store.activity_view import ActivityView
-from feature_store.activity_writer import ActivityWriter
-from feature_store.engine import FeatureMatrix
+from feature_store import connect
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.connections import settings_of
 from feature_store.feast_plugin.definitions import FEAST_TYPES, our_view
 from feature_store.feast_plugin.queries import Source
-from feature_store.postgres import Postgres, create
+from feature_store.offline import events as activity_events
+from feature_store.offline.events import ActivityEvent
+from feature_store.offline.postgres import Postgres, create
+from feature_store.offline.windowed_reads import ActivityStore
+from feature_store.windows.writer import ActivityWriter
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel
 from tqdm import tqdm
 
-from feature_store.activity_view import ActivityView
+from feature_store.definitions.view import FeatureView
+from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
-from feature_store.feature_view import FeatureView
+from feature_store.offline.stored_rows import count_entities, newest_rows
 from feature_store.offline_store import events_within
 from feature_store.online_store import OnlineStore
-from feature_store.stored_rows import count_entities, newest_rows
 
 
 class PackedMaterializationEngineConfig(FeastConfigBaseModel):

@@ -6,8 +6,8 @@ from feast.repo_config import RepoConfig
 
 from configs.settings import Settings, load_settings
 from feature_store import connect
+from feature_store.offline.postgres import BLOCK_BYTES, Postgres
 from feature_store.offline_store import OfflineStore
-from feature_store.postgres import BLOCK_BYTES, Postgres
 
 
 def settings_with(database_url: str | None = None, redis_url: str | None = None) -> Settings:

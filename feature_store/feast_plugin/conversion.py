@@ -13,11 +13,17 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import (
+    FIRST_KNOWN,
+    MISSING,
+    UNSEEN,
+    FeatureDefinition,
+    FeatureSchema,
+)
+from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.packing import PACKED, packing_of
-from feature_store.feature_view import FeatureView
-from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """What Feast hands to an online store: key, values, event time, created time."""

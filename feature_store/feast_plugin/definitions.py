@@ -21,11 +21,12 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 )
 from feast.types import FeastType, Float32, Int64, String, from_feast_to_pyarrow_type
 
-from feature_store import activity_events, activity_view as ours
+from feature_store.definitions import windowed_view as ours
+from feature_store.definitions.schema import FeatureDefinition
 from feature_store.errors import UnknownFeature
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feature_definitions import VIEWS
-from feature_store.registry import FeatureDefinition
+from feature_store.offline import events as activity_events
 
 FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
 

@@ -17,7 +17,7 @@ from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.on_demand import tidy
-from feature_store.postgres import IngestMode, Postgres
+from feature_store.offline.postgres import IngestMode, Postgres
 
 NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 

@@ -24,7 +24,7 @@ from feast.utils import (
 )
 
 from feature_store import connect, offline_store as ours
-from feature_store.activity_view import ActivityView
+from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.conversion import matrix_of
@@ -42,7 +42,7 @@ from feature_store.feast_plugin.retrieval import (
     in_utc,
     requested_features,
 )
-from feature_store.postgres import BLOCK_BYTES
+from feature_store.offline.postgres import BLOCK_BYTES
 
 
 class PointInTimeOfflineStoreConfig(FeastConfigBaseModel):

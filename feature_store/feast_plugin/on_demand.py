@@ -18,7 +18,7 @@ import pyarrow as pa
 from feast import Entity, FeatureView, Field, OnDemandFeatureView, RequestSource
 from feast.types import Bytes, Int64, String, from_feast_to_pyarrow_type
 
-from feature_store import feature_view as ours
+from feature_store.definitions import view as ours
 from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW
 from feature_store.feast_plugin.packing import ATTRIBUTES, PACKED, packing_of
 

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from feature_store import feature_view as ours
-from feature_store.engine import Engine
+from feature_store.definitions import view as ours
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import known_view
-from feature_store.registry import FIRST_KNOWN, FeatureDefinition
 
 ATTRIBUTES = "attributes"
 """What a request gives: raw attributes by name, as JSON; ``{"age": null}`` says it is unknown."""

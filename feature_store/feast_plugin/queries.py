@@ -12,9 +12,9 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
     PostgreSQLSource,
 )
 
-from feature_store import tables
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import our_view
+from feature_store.offline import tables
 from feature_store.offline_store import OfflineStore
 
 

@@ -14,8 +14,8 @@ from redis.asyncio import Redis as AsyncRedis
 from feature_store import connect
 from feature_store.errors import StoreUnavailable
 from feature_store.feast_plugin.connections import settings_with
+from feature_store.online.deadline import deadline
 from feature_store.online_store import translated
-from feature_store.redis_deadline import deadline
 
 
 class RedisClients:

@@ -18,7 +18,7 @@ from feast.repo_config import RegistryConfig
 import feature_store.feast_plugin.logging  # noqa: F401 - Feast finds the class by its name
 from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.connections import postgres
-from feature_store.postgres import create, exists
+from feature_store.offline.postgres import create, exists
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS feast_registry (

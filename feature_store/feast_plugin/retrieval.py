@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.queries import Source, moment, quoted, source_columns
 from feature_store.feast_plugin.sieve import KeptRows, Sieve, like
-from feature_store.lookup import Lookup
-from feature_store.postgres import Postgres
+from feature_store.offline.indexed_lookup import Lookup
+from feature_store.offline.postgres import Postgres
 
 KEYS_IN_QUERY = 2_000
 """Up to so many entities are named in the query; for more, reading the range is faster."""

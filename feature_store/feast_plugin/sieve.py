@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from feature_store.point_in_time import NewestRows
+from feature_store.feast_plugin.point_in_time import NewestRows
 
 
 class KeptRows:

@@ -10,7 +10,7 @@ import numpy as np
 
 from configs.sources import SqlReading
 from feature_store.errors import SourceError, StoreUnavailable
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from feature_store.sources.cursors import CursorProgress, CursorValue, parsed_cursor
 from feature_store.sources.port import Batch, Batches, Broken, Position, Reading
 

@@ -21,11 +21,11 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from feature_store.activity_events import ActivityEvent
+from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidEvent
-from feature_store.feature_view import FeatureView
-from feature_store.profile_changes import ProfileChange
-from feature_store.registry import FeatureDefinition
+from feature_store.offline.events import ActivityEvent
+from feature_store.profiles.writer import ProfileChange
 
 Event = ProfileChange | ActivityEvent
 Fields = Mapping[bytes, bytes]

@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
-from feature_store.schema_changes import schema_changes
+from feature_store.definitions.schema_changes import schema_changes
 from models import connect
 from models.artifact import ModelArtifact
 from models.command_line.versions import LINEAGE, settings_in

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline_store import OfflineStore
-from feature_store.registry import FeatureSchema
 from pipelines.batch.keys import Keys
 
 EVERY_KEY = -(2**63), 2**63 - 1

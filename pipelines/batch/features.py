@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.engine import Engine
-from feature_store.lookup import Lookup
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import (
+    FIRST_KNOWN,
+    MISSING,
+    UNSEEN,
+    FeatureDefinition,
+    FeatureSchema,
+)
+from feature_store.definitions.schema_changes import schema_changes, summary
+from feature_store.definitions.validation import Reasons
+from feature_store.ingest.parsing import cleaned, parse_categories, parse_numbers
+from feature_store.offline.indexed_lookup import Lookup
 from feature_store.offline_store import OfflineStore, matrix_values, missing_vector, utc_times
-from feature_store.parsing import cleaned, parse_categories, parse_numbers
-from feature_store.registry import FIRST_KNOWN, MISSING, UNSEEN, FeatureDefinition, FeatureSchema
-from feature_store.schema_changes import schema_changes, summary
-from feature_store.validation import Reasons
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.keys import Keys, is_text
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 
-from feature_store.feature_view import FeatureView
-from feature_store.registry import FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.view import FeatureView
 from pipelines.batch.errors import InputUnusable
 
 

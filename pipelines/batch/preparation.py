@@ -13,8 +13,8 @@ import numpy as np
 from configs.settings import Settings
 from feature_store.connect import ttl
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
-from feature_store.postgres import Postgres
 from infrastructure.embedded import postgres_url
 from models.artifact import ModelArtifact
 from models.connect import deployment_store

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
-from feature_store.postgres import Postgres
-from feature_store.rows import microseconds_of
+from feature_store.online.row_codec import microseconds_of
 from models.artifact import ModelArtifact
 from models.bulk_scorer import bulk_scorer
 from models.cores import share_cores

@@ -19,7 +19,7 @@ from redis import Redis
 from benchmarks.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
 from feature_store import connect
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore

@@ -13,12 +13,12 @@ from feast.data_source import PushMode
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
 from feature_store import connect
-from feature_store.activity_events import ActivityEvent
-from feature_store.activity_store import ActivityStore
-from feature_store.activity_writer import ActivityWriter
 from feature_store.connect import get_online_features, get_training_data
 from feature_store.errors import EntityNotFound, FeatureStoreError
 from feature_store.feature_definitions import USER_ACTIVITY
+from feature_store.offline.events import ActivityEvent
+from feature_store.offline.windowed_reads import ActivityStore
+from feature_store.windows.writer import ActivityWriter
 from tests.contract.conftest import UNKNOWN, USERS, World
 
 NOW = datetime.now(UTC)

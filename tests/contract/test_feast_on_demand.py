@@ -18,7 +18,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from numpy.typing import NDArray
 
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.errors import FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.contract.conftest import UNKNOWN, USERS, World

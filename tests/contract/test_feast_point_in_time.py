@@ -19,7 +19,7 @@ from feast.types import Int64, String
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.postgres import BLOCK_BYTES
+from feature_store.offline.postgres import BLOCK_BYTES
 from tests.contract.conftest import UNKNOWN, World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -15,7 +15,7 @@ from configs.settings import Settings, load_settings
 from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.registry_store import PostgresRegistryStore
 from feature_store.feature_definitions import MODEL_VIEW, VIEWS
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from tests.contract.conftest import OBJECTS, REPO, World
 
 FEAST = Path(sys.executable).with_name("feast")

@@ -14,7 +14,7 @@ from redis import Redis
 
 from configs.settings import Settings, load_settings
 from feature_store import connect
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
 from infrastructure import embedded, services

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from configs.settings import load_settings
 from feature_store import connect
-from feature_store.profile_changes import ProfileChange, ProfileWriter
+from feature_store.profiles.writer import ProfileChange, ProfileWriter
 
 
 class Poisoned(ProfileWriter):

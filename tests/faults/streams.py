@@ -20,9 +20,9 @@ import psycopg
 
 from configs.settings import ROOT, Settings, load_settings
 from feature_store import connect
-from feature_store.activity_events import ActivityEvent
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
-from feature_store.profile_changes import ProfileChange
+from feature_store.offline.events import ActivityEvent
+from feature_store.profiles.writer import ProfileChange
 from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import Event
 from infrastructure import embedded, services

@@ -21,7 +21,7 @@ import pytest
 from feast import FeatureStore
 
 from feature_store import connect
-from feature_store.engine import FeatureMatrix, created_times
+from feature_store.definitions.engine import FeatureMatrix, created_times
 from feature_store.errors import StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore

@@ -13,7 +13,7 @@ import pytest
 
 from configs.settings import load_settings
 from feature_store import connect
-from feature_store.engine import FeatureMatrix, created_times
+from feature_store.definitions.engine import FeatureMatrix, created_times
 from feature_store.errors import StoreUnavailable
 from feature_store.online_store import OnlineStore
 from tests.faults import servers as misbehaving

@@ -15,7 +15,7 @@ import pytest
 
 from configs.settings import Settings, load_settings
 from feature_store import connect
-from feature_store.profile_changes import ProfileChange
+from feature_store.profiles.writer import ProfileChange
 from feature_store.stream.dead_letters import DeadLetters
 from feature_store.stream.progress import StatusBoard
 from infrastructure import embedded

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from hypothesis import strategies as st
 
-from feature_store.activity import Events
-from feature_store.activity_events import ActivityEvent
-from feature_store.activity_plan import ActivityPlan
+from feature_store.definitions.window_plan import ActivityPlan
+from feature_store.definitions.window_totals import Events
 from feature_store.feature_definitions import USER_ACTIVITY
+from feature_store.offline.events import ActivityEvent
 
 SCHEMA = USER_ACTIVITY.schema
 PLAN = USER_ACTIVITY.plan

@@ -12,11 +12,11 @@ import pytest
 from redis import Redis
 
 from configs.settings import Settings
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.postgres import Postgres
 from infrastructure.embedded import postgres_url, redis_url
 from tests.parity.test_one_row_equals_a_table import random_columns
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.profile_changes import ProfileChange
+from feature_store.profiles.writer import ProfileChange
 
 ENGINE = Engine(MODEL_VIEW)
 FOLLOWS = {"education": "education_num", "education_num": "education"}

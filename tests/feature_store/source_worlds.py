@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 import polars as pl
 
 from configs.sources import FileReading, HttpReading, SourceFile, SqlReading
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from feature_store.sources.files import FileSource
 from feature_store.sources.http import HttpSource
 from feature_store.sources.http_client import ApiClient

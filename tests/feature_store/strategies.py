@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
+from feature_store.definitions.schema import FeatureDefinition
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.registry import FeatureDefinition
 
 
 def raw_values(feature: FeatureDefinition) -> st.SearchStrategy[Any]:

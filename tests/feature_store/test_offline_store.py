@@ -10,11 +10,11 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import FeatureStoreError, SchemaMismatch, StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import Labels, OfflineStore, QuarantinedRow, missing_vector
-from feature_store.postgres import Postgres
 from feature_store.training_data import decoded_frame, training_rows
 from tests.feature_store.conftest import MONDAY
 from tests.feature_store.strategies import bits

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from redis import Redis
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import EntityNotFound, SchemaMismatch, StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.newest_wins import Batch, write_newest
+from feature_store.online.conditional_write import Batch, write_newest
+from feature_store.online.row_codec import HEADER_BYTES, RowCodec
 from feature_store.online_store import OnlineStore
-from feature_store.rows import HEADER_BYTES, RowCodec
 from tests.feature_store.conftest import MONDAY
 from tests.feature_store.strategies import bits
 

@@ -20,7 +20,8 @@ from redis import Redis
 
 from configs.settings import ROOT
 from feature_store import versions
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.errors import (
     EntityNotFound,
     SchemaMismatch,
@@ -29,10 +30,9 @@ from feature_store.errors import (
     VersionInUse,
 )
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.versions import record_readers
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.registry import FeatureDefinition, FeatureSchema
-from feature_store.version_catalogue import record_readers
 from tests.feature_store.conftest import MONDAY
 from tests.feature_store.strategies import bits
 
@@ -253,11 +253,11 @@ import numpy as np
 from datetime import UTC, datetime
 from redis import Redis
 from feature_store import versions
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.postgres import Postgres
-from feature_store.registry import FeatureSchema
+from feature_store.offline.postgres import Postgres
+from feature_store.definitions.schema import FeatureSchema
 
 url, redis_url, project, definition = json.loads(sys.argv[1])
 schema = FeatureSchema.from_meaning("user_features", definition)

@@ -13,9 +13,9 @@ import psycopg
 import pytest
 
 from configs.settings import ROOT, Settings
-from feature_store import activity_events, tables
-from feature_store.postgres import create
-from feature_store.watermarks import WATERMARKS
+from feature_store.ingest.watermarks import WATERMARKS
+from feature_store.offline import events as activity_events, tables
+from feature_store.offline.postgres import create
 from infrastructure.backup import backup, restore
 from infrastructure.embedded import postgres_url
 from infrastructure.errors import ServiceError

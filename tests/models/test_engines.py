@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from feature_store.registry import UNSEEN
+from feature_store.definitions.schema import UNSEEN
 from models.bulk_scorer import BulkScorer
 from models.errors import ArtifactError, ExportRefused
 from models.onnx_export import PARITY_ROWS, parity_rows, refuse_different

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import SchemaMismatch
 from feature_store.training_data import decoded_frame
 from models.artifact import json_bytes, schema_json, write_artifact

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.settings import GatesConfig, load_settings
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import UnknownFeature
 from models import gates
 from models.errors import TrainingRefused

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from configs.settings import MaskingConfig
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.errors import UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW
 from models.masking import Masker

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from feature_store.registry import UNSEEN
+from feature_store.definitions.schema import UNSEEN
 from models.encoding import Encoding
 from models.errors import ArtifactError
 from models.native_files import read_arrays
@@ -64,10 +64,10 @@ import sys
 import numpy as np
 from models.families import FAMILIES
 assert not {"jax", "xgboost", "sklearn", "onnx", "scipy"} & set(sys.modules)
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 table = np.random.default_rng(0).normal(size=(60, 47)).astype(np.float32)
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 few = FeatureMatrix(table, np.arange(60), np.zeros(60, "datetime64[us]"), MODEL_VIEW.schema)
 FAMILIES["neural_network"]({"epochs": 1, "width": 16}).fit(few, np.arange(60) % 2)
 assert "jax" in sys.modules

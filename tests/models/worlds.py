@@ -18,7 +18,7 @@ import psycopg
 
 from configs.settings import ROOT, GatesConfig, Settings, TrainingConfig
 from feature_store.connect import offline_store
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.training_data import TrainingRows, training_rows

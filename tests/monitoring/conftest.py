@@ -15,9 +15,9 @@ from benchmarks.stage import real_rows
 from configs.monitoring_config import IncidentConfig, MonitoringConfig, SimulationConfig
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from feature_store.training_data import TrainingRows
 from infrastructure.embedded import postgres_url
 from models.artifact import ModelArtifact

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from infrastructure import embedded
 from monitoring.exposure_reader import ExposureReader, Phases
 from monitoring.prediction_record import Flags

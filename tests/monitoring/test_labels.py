@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from hypothesis import given, strategies as st
 
-from feature_store.postgres import create
+from feature_store.offline.postgres import create
 from infrastructure import embedded
 from monitoring.errors import RecordCorrupt
 from monitoring.label_record import KIND_LABEL, LabelRecord

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from feature_store.connect import offline_store
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import missing_vector
 from monitoring.prediction_ids import new_prediction_id

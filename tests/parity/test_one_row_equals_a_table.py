@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from feature_store.engine import BLOCK_ROWS, Engine
+from feature_store.definitions.engine import BLOCK_ROWS, Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.feature_store.strategies import bits, encoded, raw_rows
 

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from feature_store.engine import Engine
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import UNSEEN
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.registry import UNSEEN
 from pipelines.batch.kinds import Kind
 from tests.pipelines.batch_worlds import (
     NAMES,

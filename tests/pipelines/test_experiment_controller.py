@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.postgres import Postgres
+from feature_store.offline.postgres import Postgres
 from infrastructure import embedded
 from models.deployment_store import DeploymentStore
 from models.errors import DeploymentRefused, RegistryUnavailable

@@ -17,7 +17,7 @@ from configs.settings import ROOT, Settings
 from feature_store.command_line.checks import validate
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.watermarks import Watermark
+from feature_store.ingest.watermarks import Watermark
 from infrastructure.embedded import postgres_url, redis_url
 from pipelines import feature_pipeline
 from tests.feature_store.source_worlds import CsvWorld, SqlWorld, person

@@ -17,7 +17,7 @@ import yaml
 
 from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import online_store
-from feature_store.feature_file import md5
+from feature_store.ingest.feature_file import md5
 from infrastructure import embedded
 from models.connect import model_registry
 

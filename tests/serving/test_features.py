@@ -3,9 +3,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.errors import StoreUnavailable
-from feature_store.registry import FeatureDefinition, FeatureSchema
-from feature_store.rows import RowCodec
+from feature_store.online.row_codec import RowCodec
 from monitoring.prediction_record import Flags
 from serving.errors import UnknownEntity
 from serving.features import StoredFeatureSource

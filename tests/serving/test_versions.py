@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from feature_store import connect, versions
-from feature_store.engine import FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from feature_store.registry import FeatureSchema
 from models.deployment import Arm
 from models.scorer import OnnxScorer
 from tests.serving.worlds import (

@@ -22,10 +22,10 @@ import httpx
 import numpy as np
 
 from configs.settings import ROOT, Settings
-from feature_store.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from feature_store.registry import FIRST_KNOWN, FeatureSchema
 from models.ab_tests import override, start_ab_test
 from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
 from models.connect import deployment_store, postgres

@@ -1,0 +1,1 @@
+"""What a feature is: views, their schema and rules, and the engine that evaluates them."""

@@ -1,0 +1,164 @@
+"""A feature view: the features of one entity, in the order in which they are defined."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+
+from feature_store.definitions.rules import refuse_unrepeatable
+from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
+from feature_store.errors import DefinitionError
+
+
+class FeatureView:
+    """The features of one entity, in the order in which they are defined.
+
+    Parameters
+    ----------
+    name, entity
+        The view's name and the name of its entity key.
+    tags
+        Tags that every feature of the view carries.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> view = FeatureView("people", entity="person_id")
+    >>> _ = view.raw("height", unit="m", valid_range=(0, 3), description="Body height.")
+    >>> @view.feature(unit="cm", valid_range=(0, 300))
+    ... def height_cm(height):
+    ...     "Body height in centimetres."
+    ...     return height * np.float32(100)
+    >>> view.schema.names
+    ('height', 'height_cm')
+    """
+
+    def __init__(self, name: str, entity: str, tags: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.entity = entity
+        self.tags = dict(tags or {})
+        self.definitions: dict[str, FeatureDefinition] = {}
+        self.fills: dict[str, FeatureDefinition] = {}
+
+    def raw(
+        self,
+        name: str,
+        *,
+        description: str,
+        categories: Iterable[str] = (),
+        unit: str = "",
+        valid_range: tuple[float, float] | None = None,
+        integer: bool = False,
+        protected: bool = False,
+    ) -> FeatureDefinition:
+        """Define a raw column; its kind follows from ``categories`` and ``integer``."""
+        words = tuple(categories)
+        kind: Kind = "category" if words else "integer" if integer else "number"
+        return self._add(
+            FeatureDefinition(
+                name=name,
+                kind=kind,
+                description=description,
+                unit=unit,
+                categories=words,
+                valid_range=valid_range,
+                protected=protected,
+                tags=self.tags,
+            )
+        )
+
+    def feature(
+        self,
+        *,
+        categories: Iterable[str] = (),
+        unit: str = "",
+        valid_range: tuple[float, float] | None = None,
+        integer: bool = False,
+        version: int = 1,
+    ) -> Callable[[FeatureFunction], FeatureFunction]:
+        """Define a derived feature: the function's name, parameters and docstring are its own."""
+        words = tuple(categories)
+        kind: Kind = "category" if words else "integer" if integer else "number"
+
+        def register(function: FeatureFunction) -> FeatureFunction:
+            inputs = self._inputs_of(function)
+            self._add(
+                FeatureDefinition(
+                    name=function.__name__,
+                    kind=kind,
+                    description=inspect.cleandoc(function.__doc__ or "").split("\n\n")[0],
+                    unit=unit,
+                    categories=words,
+                    valid_range=valid_range,
+                    inputs=inputs,
+                    function=function,
+                    protected=any(self.definitions[name].protected for name in inputs),
+                    tags=self.tags,
+                    version=version,
+                )
+            )
+            return function
+
+        return register
+
+    def fill(self, name: str) -> Callable[[FeatureFunction], FeatureFunction]:
+        """Say how a raw column follows from other raw columns when it is absent."""
+
+        def register(function: FeatureFunction) -> FeatureFunction:
+            target = self.definitions[name]
+            self.fills[name] = FeatureDefinition(
+                name=name,
+                kind=target.kind,
+                description=target.description,
+                categories=target.categories,
+                inputs=self._inputs_of(function),
+                function=function,
+            )
+            return function
+
+        return register
+
+    @property
+    def schema(self) -> FeatureSchema:
+        """The schema of all features."""
+        return FeatureSchema(self.name, tuple(self.definitions.values()))
+
+    @property
+    def raw_features(self) -> tuple[FeatureDefinition, ...]:
+        """The raw columns, in order."""
+        return tuple(f for f in self.definitions.values() if f.is_raw)
+
+    @property
+    def attribute_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Raw columns, those that follow from each other together: they are absent together."""
+        groups: dict[str, list[str]] = {f.name: [f.name] for f in self.raw_features}
+        for name, fill in self.fills.items():
+            for source in fill.inputs:
+                if groups[name] is not groups[source]:
+                    groups[source].extend(groups[name])
+                    for member in groups[name]:
+                        groups[member] = groups[source]
+        return tuple({id(group): tuple(group) for group in groups.values()}.values())
+
+    def _inputs_of(self, function: FeatureFunction) -> tuple[str, ...]:
+        refuse_unrepeatable(function)
+        inputs = tuple(inspect.signature(function).parameters)
+        unknown = [name for name in inputs if name not in self.definitions]
+        if unknown:
+            raise DefinitionError(
+                f"Feature '{function.__name__}' takes '{unknown[0]}', which '{self.name}' does not "
+                f"define above it. Known so far: {', '.join(self.definitions)}."
+            )
+        return inputs
+
+    def _add(self, definition: FeatureDefinition) -> FeatureDefinition:
+        if definition.name in self.definitions:
+            raise DefinitionError(
+                f"Feature '{definition.name}' is defined twice in '{self.name}'. Rename one."
+            )
+        if not definition.description:
+            raise DefinitionError(
+                f"Feature '{definition.name}' has no description. Give it a docstring."
+            )
+        self.definitions[definition.name] = definition
+        return definition

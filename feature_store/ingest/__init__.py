@@ -1,0 +1,1 @@
+"""From raw rows to both stores: parsing, validation, staging, watermarks."""

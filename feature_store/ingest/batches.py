@@ -1,0 +1,217 @@
+"""From a batch of a source to features: the raw table with keys, event times and labels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from configs.settings import EventTimeConfig, FeatureConfig
+from configs.sources import Meaning
+from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.validation import Reasons
+from feature_store.definitions.view import FeatureView
+from feature_store.errors import SourceError
+from feature_store.ingest.parsing import (
+    cleaned,
+    parse_categories,
+    parse_keys,
+    parse_labels,
+    parse_numbers,
+    parse_times,
+)
+from feature_store.offline_store import Labels, QuarantinedRow
+from feature_store.sources.port import Batch
+
+if TYPE_CHECKING:
+    import polars as pl
+
+HASH_MULTIPLIER = 2_654_435_761
+"""Knuth's multiplicative hash, 2**32 over the golden ratio: spreads consecutive keys evenly."""
+
+
+@dataclass(frozen=True)
+class RawTable:
+    """A batch of raw rows, encoded.
+
+    Parameters
+    ----------
+    batch
+        The rows as they were read.
+    keys, times
+        int64 and datetime64[us] ``(n,)``.
+    columns
+        Raw column name to float32 numbers or int64 codes ``(n,)``.
+    labels
+        int8 ``(n,)``, None when the source has none.
+    reasons
+        Why rows are refused, by place.
+    unseen
+        Words outside their vocabulary, as ``column=word``, with how often they came.
+    """
+
+    batch: Batch
+    keys: NDArray[np.int64]
+    times: NDArray[np.datetime64]
+    columns: Mapping[str, NDArray[Any]]
+    labels: NDArray[np.int8] | None
+    reasons: Reasons
+    unseen: Counter[str]
+
+    def __len__(self) -> int:
+        return len(self.batch)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Event times from ``start`` on and before ``end``."""
+
+    start: datetime
+    end: datetime
+
+
+def parse(
+    batch: Batch, view: FeatureView, source: Meaning, event_time: EventTimeConfig
+) -> RawTable:
+    """Parse and check a batch; without a column of keys, rows are counted in file order.
+
+    Raises
+    ------
+    SourceError
+        If it has no rows, or no column for a raw feature, the key, the time or the label.
+    """
+    texts = wanted_columns(batch, view, source)
+    reasons: Reasons = {place: broken.reason for place, broken in batch.broken.items()}
+    keys, times = keys_and_times(batch, texts, source, event_time, reasons)
+    columns: dict[str, NDArray[Any]] = {}
+    unseen: Counter[str] = Counter()
+    for feature in view.raw_features:
+        if feature.kind == "category":
+            columns[feature.name], words = parse_categories(feature, texts[feature.name])
+            unseen.update({f"{feature.name}={word}": count for word, count in words.items()})
+        else:
+            columns[feature.name] = parse_numbers(feature, texts[feature.name], reasons)
+    labels, name = None, source.label_column
+    if name is not None:
+        labels = parse_labels(name, texts[name], source.label_values, reasons)
+    return RawTable(batch, keys, times, columns, labels, reasons, unseen)
+
+
+def inside(
+    batch: Batch, view: FeatureView, config: FeatureConfig, interval: Interval | None
+) -> Batch:
+    """The rows whose events are in an interval, all when it is None; unreadable times are not."""
+    if interval is None:
+        return batch
+    texts = wanted_columns(batch, view, config.source)
+    reasons: Reasons = {}
+    _, times = keys_and_times(batch, texts, config.source, config.event_time, reasons)
+    which = (times >= _moment(interval.start)) & (times < _moment(interval.end))
+    which[list(reasons)] = False
+    return batch.rows(which)
+
+
+def engineer(table: RawTable, engine: Engine) -> FeatureMatrix:
+    """Compute the features of every row of a raw table."""
+    values = engine.table(table.columns)
+    return FeatureMatrix(values, table.keys, table.times, engine.schema)
+
+
+def good_rows(
+    table: RawTable, matrix: FeatureMatrix, reasons: Reasons
+) -> tuple[FeatureMatrix, Labels]:
+    """Features and labels of the rows that are not refused."""
+    good = np.ones(len(table), dtype=bool)
+    good[list(reasons)] = False
+    labels = table.labels
+    if labels is None:
+        nothing = np.zeros(len(table), dtype=bool)
+        no_values = np.empty(0, dtype=np.int8)
+        return matrix.rows(good), Labels(table.keys[nothing], no_values, table.times[nothing])
+    return matrix.rows(good), Labels(table.keys[good], labels[good], table.times[good])
+
+
+def quarantined_rows(table: RawTable, reasons: Reasons) -> list[QuarantinedRow]:
+    """The refused rows as they were read, with their reasons."""
+    refused = []
+    for place, reason in sorted(reasons.items()):
+        broken = table.batch.broken.get(place)
+        raw = broken.raw if broken else table.batch.columns.row(place, named=True)
+        number = int(table.batch.row_numbers[place])
+        refused.append(QuarantinedRow(table.batch.source, number, reason, _as_json(raw)))
+    return refused
+
+
+def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.datetime64]:
+    """Event times ``(n,)`` of rows without a clock: a fixed function of the key.
+
+    ``start + (end - start) × ((key × 2654435761) mod 2**32) / 2**32``, cut to whole seconds; so
+    times spread evenly over ``[start, end)`` and never change between runs.
+    """
+    start = np.datetime64(config.start.replace(tzinfo=None), "s")
+    seconds = int((config.end - config.start).total_seconds())
+    hashed = (keys.astype(np.uint64) * np.uint64(HASH_MULTIPLIER)) % np.uint64(2**32)
+    offset = (hashed * np.uint64(seconds)) >> np.uint64(32)
+    return (start + offset.astype("timedelta64[s]")).astype("datetime64[us]")
+
+
+def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
+    """Our columns out of the source's, cleaned."""
+    optional = (source.key_column, source.event_time_column, source.label_column)
+    wanted = [*(f.name for f in view.raw_features), *(name for name in optional if name)]
+    named = [source.rename.get(name, name) for name in batch.columns.columns]
+    twice = [name for name in wanted if named.count(name) > 1]
+    if twice:
+        raise SourceError(
+            f"Two columns of the source would be '{twice[0]}'. Rename both in 'source.rename'."
+        )
+    ours = dict(zip(named, batch.columns.columns, strict=True))
+    absent = [name for name in wanted if name not in ours]
+    if absent or not len(batch):
+        problem = f"no column '{absent[0]}'" if absent else "no rows"
+        raise SourceError(
+            f"The source has {problem}; expected the columns {', '.join(wanted)}. See "
+            "'source' in the feature settings."
+        )
+    return {name: cleaned(batch.columns[ours[name]], source.missing) for name in wanted}
+
+
+def keys_and_times(
+    batch: Batch,
+    texts: Mapping[str, pl.Series],
+    source: Meaning,
+    event_time: EventTimeConfig,
+    reasons: Reasons,
+) -> tuple[NDArray[np.int64], NDArray[np.datetime64]]:
+    """Entity keys and event times ``(n,)`` of a batch; adds why those of a row cannot be used."""
+    key, time = source.key_column, source.event_time_column
+    keys = parse_keys(key, texts[key], reasons) if key else batch.ordinals
+    if time is None:
+        return keys, event_times(keys, event_time)
+    return keys, parse_times(time, texts[time], reasons)
+
+
+def _moment(moment: datetime) -> np.datetime64:
+    return np.datetime64(moment.astimezone(UTC).replace(tzinfo=None), "us")
+
+
+def _as_json(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What PostgreSQL takes as JSON: no NaN, no times, no texts with a zero byte."""
+    return {_text(name): _plain(value) for name, value in raw.items()}
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float) and np.isfinite(value):
+        return value
+    return _text(str(value))
+
+
+def _text(value: str) -> str:
+    return value.replace("\0", "\ufffd").encode(errors="replace").decode()

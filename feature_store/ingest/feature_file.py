@@ -1,0 +1,96 @@
+"""Features and labels in one Parquet file: out of the offline store, and back into empty ones."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from feature_store import versions
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.errors import FeatureStoreError
+from feature_store.ingest.materialize import publish
+from feature_store.ingest.staging import Staging, Stored
+from feature_store.offline_store import Labels, OfflineStore
+from feature_store.online_store import OnlineStore
+from feature_store.training_data import TrainingRows
+
+TIME, LABEL, FINGERPRINT = "event_timestamp", "label", b"schema_fingerprint"
+
+
+def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
+    """Write rows: key, time, label, and every feature as float32 (categories as their codes).
+
+    Equal rows give equal bytes.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    features = rows.features
+    columns = {
+        entity: features.keys,
+        TIME: features.times.astype("datetime64[us]"),
+        LABEL: rows.labels,
+        **dict(zip(features.schema.names, features.values.T, strict=True)),
+    }
+    table = pa.table({name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()})
+    about = {FINGERPRINT: features.schema.fingerprint.encode()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata(about), path, compression="zstd")
+
+
+def read_rows(path: Path, schema: FeatureSchema, entity: str) -> TrainingRows:
+    """Read what `write_rows` wrote, to the bit.
+
+    Raises
+    ------
+    FeatureStoreError
+        If there is no such file, or it holds features of another definition.
+    """
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        raise FeatureStoreError(f"There is no {path}. Run `dvc repro`, or `dvc pull`.")
+    table = pq.read_table(path)
+    found = (table.schema.metadata or {}).get(FINGERPRINT, b"none").decode()
+    if found != schema.fingerprint:
+        raise FeatureStoreError(
+            f"{path} holds features {found}; this code defines {schema.fingerprint}. Run "
+            "`dvc repro`, or check out the commit that it belongs to."
+        )
+    values = np.column_stack([table[name].to_numpy() for name in schema.names])
+    matrix = FeatureMatrix(
+        np.ascontiguousarray(values, dtype=np.float32),
+        table[entity].to_numpy(),
+        table[TIME].to_numpy().astype("datetime64[us]"),
+        schema,
+    )
+    return TrainingRows(matrix, table[LABEL].to_numpy().astype(np.int8))
+
+
+def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entity: str) -> Stored:
+    """Bring rows into both stores; those that are there already stay as they are.
+
+    Raises
+    ------
+    StoreUnavailable
+        If a store does not answer; running again completes it.
+    """
+    features = rows.features
+    labels = Labels(features.keys, rows.labels, features.times)
+    with offline.postgres.transaction() as connection:
+        staging = Staging(connection, features.schema, entity)
+        staging.add(features, labels, [])
+        versions.start_fill(offline, online, entity)
+        stored = staging.store()
+        publish(offline, online, stored.keys)
+        versions.switch(offline, online, 0)
+    return stored
+
+
+def md5(path: Path) -> str:
+    """MD5 of a file in hex, as DVC knows it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,167 @@
+"""Columns of texts or typed values into numbers, codes, keys, times and labels, with reasons."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
+from feature_store.definitions.validation import Reasons, check_column
+
+if TYPE_CHECKING:
+    import polars as pl
+
+NO_TIME = np.datetime64("1970-01-01", "us")
+"""Stands where a row is refused for its time."""
+
+LARGEST = f"at most {np.finfo(np.float32).max:.2g} either way"
+
+
+def cleaned(column: pl.Series, missing: str) -> pl.Series:
+    """The column with null for what is missing; texts are stripped, numbers stay what they are."""
+    import polars as pl
+
+    if column.dtype.is_nested() or column.dtype == pl.Binary:
+        shown = [None if value is None else str(value) for value in column.to_list()]
+        column = pl.Series(column.name, shown, dtype=pl.String)
+    if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
+        return column.fill_nan(None) if column.dtype.is_float() else column
+    texts = column.cast(pl.String).str.strip_chars()
+    return texts.set(texts.is_in([missing, ""]), None)
+
+
+def parse_numbers(
+    feature: FeatureDefinition, column: pl.Series, reasons: Reasons
+) -> NDArray[np.float32]:
+    """A cleaned column as float32 ``(n,)``; NaN is missing, and stands for what is refused."""
+    parsed = _parsed(column, float, np.nan, feature.name, "a number", reasons)
+    for row, why in check_column(feature, parsed).items():
+        reasons.setdefault(row, f"{feature.name} is {column[row]}, {why}")
+    for row in np.flatnonzero(np.isnan(parsed) & column.is_not_null().to_numpy()).tolist():
+        reasons.setdefault(row, f"{feature.name} is '{column[row]}', expected a number")
+    with np.errstate(over="ignore"):
+        stored = parsed.astype(np.float32)
+    for row in np.flatnonzero(np.isinf(stored) & np.isfinite(parsed)).tolist():
+        reasons.setdefault(row, f"{feature.name} is {column[row]}, expected {LARGEST}")
+    return stored
+
+
+def parse_categories(
+    feature: FeatureDefinition, column: pl.Series
+) -> tuple[NDArray[np.int64], Counter[str]]:
+    """A cleaned column as codes ``(n,)``, and how often each unseen word came."""
+    codes = _replaced(column, feature.codes, UNSEEN, MISSING)
+    unseen = column.filter(codes == UNSEEN)
+    return codes, Counter(map(str, unseen.to_list()))
+
+
+def parse_keys(name: str, column: pl.Series, reasons: Reasons) -> NDArray[np.int64]:
+    """A cleaned column as int64 ``(n,)``; 0 stands for what is refused, and nothing is missing."""
+    parsed = _parsed(column, _whole, 0, name, "a whole number", reasons)
+    _refuse_missing(name, column, "a whole number", reasons)
+    return parsed
+
+
+def parse_times(name: str, column: pl.Series, reasons: Reasons) -> NDArray[np.datetime64]:
+    """A cleaned column as datetime64[us] ``(n,)``; times without a zone are in UTC.
+
+    1970 stands for what is refused; nothing is missing.
+    """
+    import polars as pl
+
+    expected = "a time such as 2026-01-05T10:00:00Z"
+    _refuse_missing(name, column, expected, reasons)
+    if column.dtype.is_temporal():
+        moments = column.cast(pl.Datetime("us"))
+        if getattr(column.dtype, "time_zone", None):
+            moments = column.dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+        return np.where(column.is_null().to_numpy(), NO_TIME, moments.to_numpy())
+    times = np.full(len(column), NO_TIME)
+    for row, text in enumerate(column.cast(pl.String).to_list()):
+        if text is not None:
+            times[row] = _or_refused(_moment, NO_TIME, row, text, name, expected, reasons)
+    return times
+
+
+def parse_labels(
+    name: str, column: pl.Series, values: Mapping[str, int], reasons: Reasons
+) -> NDArray[np.int8]:
+    """A cleaned column as int8 ``(n,)``; -1 stands for what is refused, and nothing is missing."""
+    labels = _replaced(column, values, -1, -1)
+    expected = ", ".join(values)
+    for row in np.flatnonzero(labels < 0).tolist():
+        found = "missing" if column[row] is None else f"'{column[row]}'"
+        reasons.setdefault(row, f"{name} is {found}, expected one of {expected}")
+    return labels.astype(np.int8)
+
+
+def _replaced(
+    column: pl.Series, codes: Mapping[str, int], unknown: int, missing: int
+) -> NDArray[np.int64]:
+    import polars as pl
+
+    words = column.cast(pl.String)
+    found = words.replace_strict(
+        list(codes), list(codes.values()), default=unknown, return_dtype=pl.Int64
+    )
+    return np.where(column.is_null().to_numpy(), missing, found.to_numpy())
+
+
+def _parsed(
+    column: pl.Series,
+    parse: Callable[[Any], Any],
+    absent: float,
+    name: str,
+    expected: str,
+    reasons: Reasons,
+) -> NDArray[Any]:
+    """Numbers of a cleaned column: all at once, and one by one where that fails."""
+    import polars as pl
+
+    kind = pl.Float64 if parse is float else pl.Int64
+    # A cast would cut fractions off keys, and make numbers of times.
+    is_cut = column.dtype.is_temporal() or (column.dtype.is_float() and kind == pl.Int64)
+    numbers = column.clear(len(column)).cast(kind) if is_cut else column.cast(kind, strict=False)
+    parsed = numbers.fill_null(absent).to_numpy(writable=True)
+    for row in (numbers.is_null() & column.is_not_null()).arg_true().to_list():
+        parsed[row] = _or_refused(parse, absent, row, column[row], name, expected, reasons)
+    return parsed
+
+
+def _or_refused(
+    parse: Callable[[Any], Any],
+    absent: Any,
+    row: int,
+    value: Any,
+    name: str,
+    expected: str,
+    reasons: Reasons,
+) -> Any:
+    try:
+        return parse(value)
+    except (ValueError, TypeError, OverflowError):
+        reasons.setdefault(row, f"{name} is '{value}', expected {expected}")
+        return absent
+
+
+def _refuse_missing(name: str, column: pl.Series, expected: str, reasons: Reasons) -> None:
+    for row in column.is_null().arg_true().to_list():
+        reasons.setdefault(row, f"{name} is missing, expected {expected}")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(np.array(int(value), dtype=np.int64))  # fails above 64 bits
+
+
+def _moment(text: str) -> np.datetime64:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not None:
+        moment = moment.astimezone(UTC).replace(tzinfo=None)
+    return np.datetime64(moment, "us")

@@ -1,0 +1,1 @@
+"""PostgreSQL: tables, COPY, the newest rows, stored versions of a view."""

@@ -1,0 +1,190 @@
+"""Events of users in PostgreSQL: the table ``user_events``, written once each, read into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.definitions.window_plan import ActivityPlan
+from feature_store.definitions.window_totals import Events
+from feature_store.errors import InvalidEvent
+from feature_store.offline.binary_copy import POSTGRES_EPOCH
+
+if TYPE_CHECKING:
+    import psycopg
+
+LARGEST_KEY = 2**63 - 1
+LARGEST_CENTS = 10**12
+"""So many fit into a total 9 million times before it overflows."""
+LONGEST_TEXT = 200
+"""In characters: what PostgreSQL indexes has a limit."""
+
+TABLE = "user_events"
+CREATE_TABLE = f"""
+CREATE TABLE IF NOT EXISTS {TABLE} (
+    event_id text PRIMARY KEY,
+    user_id bigint NOT NULL,
+    event_timestamp timestamptz NOT NULL,
+    event_type text NOT NULL,
+    amount_cents bigint,
+    created_timestamp timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS {TABLE}_by_user ON {TABLE} (user_id, event_timestamp)
+    INCLUDE (event_type, amount_cents, created_timestamp);
+CREATE TABLE IF NOT EXISTS {TABLE}_clock (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    last_time timestamptz NOT NULL
+)
+"""
+
+# An event is stored once, whatever is delivered again; the first of two with one id stands.
+INSERT = f"""
+INSERT INTO {TABLE} (event_id, user_id, event_timestamp, event_type, amount_cents,
+                     created_timestamp)
+SELECT *, %s FROM unnest(%b::text[], %b::bigint[], %b::timestamptz[], %b::text[], %b::bigint[])
+ON CONFLICT (event_id) DO NOTHING"""
+
+# One writer at a time, and each at a later time than all before, even after the server's clock was
+# set back: of two rows with the same newest event the online store keeps the one created later.
+TAKE_TURN = f"""
+INSERT INTO {TABLE}_clock (last_time) VALUES (clock_timestamp()) ON CONFLICT (single) DO UPDATE
+SET last_time = greatest(clock_timestamp(), {TABLE}_clock.last_time + interval '1 microsecond')
+RETURNING last_time"""
+
+_ARRAY_HEADER_BYTES = 20
+_EPOCH_US = int(POSTGRES_EPOCH.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class ActivityEvent:
+    """Something that a user did.
+
+    Parameters
+    ----------
+    event_id
+        Names the event: delivered again, it is the same one.
+    key
+        The user.
+    time
+        When it happened; aware.
+    event_type
+        For example ``view`` or ``purchase``.
+    amount_cents
+        Its amount in hundredths, if it has one; less than 0 for money that goes back.
+
+    Raises
+    ------
+    InvalidEvent
+        If it cannot be stored; the message says why.
+    """
+
+    event_id: str
+    key: int
+    time: datetime
+    event_type: str
+    amount_cents: int | None
+
+    def __post_init__(self) -> None:
+        texts = (self.event_id, self.event_type)
+        if not all(0 < len(text) <= LONGEST_TEXT and "\0" not in text for text in texts):
+            self._refuse(f"its id and its type must be texts of 1 to {LONGEST_TEXT} characters")
+        if not -LARGEST_KEY <= self.key <= LARGEST_KEY:
+            self._refuse("its user is no 64-bit number")
+        if self.time.tzinfo is None:
+            self._refuse("its time has no zone")
+        if abs(self.amount_cents or 0) > LARGEST_CENTS:
+            self._refuse(f"its amount is beyond {LARGEST_CENTS:,} cents")
+
+    def _refuse(self, why: str) -> None:
+        raise InvalidEvent(f"Event {self.event_id!r} of user {self.key} cannot be stored: {why}.")
+
+
+def take_turn(connection: psycopg.Connection) -> datetime:
+    """Wait for other writers of events, then say what time it is; the turn ends with the commit."""
+    row = connection.execute(TAKE_TURN).fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
+
+
+def insert(
+    connection: psycopg.Connection, events: Sequence[ActivityEvent], created: datetime
+) -> int:
+    """Store the events that are not stored yet; return how many they were."""
+    columns = (
+        created,
+        [event.event_id for event in events],
+        [event.key for event in events],
+        [event.time for event in events],
+        [event.event_type for event in events],
+        [event.amount_cents for event in events],
+    )
+    return connection.execute(INSERT, columns).rowcount
+
+
+def read(connection: psycopg.Connection, plan: ActivityPlan, rows: str) -> Events:
+    """Events as arrays, by user and time.
+
+    Parameters
+    ----------
+    rows
+        What follows FROM; the events are called ``event``.
+    """
+    types = ", ".join("'" + each.replace("'", "''") + "'" for each in plan.event_types)
+    # One row of arrays: a row an event would be a message an event.
+    query = (
+        "SELECT array_agg(event.user_id), array_agg(event.event_timestamp), "
+        f"array_agg(coalesce(array_position(ARRAY[{types}]::text[], event.event_type), 0)), "
+        "array_agg(coalesce(event.amount_cents, 0)), array_agg(event.amount_cents IS NOT NULL), "
+        f"array_agg(event.created_timestamp) FROM {rows}"
+    )
+    result = connection.execute(query, binary=True).pgresult
+    assert result is not None
+    keys, times, types_, cents, has_amount, created = (
+        _array(result.get_value(0, place), dtype)
+        for place, dtype in enumerate((">i8", ">i8", ">i4", ">i8", "?", ">i8"))
+    )
+    events = Events(
+        keys, times + _EPOCH_US, types_.astype(np.int16), cents, has_amount, created + _EPOCH_US
+    )
+    return events.in_order()
+
+
+def newest_of(keys: NDArray[np.int64], plan: ActivityPlan) -> str:
+    """The events of some users that their online rows are made of: what follows FROM."""
+    newest = f"(SELECT max(event_timestamp) FROM {TABLE} WHERE user_id = asked.user_id)"
+    return _each(keys, [f"event_timestamp >= {newest} - interval '{plan.reach_us} microseconds'"])
+
+
+def of_users(keys: NDArray[np.int64], where: Sequence[str] = ()) -> str:
+    """The events of some users: what follows FROM."""
+    return _each(keys, where)
+
+
+def _each(keys: NDArray[np.int64], where: Sequence[str]) -> str:
+    """The events of some users, user by user.
+
+    OFFSET keeps the planner from reading all events instead: it knows nothing of a table that was
+    filled a moment ago.
+    """
+    kept = " AND ".join(["user_id = asked.user_id", *where])
+    return (
+        f"{_asked(keys)} CROSS JOIN LATERAL (SELECT * FROM {TABLE} WHERE {kept} OFFSET 0) AS event"
+    )
+
+
+def _asked(keys: NDArray[np.int64]) -> str:
+    return f"unnest('{{{','.join(map(str, keys.tolist()))}}}'::bigint[]) AS asked (user_id)"
+
+
+def _array(sent: bytes | None, dtype: str) -> NDArray[Any]:
+    """An array as PostgreSQL sends it: a header, then each value after its size in bytes."""
+    if sent is None:
+        return np.empty(0, dtype=np.dtype(dtype).newbyteorder("="))
+    values = np.frombuffer(sent, [("size", ">i4"), ("value", dtype)], offset=_ARRAY_HEADER_BYTES)
+    return values["value"].astype(np.dtype(dtype).newbyteorder("="))

@@ -1,0 +1,265 @@
+"""Connections to PostgreSQL: transactions, bulk reads into Arrow, bulk writes of what changed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from feature_store.errors import StoreUnavailable
+from feature_store.offline.binary_copy import CopyColumn, copy_blocks
+
+if TYPE_CHECKING:
+    import polars as pl
+    import psycopg
+    import pyarrow as pa
+
+BLOCK_BYTES = 2**22
+"""Some 12,000 rows of 47 features: large enough that the work on a block outweighs its overhead."""
+
+IngestMode = Literal["append", "create", "create_append", "replace"]
+
+
+class Postgres:
+    """A PostgreSQL database; a connection is opened for each call.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://…``
+    block_bytes
+        About how much `stream` holds at a time.
+    """
+
+    def __init__(self, url: str, block_bytes: int = BLOCK_BYTES) -> None:
+        self.url = url
+        self.block_bytes = block_bytes
+
+    def query(self, sql: str) -> pl.DataFrame:
+        """Read a query's result through Arrow; times come back in UTC.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, or lacks the table.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        import polars as pl
+        from adbc_driver_manager import Error
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.execute(sql)
+                return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
+        except (Error, OSError) as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
+    def stream(self, sql: str, asked: pa.Table | None = None) -> Iterator[pl.DataFrame]:
+        """`query` in blocks as they arrive: memory does not grow with the result.
+
+        Parameters
+        ----------
+        asked
+            Rows that the query finds in the temporary table ``asked``.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, lacks the table, or goes away meanwhile.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        import polars as pl
+        from adbc_driver_manager import Error
+        from pyarrow import ArrowException
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                if asked is not None:
+                    cursor.adbc_ingest("asked", asked, mode="create", temporary=True)
+                cursor.adbc_statement.set_options(
+                    **{"adbc.postgresql.batch_size_hint_bytes": str(self.block_bytes)}
+                )
+                cursor.execute(sql)
+                for batch in cursor.fetch_record_batch():
+                    yield pl.DataFrame(pl.from_arrow(batch))
+        except (Error, ArrowException, OSError) as error:  # Arrow's word for a lost connection
+            raise StoreUnavailable(_explanation(error)) from error
+
+    def ingest(self, table: str, rows: pa.Table, mode: IngestMode) -> None:
+        """Write Arrow rows into a table: a new one, an existing one, or instead of what it holds.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, or refuses the rows; nothing has been written then.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        from adbc_driver_manager import Error
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.adbc_ingest(table, rows, mode=mode)
+                connection.commit()
+        except Error as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection]:
+        """Open a connection with one transaction that is committed at the end.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached or goes away; nothing has been written then.
+        """
+        import psycopg
+
+        try:
+            with psycopg.connect(self.url, connect_timeout=5) as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise StoreUnavailable(_explanation(error)) from error
+
+
+def append_changed(
+    connection: psycopg.Connection,
+    table: str,
+    blocks: Iterable[Sequence[CopyColumn]],
+    key: Sequence[str],
+    value: str,
+    among: str = "true",
+    *,
+    may_repeat: bool = False,
+) -> int:
+    """Copy blocks of rows into a temporary table, then `insert_changed` from there.
+
+    Memory is that of a block.
+
+    Parameters
+    ----------
+    may_repeat
+        Whether a key may come more than once: then the last row counts.
+    """
+    blocks = iter(blocks)
+    first = next(blocks, None)
+    if first is None:
+        return 0
+    names = ", ".join(column.name for column in first)
+    connection.execute(
+        f"CREATE TEMP TABLE staged ON COMMIT DROP AS SELECT {names} FROM {table} LIMIT 0"
+    )
+    copy_into(connection, "staged", itertools.chain([first], blocks))
+    if may_repeat:
+        keep_last(connection, "staged", key, "ctid")
+    lock_table(connection, table)
+    return insert_changed(connection, "staged", names, table, key, value, among)
+
+
+def copy_into(
+    connection: psycopg.Connection, table: str, blocks: Iterable[Sequence[CopyColumn]]
+) -> None:
+    """Copy blocks of rows, all with the columns of the first, into a table."""
+    blocks = iter(blocks)
+    first = next(blocks)
+    names = ", ".join(column.name for column in first)
+    command = f"COPY {table} ({names}) FROM STDIN (FORMAT BINARY)"
+    with connection.cursor() as cursor, cursor.copy(command) as copy:
+        for chunk in copy_blocks(itertools.chain([first], blocks)):
+            copy.write(chunk)
+
+
+def keep_last(connection: psycopg.Connection, table: str, key: Sequence[str], place: str) -> None:
+    """Delete the rows of a table that another one with the same key and a later place replaces."""
+    same = " AND ".join(f"earlier.{name} = later.{name}" for name in key)
+    connection.execute(
+        f"DELETE FROM {table} AS earlier USING {table} AS later "
+        f"WHERE {same} AND earlier.{place} < later.{place}"
+    )
+
+
+def insert_changed(
+    connection: psycopg.Connection,
+    staged: str,
+    names: str,
+    table: str,
+    key: Sequence[str],
+    value: str,
+    among: str = "true",
+    created: datetime | None = None,
+) -> int:
+    """Insert staged rows that differ from the newest stored ones for their key; return how many.
+
+    The work grows with the rows and not with the table, since an index on ``key`` leads to the
+    stored ones. Nobody else may write the table meanwhile.
+
+    Parameters
+    ----------
+    staged, names
+        A table with one row a key, and its columns.
+    value
+        The column by which rows differ.
+    among
+        Condition on the stored rows that are compared with.
+    created
+        The ``created_timestamp`` of rows that come without one.
+    """
+    same = " AND ".join(f"{table}.{name} = {staged}.{name}" for name in key)
+    into, values = names, names
+    if created is not None:
+        into, values = f"{names}, created_timestamp", f"{names}, %s"
+    # While a table is small a scan of it looks cheap; but it grows meanwhile.
+    connection.execute("SET LOCAL enable_seqscan = off")
+    return connection.execute(
+        f"""
+        INSERT INTO {table} ({into}) SELECT {values} FROM {staged} WHERE NOT EXISTS (
+            SELECT FROM (
+                SELECT {value} FROM {table} WHERE {same} AND {among}
+                ORDER BY created_timestamp DESC LIMIT 1
+            ) AS newest WHERE newest.{value} = {staged}.{value}
+        )""",
+        [] if created is None else [created],
+    ).rowcount
+
+
+def lock_table(connection: psycopg.Connection, table: str) -> None:
+    """Wait until nobody else writes a table: two writers must not both find a row new."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
+
+
+def clock(connection: psycopg.Connection) -> np.datetime64:
+    """The server's time, as datetime64[us] in UTC."""
+    row = connection.execute("SELECT clock_timestamp() AT TIME ZONE 'UTC'").fetchone()
+    assert row is not None
+    return np.datetime64(row[0], "us")
+
+
+def create(connection: psycopg.Connection, statements: str) -> None:
+    """Run ``CREATE … IF NOT EXISTS``, one session at a time: PostgreSQL races on its own there."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti create'))")
+    for statement in statements.split(";\n"):
+        connection.execute(statement)
+
+
+def exists(connection: psycopg.Connection, table: str) -> bool:
+    """Whether there is such a table; unlike `create`, it waits for nobody."""
+    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
+    return bool(row and row[0])
+
+
+def has_column(connection: psycopg.Connection, table: str, column: str) -> bool:
+    """Whether a table has such a column."""
+    query = (
+        "SELECT EXISTS (SELECT FROM pg_attribute "
+        "WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped)"
+    )
+    row = connection.execute(query, (table, column)).fetchone()
+    return bool(row and row[0])
+
+
+def _explanation(error: Exception) -> str:
+    reason = " ".join(str(error).split())
+    return f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."

@@ -1,0 +1,184 @@
+"""The tables of the offline store, derived from a view's schema."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
+from feature_store.offline import events as activity_events
+from feature_store.offline.binary_copy import CopyColumn
+
+SQL_TYPES = {"integer": "integer", "number": "real", "category": "smallint"}
+
+# The version of a view that was switched to last is the current one; without a time it is being
+# filled. JSON and not JSONB: the text decides the fingerprint.
+CATALOGUE = """
+CREATE TABLE IF NOT EXISTS feature_views (
+    view text NOT NULL,
+    fingerprint text NOT NULL,
+    entity text NOT NULL,
+    table_name text NOT NULL,
+    definition json NOT NULL,
+    created_timestamp timestamptz NOT NULL DEFAULT now(),
+    switched_at timestamptz,
+    PRIMARY KEY (view, fingerprint)
+);
+CREATE TABLE IF NOT EXISTS feature_view_readers (
+    owner text NOT NULL,
+    reader text NOT NULL,
+    fingerprint text NOT NULL,
+    PRIMARY KEY (owner, reader)
+)
+"""
+
+# A label is about a prediction, or about a user at a time. Only those that were reported through
+# the API have a time of receipt.
+LABELS = """
+CREATE TABLE IF NOT EXISTS labels (
+    user_id bigint,
+    prediction_id uuid,
+    label smallint NOT NULL,
+    label_time timestamptz NOT NULL,
+    created_timestamp timestamptz NOT NULL,
+    received_at timestamptz
+);
+CREATE INDEX IF NOT EXISTS labels_by_user ON labels (user_id, label_time, created_timestamp)
+"""
+LABELS_BY_PREDICTION = (
+    "CREATE INDEX IF NOT EXISTS labels_by_prediction ON labels (prediction_id, created_timestamp) "
+    "WHERE prediction_id IS NOT NULL"
+)
+
+QUARANTINE = """
+CREATE TABLE IF NOT EXISTS quarantine (
+    view text NOT NULL,
+    source text NOT NULL,
+    row_number bigint NOT NULL,
+    reason text NOT NULL,
+    raw jsonb NOT NULL,
+    created_timestamp timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX IF NOT EXISTS quarantine_once
+    ON quarantine (view, source, row_number, md5(reason || raw::text))
+"""
+
+# An event is applied once, whatever comes again: its id is the key. Ids compare by their bytes,
+# as Python compares them.
+PROFILE_CHANGES = """
+CREATE TABLE IF NOT EXISTS profile_changes (
+    event_id text COLLATE "C" PRIMARY KEY,
+    user_id bigint NOT NULL,
+    event_timestamp timestamptz NOT NULL,
+    attributes jsonb NOT NULL,
+    created_timestamp timestamptz NOT NULL
+);
+CREATE INDEX IF NOT EXISTS profile_changes_by_user
+    ON profile_changes (user_id, event_timestamp)
+"""
+
+
+def table_name(schema: FeatureSchema) -> str:
+    """Name of the table that holds rows of exactly this definition of the view.
+
+    Values of a windowed view are made when they are read: all its versions share the events.
+    """
+    if schema.is_windowed:
+        return activity_events.TABLE
+    return f"{schema.view}_{schema.fingerprint[:8]}"
+
+
+def feature_table(schema: FeatureSchema, entity: str) -> str:
+    """SQL that creates a view's append-only table."""
+    if schema.is_windowed:
+        return activity_events.CREATE_TABLE
+    columns = "".join(f"    {f.name} {SQL_TYPES[f.kind]},\n" for f in schema.features)
+    return f"""
+CREATE TABLE IF NOT EXISTS {table_name(schema)} (
+    {entity} bigint NOT NULL,
+    event_timestamp timestamptz NOT NULL,
+    created_timestamp timestamptz NOT NULL,
+    row_digest uuid NOT NULL,
+    from_changes boolean NOT NULL DEFAULT false,
+{columns}    PRIMARY KEY ({entity}, event_timestamp, created_timestamp)
+)"""
+
+
+def from_changes_column(schema: FeatureSchema) -> str:
+    """SQL that adds the mark of rows that follow from changes to a table from before it."""
+    return (
+        f"ALTER TABLE {table_name(schema)} "
+        "ADD COLUMN IF NOT EXISTS from_changes boolean NOT NULL DEFAULT false"
+    )
+
+
+def readable_view(schema: FeatureSchema, entity: str) -> str:
+    """SQL of the view for people: the same rows with words in place of category codes."""
+    return f"""
+DROP VIEW IF EXISTS {schema.view};
+CREATE VIEW {schema.view} AS {readable_rows(schema, entity)}"""
+
+
+def readable_rows(schema: FeatureSchema, entity: str) -> str:
+    """Query of the rows of exactly this definition, with words in place of category codes."""
+    columns = "".join(f",\n    {_readable(f)} AS {f.name}" for f in schema.features)
+    return f"""
+SELECT {entity}, event_timestamp, created_timestamp{columns}
+FROM {table_name(schema)}"""
+
+
+def definition_json(schema: FeatureSchema) -> str:
+    """The meaning of every feature, as the catalogue keeps it."""
+    return json.dumps(schema.meaning)
+
+
+def copy_columns(
+    matrix: FeatureMatrix,
+    entity: str,
+    created: NDArray[np.datetime64],
+    *,
+    from_changes: bool = False,
+) -> list[CopyColumn]:
+    """The columns of `feature_table` for a matrix; whether its rows follow from changes."""
+    fixed = [
+        CopyColumn(entity, "bigint", matrix.keys),
+        CopyColumn("event_timestamp", "timestamptz", matrix.times.astype("datetime64[us]")),
+        CopyColumn("created_timestamp", "timestamptz", created),
+        CopyColumn("row_digest", "uuid", row_digests(matrix.values)),
+        CopyColumn("from_changes", "boolean", np.full(len(matrix), from_changes)),
+    ]
+    columns = np.ascontiguousarray(matrix.values.T)
+    features = zip(matrix.schema.features, columns, strict=True)
+    return fixed + [_feature_column(feature, column) for feature, column in features]
+
+
+def row_digests(values: NDArray[np.float32]) -> NDArray[np.void]:
+    """128-bit digests ``(n,)`` of the rows of ``(n, p)``: equal if and only if the bits are."""
+    packed, size = values.tobytes(), values.shape[1] * 4
+    blake2b = hashlib.blake2b
+    digests = b"".join(
+        blake2b(packed[start : start + size], digest_size=16).digest()
+        for start in range(0, len(packed), size)
+    )
+    return np.frombuffer(digests, dtype="V16")
+
+
+def _feature_column(feature: FeatureDefinition, column: NDArray[np.float32]) -> CopyColumn:
+    sql_type = SQL_TYPES[feature.kind]
+    if feature.kind == "category":
+        return CopyColumn(feature.name, sql_type, column.astype(np.int16))
+    nulls = np.isnan(column)
+    if feature.kind == "integer":
+        column = np.where(nulls, 0, column).astype(np.int32)
+    return CopyColumn(feature.name, sql_type, column, nulls)
+
+
+def _readable(feature: FeatureDefinition) -> str:
+    if feature.kind != "category":
+        return feature.name
+    words = ", ".join("'" + word.replace("'", "''") + "'" for word in feature.categories)
+    return f"(ARRAY[NULL, NULL, {words}]::text[])[{feature.name} + 1]"

@@ -1,0 +1,1 @@
+"""Redis: the packed row, conditional writes, deadlines, versions."""

@@ -1,0 +1,1 @@
+"""Profiles: rows that change attribute by attribute."""

@@ -1,0 +1,245 @@
+"""What the stores hold around some changes, read by index: no query looks at a whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.offline.binary_copy import POSTGRES_EPOCH
+from feature_store.offline.fixed_rows import fixed_dtype, fixed_rows
+from feature_store.profiles.fold import Changes, RawRows, is_last_of_each, newest_stored
+from feature_store.profiles.spans import (
+    ASKED,
+    FOREVER,
+    LONG_AGO,
+    Spans,
+    all_of,
+    as_array,
+    spans_over,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+
+@dataclass(frozen=True)
+class RowsAround:
+    """Rows of the view's table in and before some spans.
+
+    Parameters
+    ----------
+    rows
+        Users (by place in the spans), event times and raw columns.
+    created
+        datetime64[us] ``(n,)``: when the store learned each row.
+    are_full
+        bool ``(n,)``: whether the row came whole from a source, or follows from changes.
+    digests
+        void16 ``(n,)`` of all features.
+    """
+
+    rows: RawRows
+    created: NDArray[np.datetime64]
+    are_full: NDArray[np.bool_]
+    digests: NDArray[np.void]
+
+    def bases(self, spans: Spans) -> RawRows:
+        """The rows that changes are laid on: those before the spans, the full ones in them."""
+        before = self.rows.times < spans.since[self.rows.places]
+        # Full rows sort behind the others, so that the last of a time is the newest full one.
+        order = np.lexsort((self.created, self.are_full, self.rows.times, self.rows.places))
+        is_last = is_last_of_each(self.rows.places[order], self.rows.times[order])
+        return self.rows.rows(order[(before | self.are_full)[order] & is_last])
+
+    def newest_of(self, rows: RawRows) -> tuple[NDArray[np.void], NDArray[np.datetime64]]:
+        """Digest and created time ``(n,)`` of the newest stored row of the same user and time.
+
+        Where there is none, a digest that no row has and `LONG_AGO`.
+        """
+        found = newest_stored(rows, self.rows, self.created)
+        digests = np.append(self.digests, np.zeros(1, "V16"))[found]
+        return digests, np.append(self.created, LONG_AGO)[found]
+
+
+@dataclass(frozen=True)
+class NewestRows:
+    """Newest rows of some users, on their way to the online store.
+
+    Parameters
+    ----------
+    matrix
+        Keys, event times and features.
+    created
+        datetime64[us] ``(n,)``: when the store learned each row.
+    """
+
+    matrix: FeatureMatrix
+    created: NDArray[np.datetime64]
+
+    def with_rows(self, others: NewestRows) -> NewestRows:
+        """These rows and others."""
+        mine, theirs = self.matrix, others.matrix
+        matrix = FeatureMatrix(
+            np.concatenate([mine.values, theirs.values]),
+            np.concatenate([mine.keys, theirs.keys]),
+            np.concatenate([mine.times, theirs.times]),
+            mine.schema,
+        )
+        return NewestRows(matrix, np.concatenate([self.created, others.created]))
+
+
+def logged_spans(connection: psycopg.Connection, event_ids: Sequence[str]) -> Spans:
+    """From the first to the last of these logged changes, for each user that they are about."""
+    query = (
+        "SELECT user_id, min(event_timestamp) AS since, max(event_timestamp) AS until "
+        "FROM profile_changes WHERE event_id = ANY(%(ids)s) GROUP BY user_id"
+    )
+    dtype = fixed_dtype(user_id="bigint", since="timestamptz", until="timestamptz")
+    found = fixed_rows(connection, query, {"ids": list(event_ids)}, dtype)
+    since, until = as_times(found["since"]), as_times(found["until"])
+    return Spans(found["user_id"].astype(np.int64), since, until)
+
+
+def up_to_full_rows(connection: psycopg.Connection, table: str, entity: str, spans: Spans) -> Spans:
+    """The spans, each up to the first full row behind it: from there on changes show no more."""
+    query = f"""
+        SELECT asked_place, event_timestamp FROM {ASKED} CROSS JOIN LATERAL (
+            SELECT event_timestamp FROM {table}
+            WHERE {entity} = asked.key AND event_timestamp > asked.until AND NOT from_changes
+            ORDER BY event_timestamp LIMIT 1) AS found"""
+    dtype = fixed_dtype(asked_place="bigint", event_timestamp="timestamptz")
+    found = fixed_rows(connection, query, spans.parameters, dtype)
+    until = np.full(len(spans), FOREVER)
+    until[found["asked_place"].astype(np.int64)] = as_times(found["event_timestamp"])
+    return Spans(spans.keys, spans.since, until)
+
+
+def rows_around(
+    connection: psycopg.Connection, table: str, engine: Engine, spans: Spans
+) -> RowsAround:
+    """All rows in the spans, and for each user the newest one before."""
+    entity, raw = engine.view.entity, [feature.name for feature in engine.raw]
+    names = ", ".join(raw)
+    rows = (
+        f"SELECT event_timestamp, created_timestamp, from_changes, row_digest, {names} "
+        f"FROM {table} WHERE {entity} = asked.key AND event_timestamp"
+    )
+    query = f"""
+        SELECT asked_place, event_timestamp, created_timestamp, from_changes, row_digest,
+               {_reals(raw)}
+        FROM {ASKED} CROSS JOIN LATERAL (
+            ({rows} < asked.since ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1)
+            UNION ALL {rows} >= asked.since AND event_timestamp < asked.until) AS found"""
+    dtype = fixed_dtype(
+        asked_place="bigint",
+        event_timestamp="timestamptz",
+        created_timestamp="timestamptz",
+        from_changes="boolean",
+        row_digest="uuid",
+        **dict.fromkeys(raw, "real"),
+    )
+    found = fixed_rows(connection, query, spans.parameters, dtype)
+    return RowsAround(
+        RawRows(
+            found["asked_place"].astype(np.int64),
+            as_times(found["event_timestamp"]),
+            _matrix(found, raw),
+        ),
+        as_times(found["created_timestamp"]),
+        ~found["from_changes"],
+        found["row_digest"].copy(),
+    )
+
+
+def logged_changes(connection: psycopg.Connection, spans: Spans) -> Changes:
+    """All logged changes in the spans."""
+    query = f"""
+        SELECT asked_place, event_timestamp AT TIME ZONE 'UTC', event_id, attributes
+        FROM {ASKED} JOIN profile_changes
+        ON user_id = key AND event_timestamp >= since AND event_timestamp < until"""
+    rows = connection.execute(query, spans.parameters).fetchall()
+    places, times, event_ids, attributes = zip(*rows, strict=True) if rows else ((),) * 4
+    return Changes(
+        np.array(places, dtype=np.int64),
+        np.array(times, dtype="datetime64[us]"),
+        event_ids,
+        attributes,
+    )
+
+
+def changed_spans(
+    connection: psycopg.Connection,
+    keys: NDArray[np.int64] | None,
+    times: NDArray[np.datetime64] | None,
+) -> Spans:
+    """From the first to the last of these times, for each user with changes since the first.
+
+    Parameters
+    ----------
+    keys, times
+        Users and times ``(n,)``, in any order; None stands for all users or all times.
+    """
+    if keys is None:
+        query = "SELECT DISTINCT user_id FROM profile_changes"
+        found = fixed_rows(connection, query, {}, fixed_dtype(user_id="bigint"))
+        return all_of(found["user_id"].astype(np.int64))
+    spans = all_of(np.unique(keys)) if times is None else spans_over(keys, times)
+    query = f"""
+        SELECT asked_place FROM {ASKED} WHERE EXISTS (
+            SELECT FROM profile_changes WHERE user_id = key AND event_timestamp >= since)"""
+    found = fixed_rows(connection, query, spans.parameters, fixed_dtype(asked_place="bigint"))
+    return spans.part(np.sort(found["asked_place"].astype(np.int64)))
+
+
+def newest_rows(
+    connection: psycopg.Connection,
+    table: str,
+    entity: str,
+    schema: FeatureSchema,
+    keys: NDArray[np.int64],
+) -> NewestRows:
+    """The newest row of each user."""
+    query = f"""
+        SELECT found.* FROM unnest(%(keys)s::bigint[]) AS asked (key) CROSS JOIN LATERAL (
+            SELECT {entity}, event_timestamp, created_timestamp, {_reals(schema.names)}
+            FROM {table} WHERE {entity} = asked.key
+            ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1) AS found"""
+    dtype = fixed_dtype(
+        user_key="bigint",
+        event_timestamp="timestamptz",
+        created_timestamp="timestamptz",
+        **dict.fromkeys(schema.names, "real"),
+    )
+    found = fixed_rows(connection, query, {"keys": as_array(map(str, keys.tolist()))}, dtype)
+    matrix = FeatureMatrix(
+        _matrix(found, schema.names),
+        found["user_key"].astype(np.int64),
+        as_times(found["event_timestamp"]),
+        schema,
+    )
+    return NewestRows(matrix, as_times(found["created_timestamp"]))
+
+
+def as_times(microseconds: NDArray[Any]) -> NDArray[np.datetime64]:
+    """datetime64[us] ``(n,)`` of PostgreSQL's times; infinity is `FOREVER`."""
+    numbers = microseconds.astype(np.int64)
+    is_infinite = numbers == np.iinfo(np.int64).max
+    finite = np.where(is_infinite, 0, numbers).astype("timedelta64[us]")
+    return np.where(is_infinite, FOREVER, POSTGRES_EPOCH + finite)
+
+
+def _reals(names: Sequence[str]) -> str:
+    return ", ".join(f"coalesce({name}::real, 'NaN') AS {name}" for name in names)
+
+
+def _matrix(found: NDArray[np.void], names: Sequence[str]) -> NDArray[np.float32]:
+    values = np.empty((len(found), len(names)), dtype=np.float32)
+    for place, name in enumerate(names):
+        values[:, place] = found[name]
+    return values

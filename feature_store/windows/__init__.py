@@ -1,0 +1,1 @@
+"""Windowed views: writing events and simulating them."""

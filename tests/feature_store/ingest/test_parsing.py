@@ -1,0 +1,134 @@
+"""Columns as databases, Parquet and JSON give them, into numbers, codes, keys, times, labels."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, strategies as st
+
+from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.validation import Reasons
+from feature_store.ingest.parsing import (
+    cleaned,
+    parse_categories,
+    parse_keys,
+    parse_labels,
+    parse_numbers,
+    parse_times,
+)
+
+AGE = FeatureDefinition("age", "integer", "", valid_range=(0, 120))
+WEIGHT = FeatureDefinition("weight", "number", "")
+SEX = FeatureDefinition("sex", "category", "", categories=("Female", "Male", "1"))
+CEST = timezone(timedelta(hours=2))
+
+
+def column(*values: Any, dtype: Any = None) -> pl.Series:
+    return cleaned(pl.Series("x", values, dtype=dtype), "?")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        column("39", None, " ? ", "", "7"),
+        column(39, None, None, None, 7),
+        column(39.0, float("nan"), None, None, 7.0),
+        column(Decimal("39.0"), None, None, None, Decimal(7)),
+    ],
+)
+def test_numbers_of_every_type_are_the_same_and_missing_is_nan(values: pl.Series) -> None:
+    reasons: Reasons = {}
+    parsed = parse_numbers(AGE, values, reasons)
+    assert parsed.dtype == np.float32
+    assert parsed.tolist() == pytest.approx([39, np.nan, np.nan, np.nan, 7], nan_ok=True)
+    assert reasons == {}
+
+
+def test_what_is_no_number_is_refused_as_it_was_written() -> None:
+    reasons: Reasons = {}
+    values = column("old", "nan", "1e400", "-3", "39.5", "0x10", "1,5")
+    parse_numbers(AGE, values, reasons)
+    assert reasons == {
+        0: "age is 'old', expected a number",
+        1: "age is 'nan', expected a number",
+        2: "age is 1e400, expected 0 to 120",
+        3: "age is -3, expected 0 to 120",
+        4: "age is 39.5, expected a whole number",
+        5: "age is '0x10', expected a number",
+        6: "age is '1,5', expected a number",
+    }
+    reasons = {}
+    parse_numbers(AGE, column(datetime(2026, 1, 5, tzinfo=UTC)), reasons)
+    assert list(reasons) == [0]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["{!r}", "{:e}", "{:g}"]))
+def test_a_text_is_the_number_that_python_reads_in_it(number: float, form: str) -> None:
+    text = form.format(number)
+    reasons: Reasons = {}
+    parsed = parse_numbers(WEIGHT, column(text), reasons)
+    with np.errstate(over="ignore"):
+        expected = np.float64(float(text)).astype(np.float32)
+    assert parsed[0] == expected
+    assert bool(reasons) == np.isinf(expected)
+
+
+def test_words_are_codes_and_unseen_ones_are_counted() -> None:
+    codes, unseen = parse_categories(SEX, column("Male", None, "other", "Female", "other"))
+    assert codes.tolist() == [3, 0, 1, 2, 1]
+    assert unseen == {"other": 2}
+    assert parse_categories(SEX, column(1, None, 2))[0].tolist() == [4, 0, 1]
+
+
+def test_keys_are_whole_numbers_to_the_last_digit_and_never_missing() -> None:
+    reasons: Reasons = {}
+    largest = 2**63 - 1
+    keys = parse_keys("id", column(str(largest), "1.0", None, "9" * 20, " 7 "), reasons)
+    assert keys[[0, 4]].tolist() == [largest, 7]
+    assert reasons == {
+        1: "id is '1.0', expected a whole number",
+        2: "id is missing, expected a whole number",
+        3: f"id is '{'9' * 20}', expected a whole number",
+    }
+    reasons = {}
+    assert parse_keys("id", column(5.0, 5.5), reasons)[0] == 5
+    assert list(reasons) == [1]
+
+
+def test_times_are_utc_whatever_their_type_and_never_missing() -> None:
+    noon = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    expected = np.datetime64("2026-01-05T12:00", "us")
+    reasons: Reasons = {}
+    texts = column("2026-01-05T12:00:00Z", "2026-01-05 14:00:00+02:00", "2026-01-05T12:00")
+    assert (parse_times("t", texts, reasons) == expected).all()
+    for value in (noon, noon.astimezone(CEST), noon.replace(tzinfo=None)):
+        assert parse_times("t", column(value), reasons)[0] == expected
+    day = parse_times("t", column(date(2026, 1, 5)), reasons)
+    assert day[0] == np.datetime64("2026-01-05", "us")
+    assert reasons == {}
+    parse_times("t", column("soon", None), reasons)
+    assert reasons == {
+        0: "t is 'soon', expected a time such as 2026-01-05T10:00:00Z",
+        1: "t is missing, expected a time such as 2026-01-05T10:00:00Z",
+    }
+
+
+def test_labels_are_told_by_their_text_of_whatever_type() -> None:
+    reasons: Reasons = {}
+    values = {"no": 0, "yes": 1, "true": 1, "1": 1}
+    assert parse_labels("y", column("yes", "no"), values, reasons).tolist() == [1, 0]
+    assert parse_labels("y", column(True), values, reasons).tolist() == [1]
+    assert parse_labels("y", column(1), values, reasons).tolist() == [1]
+    assert reasons == {}
+
+
+def test_lists_and_bytes_are_taken_as_texts_and_refused_as_numbers() -> None:
+    for value in ([1, 2], b"ab", {"a": 1}):
+        reasons: Reasons = {}
+        parse_numbers(AGE, column(value), reasons)
+        assert list(reasons) == [0]
