@@ -13,7 +13,7 @@ import typer
 from configs.command_line import Debug, new_app, run
 from configs.settings import load_settings
 from infrastructure import embedded
-from infrastructure.database_commands import commands
+from infrastructure.operations.database_commands import commands
 
 app = new_app(
     "Start, stop and look at PostgreSQL, Valkey and MLflow on this machine. "
@@ -77,7 +77,12 @@ def airflow(context: typer.Context, debug: Debug = False) -> None:
     What follows is a command of Airflow's own, run on the local records: `airflow dags list`,
     `airflow -- backfill create --help`.
     """
-    from infrastructure.airflow_service import USER, become_airflow, ensure_airflow, password
+    from infrastructure.servers.airflow_service import (
+        USER,
+        become_airflow,
+        ensure_airflow,
+        password,
+    )
 
     settings = load_settings()
     if context.args:

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infrastructure import homes, postgres, services, tracking, valkey
-from infrastructure.launch import Service
-from infrastructure.services import Running, Status
+from infrastructure.servers import homes, postgres, services, tracking, valkey
+from infrastructure.servers.launch import Service
+from infrastructure.servers.services import Running, Status
 
 if TYPE_CHECKING:
     from configs.settings import Settings

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from types import FrameType
 
 from configs.settings import Settings
-from infrastructure import services
 from infrastructure.background import Repeating
-from infrastructure.launch import Service
-from infrastructure.ports import LOOPBACK
+from infrastructure.servers import services
+from infrastructure.servers.launch import Service
+from infrastructure.servers.ports import LOOPBACK
 from models.connect import registry_watch
 
 NAME = "registry-watch"

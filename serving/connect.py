@@ -13,8 +13,9 @@ from feature_store.connect import redis_client, ttl
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure import embedded, services
+from infrastructure import embedded
 from infrastructure.background import Repeating
+from infrastructure.servers import services
 from models.connect import artifact_cache, deployment_store, model_registry, now, postgres
 from models.deployment import Arm
 from models.promotion import as_arm

@@ -6,7 +6,7 @@ import errno
 import socket
 import sys
 
-from infrastructure import ports
+from infrastructure.servers import ports
 from serving.errors import PortUnavailable
 
 BACKLOG = 2048

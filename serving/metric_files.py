@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from infrastructure.processes import Process
+from infrastructure.servers.processes import Process
 from serving.metrics import Snapshot
 from serving.tallies import added_up
 

@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from configs.settings import Settings
-from infrastructure import services
-from infrastructure.launch import Service
-from infrastructure.processes import Process
+from infrastructure.servers import services
+from infrastructure.servers.launch import Service
+from infrastructure.servers.processes import Process
 from serving.errors import ServingError
 
 ASK_LIMIT_S = 5.0

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from configs.settings import Settings, load_settings
-from infrastructure import embedded, ports
+from infrastructure import embedded
+from infrastructure.servers import ports
 from models.cores import share_cores
 
 

@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 
 from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store
-from infrastructure import embedded, services
+from infrastructure import embedded
+from infrastructure.servers import services
 from models.connect import model_registry
 
 

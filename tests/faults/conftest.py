@@ -17,7 +17,8 @@ from feature_store import connect
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from infrastructure import embedded, services
+from infrastructure import embedded
+from infrastructure.servers import services
 from tests.parity.test_one_row_equals_a_table import random_columns
 
 

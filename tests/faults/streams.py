@@ -25,7 +25,8 @@ from feature_store.offline.events import ActivityEvent
 from feature_store.profiles.writer import ProfileChange
 from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import Event
-from infrastructure import embedded, services
+from infrastructure import embedded
+from infrastructure.servers import services
 from tests.feature_store.profile_oracle import FullRow, as_matrix, state
 from tests.feature_store.strategies import bits
 

@@ -30,7 +30,8 @@ from feature_store.connect import offline_store, online_store
 from feature_store.errors import EntityNotFound, SchemaMismatch
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from infrastructure import embedded, services
+from infrastructure import embedded
+from infrastructure.servers import services
 from pipelines.feature_modes import Mode
 from pipelines.feature_pipeline import feature_pipeline
 from tests.faults.wire import PARTS, Tripwire, Wire

@@ -17,9 +17,16 @@ import psycopg
 import pytest
 
 from configs.settings import ROOT, Settings, load_settings
-from infrastructure import embedded, services
-from infrastructure.airflow_service import ENVIRONMENT, FOLDER, ensure_airflow, password, variables
-from infrastructure.processes import descendants
+from infrastructure import embedded
+from infrastructure.servers import services
+from infrastructure.servers.airflow_service import (
+    ENVIRONMENT,
+    FOLDER,
+    ensure_airflow,
+    password,
+    variables,
+)
+from infrastructure.servers.processes import descendants
 from monitoring.connect import alerts
 
 pytestmark = [

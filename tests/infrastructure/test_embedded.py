@@ -18,9 +18,10 @@ import pytest
 import redis
 
 from configs.settings import ROOT, Settings, load_settings
-from infrastructure import embedded, ports, services
-from infrastructure.homes import NOBODY
-from infrastructure.processes import Process, running_in
+from infrastructure import embedded
+from infrastructure.servers import ports, services
+from infrastructure.servers.homes import NOBODY
+from infrastructure.servers.processes import Process, running_in
 
 IS_ROOT = os.geteuid() == 0
 URL_ELSEWHERE = """

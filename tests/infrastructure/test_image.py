@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from configs.settings import ROOT
-from infrastructure import ports
+from infrastructure.servers import ports
 from tests.serving.conftest import new_world
 
 DOCKERFILE = ROOT / "infrastructure" / "Dockerfile"

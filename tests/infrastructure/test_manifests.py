@@ -65,7 +65,7 @@ def understood(image: str, words: list[str]) -> None:
         _parse(load_settings(), words)
         return
     module = words[1] if words[0] == "-m" else words[0].removesuffix(".py").replace("/", ".")
-    if module in ("infrastructure.mlflow_server", "infrastructure.airflow_server"):
+    if module in ("infrastructure.servers.mlflow_server", "infrastructure.servers.airflow_server"):
         source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
         assert all(f'"{word}"' in source for word in words if word.startswith("--"))
         return

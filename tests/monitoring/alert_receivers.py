@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
 
-from infrastructure.ports import LOOPBACK
+from infrastructure.servers.ports import LOOPBACK
 from monitoring.alert_sinks import AlertmanagerSink, EmailSink, WebhookSink
 
 
@@ -100,7 +100,7 @@ class Mailbox:
                 return "250 OK"
 
         # Port 0 is none for this controller: it would ask for the port before it listens.
-        from infrastructure.ports import any_free
+        from infrastructure.servers.ports import any_free
 
         self.controller = Controller(Handler(), hostname=LOOPBACK, port=any_free())
         self.controller.start()

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from infrastructure import ports
+from infrastructure.servers import ports
 from pipelines.batch.output import verified
 from tests.pipelines.batch_worlds import BatchWorld
 

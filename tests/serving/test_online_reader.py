@@ -13,7 +13,8 @@ from configs.settings import load_settings
 from feature_store.connect import online_store
 from feature_store.errors import SchemaMismatch, StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure import embedded, services
+from infrastructure import embedded
+from infrastructure.servers import services
 from serving.online_reader import OnlineReader, RowReader
 from serving.redis_protocol import RedisAddress, RedisConnection
 from tests.serving.worlds import now, random_matrix

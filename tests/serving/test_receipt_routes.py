@@ -14,7 +14,8 @@ import pytest
 
 from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure import embedded, services
+from infrastructure import embedded
+from infrastructure.servers import services
 from monitoring.prediction_ids import new_prediction_id
 from tests.serving.worlds import running_api
 

@@ -37,7 +37,7 @@ locals {
     }
     mlflow = {
       image       = "fti-mlflow", role = "plain", cpu = 512, memory = 2048, port = 5000
-      command     = ["-m", "infrastructure.mlflow_server", "--host", "0.0.0.0", "--port", "5000", "--artifacts", "/var/lib/fti/mlflow"]
+      command     = ["-m", "infrastructure.servers.mlflow_server", "--host", "0.0.0.0", "--port", "5000", "--artifacts", "/var/lib/fti/mlflow"]
       environment = [{ name = "MLFLOW_SERVER_ALLOWED_HOSTS", value = "mlflow.${var.name}.internal:5000,localhost:*,127.0.0.1:*" }]
       secrets     = [{ name = "MLFLOW_BACKEND_STORE_URI", valueFrom = var.secret_arns["mlflow-backend-store-uri"] }]
     }

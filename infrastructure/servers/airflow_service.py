@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from configs.settings import ROOT, Settings
-from infrastructure import services
 from infrastructure.errors import ServiceError
-from infrastructure.launch import Service
-from infrastructure.ports import LOOPBACK
-from infrastructure.services import Running
+from infrastructure.servers import services
+from infrastructure.servers.launch import Service
+from infrastructure.servers.ports import LOOPBACK
+from infrastructure.servers.services import Running
 
 WANTED_PORT = 8080
 ENVIRONMENT = ROOT / ".venv-airflow"
@@ -57,7 +57,7 @@ def service(var_dir: Path, environment: Path = ENVIRONMENT) -> Service:
     return Service(
         name="airflow",
         command=(
-            *(sys.executable, "-m", "infrastructure.airflow_server"),
+            *(sys.executable, "-m", "infrastructure.servers.airflow_server"),
             f"--airflow={command}",
             f"--pools={FOLDER / 'pools.json'}",
             "--port={port}",

@@ -11,9 +11,10 @@ import psycopg
 import pytest
 
 from configs.settings import Settings, load_settings
-from infrastructure import embedded, ports, services
+from infrastructure import embedded
 from infrastructure.errors import ServiceError
-from infrastructure.tracking import WANTED_PORT
+from infrastructure.servers import ports, services
+from infrastructure.servers.tracking import WANTED_PORT
 
 
 @pytest.fixture(scope="module")

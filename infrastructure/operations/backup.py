@@ -16,8 +16,8 @@ from pathlib import Path
 import psycopg
 
 from infrastructure.errors import ServiceError
-from infrastructure.postgres import INSTALLED, PACKAGE
-from infrastructure.wheels import site_of
+from infrastructure.servers.postgres import INSTALLED, PACKAGE
+from infrastructure.servers.wheels import site_of
 
 DUMP, ARTIFACTS, MANIFEST = "database.dump", "mlflow.zip", "manifest.json"
 COUNTS = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()"

@@ -16,11 +16,11 @@ from configs.settings import ROOT, Settings
 from feature_store.ingest.watermarks import WATERMARKS
 from feature_store.offline import events as activity_events, tables
 from feature_store.offline.postgres import create
-from infrastructure.backup import backup, restore
 from infrastructure.embedded import postgres_url
 from infrastructure.errors import ServiceError
 from infrastructure.migrations import VERSION_TABLE, migrate
-from infrastructure.partitions import maintain
+from infrastructure.operations.backup import backup, restore
+from infrastructure.operations.partitions import maintain
 from models import decision_store, deployment_store
 from monitoring import alert_store, experiment_store, results_store, retraining
 from monitoring.label_table import create_labels

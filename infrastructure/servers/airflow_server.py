@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from infrastructure.processes import descendants, end
+from infrastructure.servers.processes import descendants, end
 
 PR_SET_CHILD_SUBREAPER = 36
 """Of ``prctl(2)``: orphans among our descendants become our children."""

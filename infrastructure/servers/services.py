@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infrastructure import ports, processes, records
 from infrastructure.errors import StartError
-from infrastructure.launch import Service, await_ready, choose_port, spawn
-from infrastructure.processes import Process
-from infrastructure.records import Record
+from infrastructure.servers import ports, processes, records
+from infrastructure.servers.launch import Service, await_ready, choose_port, spawn
+from infrastructure.servers.processes import Process
+from infrastructure.servers.records import Record
 
 if TYPE_CHECKING:
     from configs.settings import Settings

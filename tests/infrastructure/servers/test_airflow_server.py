@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from configs.settings import Settings
-from infrastructure import airflow_service, services
 from infrastructure.errors import ServiceError
-from infrastructure.processes import Process, descendants
+from infrastructure.servers import airflow_service, services
+from infrastructure.servers.processes import Process, descendants
 
 COMPONENTS = """#!/bin/sh
 # Stands where Airflow's command does: a server, and a task in a session of its own.

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.settings import ROOT
-from infrastructure import ports
 from infrastructure.errors import StartError
-from infrastructure.homes import privileges
-from infrastructure.processes import POLL_S, Process
+from infrastructure.servers import ports
+from infrastructure.servers.homes import privileges
+from infrastructure.servers.processes import POLL_S, Process
 
 LOG_LINES_SHOWN = 15
 

@@ -43,7 +43,7 @@ def partitions(
     import psycopg
 
     from infrastructure.errors import ServiceError
-    from infrastructure.partitions import maintain
+    from infrastructure.operations.partitions import maintain
 
     url = embedded.postgres_url(load_settings())
     try:
@@ -63,7 +63,7 @@ def backup(
     folder: Annotated[Path, typer.Argument(help="A new folder.")], debug: Debug = False
 ) -> None:
     """Write PostgreSQL, and the artifacts of MLflow on this machine, into a folder."""
-    from infrastructure.backup import backup as write
+    from infrastructure.operations.backup import backup as write
 
     settings = load_settings()
     artifacts = settings.var_dir / "mlflow"
@@ -76,7 +76,7 @@ def restore(
     folder: Annotated[Path, typer.Argument(help="A backup.")], debug: Debug = False
 ) -> None:
     """Bring a backup into an empty database; then run the feature pipeline to fill Redis."""
-    from infrastructure.backup import restore as bring_back
+    from infrastructure.operations.backup import restore as bring_back
 
     settings = load_settings()
     bring_back(folder, embedded.postgres_url(settings), settings.var_dir / "mlflow")

@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from infrastructure.errors import ServiceError
-from infrastructure.launch import Service
-from infrastructure.ports import LOOPBACK
+from infrastructure.servers.launch import Service
+from infrastructure.servers.ports import LOOPBACK
 
 WANTED_PORT = 5000
 SCHEMA = "mlflow"
@@ -22,7 +22,7 @@ def service(var_dir: Path, database_url: str) -> Service:
         command=(
             sys.executable,
             "-m",
-            "infrastructure.mlflow_server",
+            "infrastructure.servers.mlflow_server",
             f"--host={LOOPBACK}",
             "--port={port}",
             f"--artifacts={var_dir / 'mlflow'}",

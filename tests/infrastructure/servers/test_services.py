@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from configs.settings import ROOT, Settings, load_settings
-from infrastructure import ports, processes, records, services
 from infrastructure.errors import StartError
-from infrastructure.launch import Service
-from infrastructure.processes import Process
+from infrastructure.servers import ports, processes, records, services
+from infrastructure.servers.launch import Service
+from infrastructure.servers.processes import Process
 
 WEB = Service("web", (sys.executable, "-m", "http.server", "{port}"), health_path="/")
 STUBBORN = """
@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 from configs.settings import load_settings
 from infrastructure import services
-from tests.infrastructure.test_services import WEB
+from tests.infrastructure.servers.test_services import WEB
 print(services.ensure(WEB, load_settings(var_dir=Path(sys.argv[1]))).pid)
 """
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from infrastructure.errors import HomeError
-from infrastructure.homes import NOBODY, Home, delete_home, open_home, privileges
+from infrastructure.servers.homes import NOBODY, Home, delete_home, open_home, privileges
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root lends servers a home")
 

@@ -1,0 +1,1 @@
+"""The servers on this machine: found, started, recorded and stopped."""
