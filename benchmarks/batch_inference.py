@@ -23,7 +23,7 @@ from benchmarks.batch_rows import make_people
 from benchmarks.harness import Report, is_quick
 from benchmarks.memory import fresh_process
 from benchmarks.shipped_model import shipped_artifact
-from models.artifact import open_artifact
+from models.artifact.artifact import open_artifact
 
 ROWS, QUICK_ROWS = (1_000_000, 10_000_000), (50_000, 200_000)
 SUBJECTS = ("limit", "features", "attributes")

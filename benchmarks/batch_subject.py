@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.memory import measured
 from configs.command_line import Stopwatch
 from configs.settings import load_settings
-from models.artifact import ModelArtifact, open_artifact
+from models.artifact.artifact import ModelArtifact, open_artifact
 from models.bulk_scorer import BulkScorer
 from pipelines.batch.execution import EngineName, carry_out
 from pipelines.batch.plan import Model

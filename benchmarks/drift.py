@@ -20,7 +20,7 @@ from benchmarks.stage import real_rows, servers
 from configs.settings import Settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres
-from models.profile import reference_profile
+from models.artifact.profile import reference_profile
 from monitoring import evidently_report
 from monitoring.feature_drift import DriftReport, compare
 from monitoring.prediction_ids import new_prediction_id

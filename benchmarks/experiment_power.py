@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness import Report, is_quick
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
 from monitoring.evidence import PLANNED_UNITS
 from monitoring.sequential import (
     Sequence,

@@ -21,11 +21,11 @@ from configs.settings import TrainingConfig, load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows
 from models.ensemble import EnsembleModel
-from models.evaluation import log_loss
+from models.evaluation.metrics import log_loss
 from models.families import FAMILIES, new_model
-from models.masking import Masker
-from models.split import Part, Split, row_groups, split_rows
-from models.training import fit, judge, split_of
+from models.rows.masking import Masker
+from models.rows.split import Part, Split, row_groups, split_rows
+from models.training.fit import fit, judge, split_of
 
 SEEDS = (0, 1, 2, 3, 4)
 QUICK_SEEDS = (100,)

@@ -8,7 +8,7 @@ from benchmarks.stage import real_rows
 from configs.settings import load_settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
-from models.artifact import (
+from models.artifact.artifact import (
     ModelArtifact,
     example_json,
     json_bytes,
@@ -16,8 +16,8 @@ from models.artifact import (
     write_artifact,
 )
 from models.families import new_model
-from models.pyfunc import write_pyfunc
-from models.scorer import OnnxScorer
+from models.onnx.scorer import OnnxScorer
+from models.registry.pyfunc import write_pyfunc
 
 TREES = 400
 

@@ -18,7 +18,7 @@ import pandas as pd
 from benchmarks.harness import Report, each, interleaved, is_quick
 from benchmarks.shipped_model import shipped_model
 from models.bulk_scorer import BulkScorer
-from models.scorer import OnnxScorer
+from models.onnx.scorer import OnnxScorer
 
 
 def main() -> int:

@@ -35,10 +35,10 @@ from models.base import Model
 from models.connect import model_registry
 from models.families import new_model
 from models.lineage import Recipe
-from models.masking import Masker
-from models.split import Split
-from models.tracking import TrainingRecord, publish
-from models.training import Trained, fit, judge, split_of, write_up
+from models.registry.tracking import TrainingRecord, publish
+from models.rows.masking import Masker
+from models.rows.split import Split
+from models.training.fit import Trained, fit, judge, split_of, write_up
 
 SEEDS = (0, 1, 2, 3, 4)
 QUICK_SEEDS = (100,)

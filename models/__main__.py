@@ -97,7 +97,7 @@ def watch(
     debug: Debug = False,
 ) -> None:
     """Adopt what MLflow clients change in the registry, through the gates; or put it back."""
-    from models.watch_service import watch as watch_registry
+    from models.lifecycle.watch_service import watch as watch_registry
 
     watch_registry(_settings(), port)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.base import Labels, Values
-from models.evaluation import SMALLEST
+from models.evaluation.metrics import SMALLEST
 
 Logits = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import ModelArtifact
-from models.calibration import Calibration
-from models.scorer import OnnxScorer
+from models.artifact.artifact import ModelArtifact
+from models.evaluation.calibration import Calibration
+from models.onnx.scorer import OnnxScorer
 from models.xgboost_model import XGBoostModel, read_booster
 
 BLOCK = 4_096

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from models import evaluation
-from models.artifact import json_bytes
+from models.artifact.artifact import json_bytes
 from models.base import Features, Labels, Model, Values
-from models.calibration import FILE, Calibration
-from models.calibration_graph import calibrated_graph
-from models.scorer import OUTPUT
+from models.evaluation import metrics as evaluation
+from models.evaluation.calibration import FILE, Calibration
+from models.onnx.calibration_graph import calibrated_graph
+from models.onnx.scorer import OUTPUT
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,20 +12,20 @@ import psycopg
 
 from configs.settings import Settings
 from infrastructure.embedded import mlflow_url, postgres_url
-from models.artifact_cache import ArtifactCache, MlflowFiles
-from models.deployment import Arm
-from models.deployment_store import DeploymentStore
-from models.experiment import ExperimentPlan
-from models.registry import ModelRegistry
+from models.artifact.cache import ArtifactCache, MlflowFiles
+from models.deployment.plan import ExperimentPlan
+from models.deployment.record import Arm
+from models.deployment.store import DeploymentStore
+from models.registry.versions import ModelRegistry
 
 if TYPE_CHECKING:
-    from models.admission import Admission
-    from models.decision_store import DecisionStore
-    from models.held_out import History
-    from models.judging import Judge
-    from models.promotion import Promoter
-    from models.registry_watch import RegistryWatch
-    from models.study_store import StudyStore
+    from models.deployment.promotion import Promoter
+    from models.gates.admission import Admission
+    from models.gates.decision_store import DecisionStore
+    from models.gates.held_out import History
+    from models.gates.runner import Judge
+    from models.lifecycle.watch import RegistryWatch
+    from models.training.study_store import StudyStore
 
 CONNECT_LIMIT_S = 2
 STATEMENT_LIMIT = "SET statement_timeout = '10s'"
@@ -40,7 +40,7 @@ def model_registry(settings: Settings) -> ModelRegistry:
 
 def study_store(settings: Settings) -> StudyStore:
     """The studies of tuning; starts the embedded PostgreSQL when no URL is configured."""
-    from models.study_store import StudyStore
+    from models.training.study_store import StudyStore
 
     return StudyStore(postgres_url(settings))
 
@@ -62,7 +62,7 @@ def champion_of(settings: Settings) -> Arm | None:
 
 def decision_store(settings: Settings) -> DecisionStore:
     """The decisions of the gates about the registered model's versions."""
-    from models.decision_store import DecisionStore
+    from models.gates.decision_store import DecisionStore
 
     return DecisionStore(postgres(settings), settings.model_name)
 
@@ -71,21 +71,21 @@ def history(settings: Settings) -> History:
     """What draws the rows of earlier trainings again."""
     from feature_store.connect import offline_store, ttl
     from feature_store.feature_definitions import MODEL_VIEW
-    from models.held_out import History
+    from models.gates.held_out import History
 
     return History(offline_store(settings), MODEL_VIEW.entity, ttl(settings))
 
 
 def judge(settings: Settings) -> Judge:
     """What decides whether a version may leave the stage None."""
-    from models.judging import Judge
+    from models.gates.runner import Judge
 
     return Judge(settings.training.gates, history(settings), artifact_cache(settings), now)
 
 
 def admission(settings: Settings, registry: ModelRegistry | None = None) -> Admission:
     """What lets a version pass the gates or refuses it; nothing is read before it is asked."""
-    from models.admission import Admission
+    from models.gates.admission import Admission
 
     return Admission(
         decision_store(settings),
@@ -97,7 +97,7 @@ def admission(settings: Settings, registry: ModelRegistry | None = None) -> Admi
 
 def promoter(settings: Settings) -> Promoter:
     """What moves versions through the stages."""
-    from models.promotion import Promoter
+    from models.deployment.promotion import Promoter
 
     registry, store = model_registry(settings), deployment_store(settings)
     return Promoter(registry, store, admission(settings, registry), now)
@@ -105,7 +105,7 @@ def promoter(settings: Settings) -> Promoter:
 
 def registry_watch(settings: Settings, by: Promoter | None = None) -> RegistryWatch:
     """What adopts or puts back the changes of MLflow clients, by a promoter."""
-    from models.registry_watch import RegistryWatch
+    from models.lifecycle.watch import RegistryWatch
 
     artifacts, test = artifact_cache(settings), settings.deployment.ab_test
     return RegistryWatch(

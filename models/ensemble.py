@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from configs.settings import DecisionConfig, EnsembleConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models import evaluation
+from models.artifact.native_files import read_about
+from models.artifact.parameters import checked
 from models.base import (
     Features,
     Labels,
@@ -26,11 +27,10 @@ from models.base import (
 )
 from models.blending import Blend, Logits, fit_blend, logits_of
 from models.errors import TrainingRefused
-from models.evaluation import ThresholdObjective
-from models.folds import fold_numbers, joined, originals
-from models.native_files import read_about
+from models.evaluation import metrics as evaluation
+from models.evaluation.metrics import ThresholdObjective
 from models.neural_network import NeuralNetworkModel
-from models.parameters import checked
+from models.rows.folds import fold_numbers, joined, originals
 from models.xgboost_model import XGBoostModel
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class EnsembleModel:
 
     def to_onnx(self) -> bytes:
         """All members as one ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
-        from models.graphs import LANES, Graph
+        from models.onnx.graph import LANES, Graph
 
         graph = Graph(len(self.schema or ()))
         total = graph.constant([[self._blend.offset] * LANES])

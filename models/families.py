@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from configs.settings import TrainingConfig
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.base import Model
 from models.calibrated_model import with_calibration
 from models.ensemble import EnsembleModel

@@ -169,7 +169,7 @@ def settings_of(config: TrainingConfig) -> dict[str, Any]:
 def code_version() -> str:
     """SHA-256, in hex, of the sources of this room."""
     digest = hashlib.sha256()
-    for path in sorted(ROOM.glob("*.py")):
+    for path in sorted(ROOM.rglob("*.py")):
         digest.update(f"{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from configs.settings import DecisionConfig, NeuralNetworkConfig
 from feature_store.definitions.schema import FeatureSchema
-from models import evaluation, network
+from models.artifact.native_files import read_about, read_arrays
+from models.artifact.parameters import checked
 from models.base import (
     Features,
     Labels,
@@ -22,17 +23,17 @@ from models.base import (
     label_array,
     refuse_other_schema,
 )
-from models.encoding import Encoding
 from models.errors import TrainingRefused
-from models.evaluation import ThresholdObjective
-from models.importance import permutation_importance
-from models.native_files import read_about, read_arrays
-from models.parameters import checked
+from models.evaluation import metrics as evaluation
+from models.evaluation.metrics import ThresholdObjective
+from models.network import network
+from models.network.encoding import Encoding
+from models.network.importance import permutation_importance
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from models.graphs import Graph
+    from models.onnx.graph import Graph
 
 MODEL = "model"
 
@@ -103,7 +104,7 @@ class NeuralNetworkModel:
         TrainingRefused
             If the labels are all equal.
         """
-        from models.network_training import Rows, train_network
+        from models.network.training import Rows, train_network
 
         matrix, known = feature_matrix(features), label_array(labels)
         evaluation.refuse_one_class(known, "Training")
@@ -152,8 +153,8 @@ class NeuralNetworkModel:
 
     def to_onnx(self) -> bytes:
         """The network as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
-        from models.graphs import Graph
-        from models.network_onnx import add_network
+        from models.onnx.graph import Graph
+        from models.onnx.network_onnx import add_network
 
         encoding = self._fitted
         graph = Graph(len(self.schema or ()))
@@ -163,7 +164,7 @@ class NeuralNetworkModel:
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
         """Add ``share`` times the sum of the models' logits to a graph, ``(n, LANES)``."""
-        from models.network_onnx import add_network_logit
+        from models.onnx.network_onnx import add_network_logit
 
         networks = [model.network for model in models]
         return add_network_logit(graph, networks, share)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from configs.settings import DecisionConfig, XGBoostConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models import evaluation
+from models.artifact.parameters import checked, refuse_unordered
 from models.base import (
     Features,
     Labels,
@@ -24,17 +24,17 @@ from models.base import (
     label_array,
     refuse_other_schema,
 )
-from models.cores import share_cores
 from models.errors import ArtifactError, TrainingRefused
-from models.evaluation import ThresholdObjective
-from models.native_trees import Forest, read_forest
-from models.parameters import checked, refuse_unordered
+from models.evaluation import metrics as evaluation
+from models.evaluation.metrics import ThresholdObjective
+from models.rows.threads import share_cores
+from models.trees.forest import Forest, read_forest
 
 if TYPE_CHECKING:
     import pandas as pd
     import xgboost
 
-    from models.graphs import Graph
+    from models.onnx.graph import Graph
 
 MODEL, SUFFIX = "model", ".ubj"
 ATTRIBUTE = "fti"
@@ -170,14 +170,14 @@ class XGBoostModel:
 
     def to_onnx(self) -> bytes:
         """The trees as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
-        from models.tree_graph import trees_to_onnx
+        from models.onnx.tree_graph import trees_to_onnx
 
         return trees_to_onnx(self.forest(), self._fitted.num_features())
 
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
         """Add ``share`` times the sum of the models' logits to a graph, ``(n, 1)``."""
-        from models.tree_graph import add_trees
+        from models.onnx.tree_graph import add_trees
 
         return add_trees(graph, [model.forest() for model in models], share)
 

@@ -15,10 +15,10 @@ from feature_store.ingest.batches import parse
 from feature_store.offline.postgres import Postgres
 from feature_store.stream.progress import StatusBoard
 from infrastructure.embedded import postgres_url
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.connect import artifact_cache, deployment_store, history, now, postgres
-from models.deployment import Deployment
-from models.held_out import split_of
+from models.deployment.record import Deployment
+from models.gates.held_out import split_of
 from monitoring.alert_sinks import build_sink
 from monitoring.alert_store import AlertStore
 from monitoring.alerts import Alerts

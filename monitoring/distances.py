@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from models.profile import Histogram
+from models.artifact.profile import Histogram
 
 Numbers = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.experiment import ExperimentPlan, Mode
+from models.deployment.plan import ExperimentPlan, Mode
 from monitoring.exposures import (
     CHALLENGER,
     CHAMPION,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.plots import BLUE, GREY, INK, ORANGE, STYLE
+from models.reports.plots import BLUE, GREY, INK, ORANGE, STYLE
 from monitoring.experiment_store import ExperimentDecision
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg.types.json import Jsonb
 
 from feature_store.offline.postgres import create
-from models.records import Records
+from models.deployment.records import Records
 from monitoring.verdict import Action
 
 TABLE = """

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.offline.postgres import Postgres
-from models.deployment import Deployment
+from models.deployment.record import Deployment
 from monitoring.exposures import Exposures
 from monitoring.label_table import create_labels
 from monitoring.prediction_record import DEGRADED

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
 from monitoring.sequential import Numbers
 
 CHAMPION, CHALLENGER = 0, 1

@@ -16,7 +16,7 @@ import numpy as np
 from configs.monitoring_config import DriftConfig
 from configs.settings import load_settings
 from feature_store.definitions.engine import FeatureMatrix
-from models.profile import Histogram, Profile, ReferenceProfile, reference_profile
+from models.artifact.profile import Histogram, Profile, ReferenceProfile, reference_profile
 from monitoring import distances
 from monitoring.errors import MonitoringRefused
 from monitoring.skipped import Skipped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_store.definitions.schema import FIRST_KNOWN, MISSING, UNSEEN
-from models.profile import Histogram, Profile, ReferenceProfile, numbers
+from models.artifact.profile import Histogram, Profile, ReferenceProfile, numbers
 from monitoring.errors import MonitoringRefused
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import numpy as np
 from configs.errors import FTIError
 from configs.monitoring_config import DriftConfig
 from feature_store.definitions.engine import FeatureMatrix
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.base import narrowed
 from monitoring.evidently_report import FullReport, full_report, sampled
 from monitoring.feature_drift import DriftReport

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.experiment import ExperimentPlan, Mode
+from models.deployment.plan import ExperimentPlan, Mode
 from monitoring.exposures import CHALLENGER, CHAMPION, Exposures, largest_loss
 from monitoring.sequential import Numbers, bernstein
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from configs.monitoring_config import DriftConfig
-from models.profile import ReferenceProfile
+from models.artifact.profile import ReferenceProfile
 from monitoring.distances import chi_square
 from monitoring.skipped import Skipped
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from configs.monitoring_config import PerformanceConfig
 from configs.settings import Settings, load_settings
-from models import intervals
-from models.evaluation import row_losses
-from models.intervals import Estimate
-from models.slices import FEWEST_OF_A_LABEL
+from models.evaluation import intervals
+from models.evaluation.intervals import Estimate
+from models.evaluation.metrics import row_losses
+from models.evaluation.slices import FEWEST_OF_A_LABEL
 from monitoring.outcomes import join_labels, matured
 from monitoring.prediction_reader import Window
 from monitoring.skipped import Skipped

@@ -13,8 +13,8 @@ from configs.errors import FTIError
 from configs.monitoring_config import MonitoringConfig
 from feature_store.definitions.schema import FIRST_KNOWN
 from feature_store.offline.postgres import Postgres
-from models.profile import ReferenceProfile
-from models.slices import MISSING_WORD
+from models.artifact.profile import ReferenceProfile
+from models.evaluation.slices import MISSING_WORD
 from monitoring import data_quality, feature_drift, label_drift, model_performance
 from monitoring.data_quality import Lags, QualityReport
 from monitoring.feature_drift import DriftReport

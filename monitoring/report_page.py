@@ -8,10 +8,19 @@ from html import escape
 
 import numpy as np
 
-from models.model_card.frame import Frame
-from models.model_card.parts import TITLES, between, columns, number, percent, section, table, tile
-from models.model_card.style import STYLE
-from models.profile import Histogram
+from models.artifact.profile import Histogram
+from models.reports.model_card.frame import Frame
+from models.reports.model_card.parts import (
+    TITLES,
+    between,
+    columns,
+    number,
+    percent,
+    section,
+    table,
+    tile,
+)
+from models.reports.model_card.style import STYLE
 from monitoring.alert_states import Alert
 from monitoring.data_quality import QualityReport
 from monitoring.feature_drift import DriftReport, FeatureDrift

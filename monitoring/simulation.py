@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online.row_codec import EPOCH
-from models.artifact import ModelArtifact
-from models.artifact_cache import ArtifactCache
+from models.artifact.artifact import ModelArtifact
+from models.artifact.cache import ArtifactCache
 from models.base import narrowed
-from models.deployment import Arm, Deployment
-from models.scorer import OnnxScorer
+from models.deployment.record import Arm, Deployment
+from models.onnx.scorer import OnnxScorer
 from monitoring.label_table import create_labels
 from monitoring.prediction_ids import new_prediction_id
 from monitoring.prediction_record import Context, Flags, PredictionRecord, ScoredArm

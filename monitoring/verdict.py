@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
 from monitoring.evidence import Evidence, Primary
 from monitoring.guardrails import Guardrail
 

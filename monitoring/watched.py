@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from feature_store.definitions.schema import FeatureSchema
-from models.artifact import ModelArtifact
-from models.artifact_cache import ArtifactCache
-from models.deployment import Deployment
-from models.profile import ReferenceProfile
+from models.artifact.artifact import ModelArtifact
+from models.artifact.cache import ArtifactCache
+from models.artifact.profile import ReferenceProfile
+from models.deployment.record import Deployment
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.schema import FeatureSchema
-from models.profile import Histogram, Profile, ReferenceProfile
+from models.artifact.profile import Histogram, Profile, ReferenceProfile
 from monitoring.prediction_reader import PredictionReader, Window
 
 

@@ -23,14 +23,14 @@ from configs.settings import load_settings
 from feature_store.connect import offline_store
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import training_rows
-from models import intervals
 from models.base import narrowed
-from models.evaluation import log_loss, row_losses
+from models.evaluation import intervals
+from models.evaluation.metrics import log_loss, row_losses
 from models.families import new_model
-from models.masking import Masker
-from models.plots import BLUE, GREY, ORANGE, STYLE
-from models.split import split_rows
-from models.training import fit
+from models.reports.plots import BLUE, GREY, ORANGE, STYLE
+from models.rows.masking import Masker
+from models.rows.split import split_rows
+from models.training.fit import fit
 from pipelines.feature_pipeline import feature_pipeline
 
 plt.rcParams.update(STYLE)

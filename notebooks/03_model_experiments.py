@@ -20,17 +20,17 @@ from configs.settings import load_settings
 from feature_store.connect import offline_store
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import training_rows
-from models import intervals
-from models.calibration import reliability
-from models.evaluation import calibration_error, row_losses
-from models.explanations import contributions
+from models.evaluation import intervals
+from models.evaluation.calibration import reliability
+from models.evaluation.explanations import contributions
+from models.evaluation.metrics import calibration_error, row_losses
+from models.evaluation.slices import slices
 from models.families import new_model
-from models.judgement import headline
-from models.masking import Masker
-from models.plots import BLUE, GREY, INK, ORANGE, STYLE
-from models.slices import slices
-from models.split import split_rows
-from models.training import fit
+from models.reports.evaluation_report import headline
+from models.reports.plots import BLUE, GREY, INK, ORANGE, STYLE
+from models.rows.masking import Masker
+from models.rows.split import split_rows
+from models.training.fit import fit
 from pipelines.feature_pipeline import feature_pipeline
 
 plt.rcParams.update(STYLE)

@@ -12,11 +12,11 @@ import typer
 from configs.command_line import Debug, done, new_app, note, run
 from configs.settings import Settings, load_settings
 from models.connect import experiment_plan
-from models.deployment import Deployment
+from models.deployment.plan import Mode
+from models.deployment.promotion import Promoter, Target, as_arm
+from models.deployment.record import Deployment
 from models.errors import DeploymentRefused
-from models.experiment import Mode
-from models.promotion import Promoter, Target, as_arm
-from models.watch_service import ensure_watch
+from models.lifecycle.watch_service import ensure_watch
 from pipelines.experiment_commands import Reason, commands, connect, take_up
 from serving.connect import model_loader
 

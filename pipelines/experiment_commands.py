@@ -11,11 +11,11 @@ from configs.command_line import Debug, done, note
 from configs.settings import Settings, load_settings
 from feature_store.command_line.output import show
 from models.connect import deployment_store, promoter as promoter_of
-from models.deployment import Deployment
+from models.deployment.plan import RAMP
+from models.deployment.promotion import Promoter
+from models.deployment.record import Deployment
 from models.errors import DeploymentRefused
-from models.experiment import RAMP
-from models.promotion import Promoter
-from models.watch_service import ensure_watch
+from models.lifecycle.watch_service import ensure_watch
 from monitoring.connect import experiment_store
 from monitoring.experiment_plot import save_plot
 from monitoring.verdict import Verdict

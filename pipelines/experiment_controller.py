@@ -12,13 +12,13 @@ from configs.command_line import note
 from configs.settings import Settings
 from feature_store.errors import StoreUnavailable
 from feature_store.online.row_codec import EPOCH
-from models.ab_tests import under_test
 from models.connect import deployment_store, now, promoter as promoter_of
-from models.deployment import Deployment
-from models.deployment_store import DeploymentStore
+from models.deployment.ab_tests import under_test
+from models.deployment.plan import ExperimentPlan
+from models.deployment.promotion import Promoter
+from models.deployment.record import Deployment
+from models.deployment.store import DeploymentStore
 from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
-from models.experiment import ExperimentPlan
-from models.promotion import Promoter
 from monitoring.connect import experiment_store, exposure_reader
 from monitoring.evidence import Evidence, weigh
 from monitoring.experiment_store import ExperimentDecision, ExperimentStore

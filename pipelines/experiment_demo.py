@@ -20,7 +20,7 @@ import typer
 from configs.command_line import Debug, new_app, note, run
 from configs.settings import ROOT, Settings, load_settings
 from models.connect import deployment_store
-from models.deployment import Deployment
+from models.deployment.record import Deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, found, headline
 from pipelines.experiment_traffic import Person, Traffic, held_out, loses_challengers

@@ -12,8 +12,8 @@ import numpy as np
 
 from configs.settings import Settings
 from models.connect import artifact_cache, deployment_store, history
-from models.deployment import Deployment
-from models.held_out import split_of
+from models.deployment.record import Deployment
+from models.gates.held_out import split_of
 from serving.ab_testing import bucket_of, choose
 
 AT_ONCE = 16

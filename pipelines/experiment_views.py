@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feature_store.command_line.output import Answer, Table
-from models.deployment import Deployment
+from models.deployment.record import Deployment
 from monitoring.experiment_store import ExperimentDecision
 from pipelines.experiment_controller import Look
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from configs.settings import Settings
 from models.connect import deployment_store, promoter
-from models.deployment import Deployment
-from models.registry import ModelVersion
+from models.deployment.record import Deployment
+from models.registry.versions import ModelVersion
 from monitoring.connect import (
     current_deployment,
     experiment_store,

@@ -9,10 +9,10 @@ from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from models.connect import artifact_cache, history, model_registry
 from models.families import load_model, new_model
-from models.held_out import split_of
+from models.gates.held_out import split_of
 from models.lineage import Provenance, config_of
-from models.reproduction import Reproduction, common, differences, recorded_metrics
-from models.training import fit, judge, masker_of
+from models.reproduction.reproduction import Reproduction, common, differences, recorded_metrics
+from models.training.fit import fit, judge, masker_of
 
 
 def reproduced(label: str) -> None:

@@ -27,8 +27,8 @@ from models.connect import (
     promoter,
 )
 from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
-from models.gates import Decision
-from models.registry import ModelVersion
+from models.gates.rules import Decision
+from models.registry.versions import ModelVersion
 from monitoring.adopted_labels import adopt_labels
 from monitoring.connect import retraining_store
 from monitoring.retraining import RetrainingStore

@@ -22,14 +22,14 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.feature_file import md5, read_rows, refill, write_rows
 from feature_store.ingest.prepared_rows import prepare as prepared, reading_prepared
 from feature_store.training_data import TrainingRows, training_rows
-from models.artifact import ModelArtifact, json_bytes, open_artifact
+from models.artifact.artifact import ModelArtifact, json_bytes, open_artifact
 from models.connect import artifact_cache, model_registry
 from models.errors import TrainingRefused
 from models.families import load_model
-from models.held_out import dataset_of, split_of
+from models.gates.held_out import dataset_of, split_of
 from models.lineage import config_of
-from models.stage_files import keep, registered, write_plots
-from models.training import judge, masker_of
+from models.reproduction.dvc_files import keep, registered, write_plots
+from models.training.fit import judge, masker_of
 from pipelines.feature_pipeline import feature_pipeline
 from pipelines.inference_pipeline import inference_pipeline
 from pipelines.training_pipeline import training_pipeline

@@ -6,16 +6,16 @@ from configs.command_line import done, note, progress
 from configs.settings import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from models.families import new_model
-from models.gates import SLICE, Decision
-from models.judgement import Beside, Comparison, compare
-from models.learning_curve import SHARES, CurvePoint, learning_curve
+from models.gates.rules import SLICE, Decision
 from models.lineage import Recipe
-from models.masking import Masker
-from models.search_space import with_params
-from models.split import Split
-from models.study_store import StudyStore
-from models.training import Trained, fit, masker_of
-from models.tuning import Tuned, tune
+from models.reports.evaluation_report import Beside, Comparison, compare
+from models.rows.masking import Masker
+from models.rows.split import Split
+from models.training.fit import Trained, fit, masker_of
+from models.training.learning_curve import SHARES, CurvePoint, learning_curve
+from models.training.search_space import with_params
+from models.training.study_store import StudyStore
+from models.training.tuning import Tuned, tune
 
 
 def tuned_settings(

@@ -26,12 +26,12 @@ from models.connect import (
     study_store,
 )
 from models.families import new_model
+from models.lifecycle.watch_service import ensure_watch
 from models.lineage import Provenance
-from models.registry import ModelVersion
-from models.search_space import SearchSpace
-from models.tracking import publish
-from models.training import Trained, fit, judge, masker_of, recipe_of, split_of, write_up
-from models.watch_service import ensure_watch
+from models.registry.tracking import publish
+from models.registry.versions import ModelVersion
+from models.training.fit import Trained, fit, judge, masker_of, recipe_of, split_of, write_up
+from models.training.search_space import SearchSpace
 from pipelines.reproduction import reproduced
 from pipelines.training_options import found_beside, report, report_gates, tuned_settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from models.deployment import BUCKETS, Arm
+from models.deployment.record import BUCKETS, Arm
 
 
 def bucket_of(unit: str, salt: str) -> int:

@@ -17,9 +17,9 @@ from infrastructure import embedded
 from infrastructure.background import Repeating
 from infrastructure.servers import services
 from models.connect import artifact_cache, deployment_store, model_registry, now, postgres
-from models.deployment import Arm
-from models.promotion import as_arm
-from models.scorer import OnnxScorer
+from models.deployment.promotion import as_arm
+from models.deployment.record import Arm
+from models.onnx.scorer import OnnxScorer
 from monitoring.postgres_reader import PostgresReader
 from monitoring.prediction_log import PredictionLog, SharedLog
 from monitoring.prediction_shipper import PredictionShipper

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel
 
-from models.deployment import Deployment
+from models.deployment.record import Deployment
 from monitoring.experiment_store import decision_of_row
 from monitoring.postgres_reader import PostgresReader
 from serving.answers import json_response

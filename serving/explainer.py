@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import ModelArtifact
-from models.deployment import Arm
-from models.native_trees import read_forest
-from models.scorer import OnnxScorer
-from models.tree_shap import TreeExplainer
+from models.artifact.artifact import ModelArtifact
+from models.deployment.record import Arm
+from models.onnx.scorer import OnnxScorer
+from models.trees.forest import read_forest
+from models.trees.tree_shap import TreeExplainer
 from serving.model_loader import LoadedModel, ModelLoader
 
 KEPT = 2

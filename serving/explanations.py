@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.deployment import Arm
+from models.deployment.record import Arm
 from monitoring.prediction_ids import as_text, new_prediction_id
 from monitoring.receipts import Receipt
 from serving.errors import ModelUnusable, TookTooLong, TooManyAtOnce

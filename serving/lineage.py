@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from configs.errors import FTIError
-from models.deployment import Arm
+from models.deployment.record import Arm
 from models.errors import RegistryUnavailable
-from models.mlflow_api import MlflowApi
+from models.registry.mlflow_api import MlflowApi
 from serving.model_loader import ModelLoader
 
 FACTS = (

@@ -11,7 +11,7 @@ import logging
 import time
 
 from configs.errors import FTIError
-from models.deployment import Deployment
+from models.deployment.record import Deployment
 from serving.errors import NothingDeployed
 from serving.live_arms import LiveDeployment, live_deployment
 from serving.model_loader import ModelLoader

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from models.deployment import Arm, Deployment
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
+from models.deployment.record import Arm, Deployment
 from monitoring.prediction_record import Context, ScoredArm
 from serving.ab_testing import bucket_of, choose
 from serving.model_loader import LoadedModel

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.schema import FeatureSchema
-from models.artifact import ModelArtifact, open_artifact
-from models.artifact_cache import ArtifactCache, FetchFile
-from models.deployment import Arm
+from models.artifact.artifact import ModelArtifact, open_artifact
+from models.artifact.cache import ArtifactCache, FetchFile
+from models.deployment.record import Arm
 from models.errors import ArtifactError
-from models.scorer import OnnxScorer
+from models.onnx.scorer import OnnxScorer
 from serving.errors import ModelUnusable
 
 SCORER_FILE = "model.onnx"

@@ -6,7 +6,7 @@ import asyncio
 from collections import OrderedDict
 from typing import Protocol
 
-from models.deployment import Arm
+from models.deployment.record import Arm
 from monitoring.postgres_reader import Rows
 from monitoring.prediction_record import ScoredArm
 from serving.errors import ModelUnusable, TookTooLong

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models.deployment import BUCKETS, Deployment
+from models.deployment.record import BUCKETS, Deployment
 from serving.errors import DeploymentUnusable
 
 

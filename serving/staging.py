@@ -11,7 +11,7 @@ import time
 from typing import Protocol
 
 from configs.errors import FTIError
-from models.deployment import Deployment
+from models.deployment.record import Deployment
 from serving.errors import DeploymentUnusable
 from serving.model_loader import ModelLoader
 from serving.staged import AgentFile, AgentState, CurrentFile, RestageRequest

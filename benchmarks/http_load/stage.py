@@ -24,8 +24,8 @@ from feature_store.connect import online_store
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from models.connect import deployment_store
-from models.deployment import Arm, deploy
-from models.pyfunc import DATA
+from models.deployment.record import Arm, deploy
+from models.registry.pyfunc import DATA
 
 BODIES = 1_000
 
@@ -90,7 +90,7 @@ def stage() -> Iterator[Stage]:
 
 
 def _deploy(settings: Settings, artifact: Path) -> None:
-    from models.artifact import open_artifact
+    from models.artifact.artifact import open_artifact
 
     digest = open_artifact(artifact).digest
     shutil.copytree(artifact, settings.var_dir / "models" / digest)

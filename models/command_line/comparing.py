@@ -9,12 +9,12 @@ from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.schema_changes import schema_changes
 from models import connect
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.command_line.versions import LINEAGE, settings_in
-from models.held_out import rows_for_both, split_of
-from models.judging import scores_of
-from models.paired import Difference, metric_differences
-from models.registry import ModelVersion
+from models.evaluation.paired import Difference, metric_differences
+from models.gates.held_out import rows_for_both, split_of
+from models.gates.runner import scores_of
+from models.registry.versions import ModelVersion
 
 
 def compare_versions(first: str, second: str, settings: Settings) -> Answer:

@@ -9,8 +9,8 @@ from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
 from models import connect
 from models.command_line.versions import with_ends
-from models.deployment import Deployment
-from models.deployment_store import DeploymentStore
+from models.deployment.record import Deployment
+from models.deployment.store import DeploymentStore
 
 
 def show_history(settings: Settings, as_of: datetime | None) -> Answer:

@@ -12,14 +12,14 @@ from configs.errors import FTIError
 from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
 from models import connect
-from models.artifact_cache import ArtifactCache
-from models.decision_store import DecisionStore
-from models.deployment import Deployment
-from models.deployment_store import DeploymentStore
+from models.artifact.cache import ArtifactCache
+from models.deployment.record import Deployment
+from models.deployment.store import DeploymentStore
 from models.errors import ArtifactError
-from models.lifecycle import OURS, recorded
-from models.registry import ModelRegistry, ModelVersion
-from models.scorer import OnnxScorer
+from models.gates.decision_store import DecisionStore
+from models.lifecycle.requests import OURS, recorded
+from models.onnx.scorer import OnnxScorer
+from models.registry.versions import ModelRegistry, ModelVersion
 
 EXAMPLE_TOLERANCE = 1e-5
 """The same model answers its example within this on any processor."""

@@ -10,14 +10,14 @@ from typing import Any
 from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
 from models import connect
-from models.artifact import ModelArtifact
-from models.decision_store import DecisionStore
-from models.deployment import Deployment
-from models.deployment_store import DeploymentStore
-from models.gates import Decision
-from models.mlflow_api import NOT_FOUND, unless
-from models.registry import ModelRegistry, ModelVersion
-from models.reproduction import recorded_metrics
+from models.artifact.artifact import ModelArtifact
+from models.deployment.record import Deployment
+from models.deployment.store import DeploymentStore
+from models.gates.decision_store import DecisionStore
+from models.gates.rules import Decision
+from models.registry.mlflow_api import NOT_FOUND, unless
+from models.registry.versions import ModelRegistry, ModelVersion
+from models.reproduction.reproduction import recorded_metrics
 
 SHOWN_METRICS = ("accuracy", "f1_score", "roc_auc", "log_loss")
 LINEAGE = (

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.bulk_scorer import BulkScorer, ParallelScorer
-from models.scorer import OnnxScorer
+from models.onnx.scorer import OnnxScorer
 
 if TYPE_CHECKING:
     import pyarrow as pa

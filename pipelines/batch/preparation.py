@@ -16,9 +16,9 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from infrastructure.embedded import postgres_url
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.connect import deployment_store
-from models.deployment import Arm
+from models.deployment.record import Arm
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.everybody import entities
 from pipelines.batch.inputs import InputFile, OpenFile, input_files

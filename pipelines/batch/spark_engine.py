@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from configs.settings import ROOT
-from models.artifact import ModelArtifact, open_artifact
+from models.artifact.artifact import ModelArtifact, open_artifact
 from pipelines.batch.errors import InputUnusable, RunUnfinished, SparkUnavailable
 from pipelines.batch.plan import Chunk
 from pipelines.batch.worker import Job, Worker, cores

@@ -16,9 +16,9 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.online.row_codec import microseconds_of
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.bulk_scorer import bulk_scorer
-from models.cores import share_cores
+from models.rows.threads import share_cores
 from monitoring.batch_log import BatchLog, Scored
 from monitoring.prediction_record import Context, Flags, ScoredArm
 from pipelines.batch.everybody import entities

@@ -16,10 +16,10 @@ from feature_store.training_data import TrainingRows
 from infrastructure.embedded import mlflow_url
 from models.families import new_model
 from models.lineage import Recipe
-from models.masking import Masker
-from models.split import Split, split_rows
-from models.tracking import TrainingRecord
-from models.training import Trained, fit, judge, write_up
+from models.registry.tracking import TrainingRecord
+from models.rows.masking import Masker
+from models.rows.split import Split, split_rows
+from models.training.fit import Trained, fit, judge, write_up
 from tests.models.worlds import Trainer, World, new_world
 
 N_ROWS = 4_000

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from models.blending import Blend, fit_blend, logits_of
-from models.evaluation import log_loss
+from models.evaluation.metrics import log_loss
 
 
 @pytest.fixture

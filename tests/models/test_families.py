@@ -10,17 +10,17 @@ import pytest
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import SchemaMismatch
 from feature_store.training_data import decoded_frame
-from models.artifact import json_bytes, schema_json, write_artifact
+from models.artifact.artifact import json_bytes, schema_json, write_artifact
 from models.bulk_scorer import bulk_scorer
 from models.calibrated_model import calibrated
-from models.calibration import fit_calibration
 from models.errors import ArtifactError, TrainingRefused
+from models.evaluation.calibration import fit_calibration
 from models.families import FAMILIES, load_model, new_model
-from models.onnx_export import TOLERANCE, parity_rows, refuse_different
-from models.pyfunc_loader import PackedModel
-from models.scorer import OnnxScorer
-from models.split import Part
-from models.training import fit, judge
+from models.onnx.parity import TOLERANCE, parity_rows, refuse_different
+from models.onnx.scorer import OnnxScorer
+from models.registry.pyfunc_loader import PackedModel
+from models.rows.split import Part
+from models.training.fit import fit, judge
 
 FIRST = np.arange(20)
 

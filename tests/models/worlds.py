@@ -24,15 +24,15 @@ from feature_store.offline_store import Labels, OfflineStore
 from feature_store.training_data import TrainingRows, training_rows
 from infrastructure.embedded import mlflow_url, postgres_url
 from models import connect
-from models.decision_store import DecisionStore
+from models.deployment.promotion import Promoter
 from models.families import new_model
-from models.gates import Decision
+from models.gates.decision_store import DecisionStore
+from models.gates.rules import Decision
 from models.lineage import Dataset, Provenance, Recipe
-from models.promotion import Promoter
-from models.registry import ModelRegistry, ModelVersion
-from models.split import Part
-from models.tracking import TrainingRecord, publish
-from models.training import (
+from models.registry.tracking import TrainingRecord, publish
+from models.registry.versions import ModelRegistry, ModelVersion
+from models.rows.split import Part
+from models.training.fit import (
     Trained,
     fit,
     judge,

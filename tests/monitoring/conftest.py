@@ -20,12 +20,12 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.training_data import TrainingRows
 from infrastructure.embedded import postgres_url
-from models.artifact import ModelArtifact
+from models.artifact.artifact import ModelArtifact
 from models.connect import postgres
-from models.deployment import Arm, Deployment
+from models.deployment.record import Arm, Deployment
 from models.families import new_model
-from models.masking import Masker
-from models.training import Trained, fit, pack, recipe_of, split_of
+from models.rows.masking import Masker
+from models.training.fit import Trained, fit, pack, recipe_of, split_of
 from monitoring.data_quality import Lags
 from monitoring.monitor import Monitor
 from monitoring.simulation import Simulation

@@ -8,9 +8,9 @@ import numpy as np
 import psycopg
 
 from feature_store.feature_definitions import MODEL_VIEW
-from models.ab_tests import start_ab_test, widen
-from models.deployment import Arm, Deployment, deploy
-from models.experiment import ExperimentPlan
+from models.deployment.ab_tests import start_ab_test, widen
+from models.deployment.plan import ExperimentPlan
+from models.deployment.record import Arm, Deployment, deploy
 from monitoring.exposures import Exposures
 from monitoring.label_table import create_labels
 from monitoring.prediction_ids import new_prediction_id

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
 from monitoring.evidence import weigh
 from monitoring.exposures import counted, largest_loss, losses
 from monitoring.verdict import Standing, decide

@@ -10,7 +10,7 @@ from math import log, sqrt
 import numpy as np
 import pytest
 
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
 from monitoring.evidence import weigh
 from monitoring.exposures import counted, frozen_labels, losses
 from monitoring.sequential import (

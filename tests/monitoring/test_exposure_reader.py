@@ -151,7 +151,7 @@ def test_slices_are_read_from_the_logged_vectors(database, read):
 
 
 def test_phases_are_shares_not_deployments():
-    from models.ab_tests import override, widen
+    from models.deployment.ab_tests import override, widen
 
     records = history(0.1)
     records.append(override(records[-1], "1", "challenger", START + HOUR))

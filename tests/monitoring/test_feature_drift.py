@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from configs.monitoring_config import DriftConfig
-from models.profile import Profile, ReferenceProfile, numbers, reference_profile
+from models.artifact.profile import Profile, ReferenceProfile, numbers, reference_profile
 from monitoring import distances, evidently_report
 from monitoring.feature_drift import DriftReport, compare
 from monitoring.frames import frame_profiles

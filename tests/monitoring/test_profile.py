@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from models.profile import Profile, ReferenceProfile, numbers, reference_profile
+from models.artifact.profile import Profile, ReferenceProfile, numbers, reference_profile
 
 
 @pytest.fixture(scope="module")

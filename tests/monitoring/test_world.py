@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from configs.monitoring_config import DriftConfig, PerformanceConfig
-from models.scorer import OnnxScorer
+from models.onnx.scorer import OnnxScorer
 from monitoring import model_performance
 from monitoring.errors import MonitoringRefused
 from monitoring.feature_drift import DriftReport, compare

@@ -7,8 +7,8 @@ import signal
 import sys
 
 from configs.settings import load_settings
-from models.decision_store import DecisionStore
-from models.promotion import Promoter
+from models.deployment.promotion import Promoter
+from models.gates.decision_store import DecisionStore
 from monitoring.retraining import RetrainingStore
 from pipelines.retraining import retrain
 

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from models.artifact import open_artifact
+from models.artifact.artifact import open_artifact
 from pipelines.batch import renaming
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.folders import Folder

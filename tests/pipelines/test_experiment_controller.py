@@ -15,17 +15,17 @@ import pytest
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from infrastructure import embedded
-from models.deployment_store import DeploymentStore
+from models.deployment.plan import ExperimentPlan
+from models.deployment.promotion import Promoter
+from models.deployment.store import DeploymentStore
 from models.errors import DeploymentRefused, RegistryUnavailable
-from models.experiment import ExperimentPlan
-from models.promotion import Promoter
 from monitoring.experiment_plot import save_plot
 from monitoring.experiment_store import ExperimentStore
 from monitoring.exposure_reader import ExposureReader
 from monitoring.verdict import Verdict
 from pipelines.experiment_controller import ExperimentController, ExperimentObserver, watch
 from pipelines.experiment_views import history_answer, status_answer, summary
-from tests.models.test_promotion import EverybodyPasses, Registry
+from tests.models.deployment.test_promotion import EverybodyPasses, Registry
 from tests.monitoring.experiments import START, label, receipt, store
 
 PLAN = ExperimentPlan(

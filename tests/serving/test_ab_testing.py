@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from models.ab_tests import start_ab_test
-from models.deployment import BUCKETS, Arm, deploy
+from models.deployment.ab_tests import start_ab_test
+from models.deployment.record import BUCKETS, Arm, deploy
 from serving.ab_testing import bucket_of, choose
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from models.connect import postgres
-from models.experiment import ExperimentPlan
+from models.deployment.plan import ExperimentPlan
 from monitoring.experiment_store import ExperimentDecision, ExperimentStore
 from tests.serving.test_micro_batches import Api, anyio_backend, api_of, told
 from tests.serving.worlds import World, scorer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from models.artifact import write_artifact
+from models.artifact.artifact import write_artifact
 from models.xgboost_model import XGBoostModel
 from serving.explainer import SampledExplainer
 from tests.serving.worlds import ENGINE, model_files, random_matrix, running_api, scorer

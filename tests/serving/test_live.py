@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from feature_store.errors import StoreUnavailable
-from models.ab_tests import start_ab_test
-from models.artifact_cache import MlflowFiles
-from models.deployment import Deployment, deploy
+from models.artifact.cache import MlflowFiles
+from models.deployment.ab_tests import start_ab_test
+from models.deployment.record import Deployment, deploy
 from serving.errors import DeploymentUnusable, ModelUnusable, NothingDeployed
 from serving.live import DeploymentWatcher
 from serving.model_loader import ModelLoader

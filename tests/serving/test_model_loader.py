@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from models.artifact import example_json, json_bytes
-from models.artifact_cache import MlflowFiles
+from models.artifact.artifact import example_json, json_bytes
+from models.artifact.cache import MlflowFiles
 from serving.errors import ModelUnusable
 from serving.model_loader import ModelLoader
 from tests.serving.worlds import artifact_server, model_files, random_matrix, scorer

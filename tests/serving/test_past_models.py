@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from models.deployment import Arm
+from models.deployment.record import Arm
 from serving.errors import ModelUnusable, TookTooLong
 from serving.past_models import PastModels
 

@@ -12,8 +12,8 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from models.deployment import Arm
-from models.scorer import OnnxScorer
+from models.deployment.record import Arm
+from models.onnx.scorer import OnnxScorer
 from tests.serving.worlds import (
     ENGINE,
     World,

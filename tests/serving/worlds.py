@@ -26,12 +26,18 @@ from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from models.ab_tests import override, start_ab_test
-from models.artifact import ModelArtifact, example_json, json_bytes, schema_json, write_artifact
+from models.artifact.artifact import (
+    ModelArtifact,
+    example_json,
+    json_bytes,
+    schema_json,
+    write_artifact,
+)
 from models.connect import deployment_store, postgres
-from models.deployment import Arm, ArmName, Deployment, deploy
-from models.experiment import ExperimentPlan
-from models.scorer import OnnxScorer
+from models.deployment.ab_tests import override, start_ab_test
+from models.deployment.plan import ExperimentPlan
+from models.deployment.record import Arm, ArmName, Deployment, deploy
+from models.onnx.scorer import OnnxScorer
 from models.xgboost_model import XGBoostModel
 from tests.parity.test_one_row_equals_a_table import random_columns
 

@@ -21,7 +21,8 @@ from infrastructure.errors import ServiceError
 from infrastructure.migrations import VERSION_TABLE, migrate
 from infrastructure.operations.backup import backup, restore
 from infrastructure.operations.partitions import maintain
-from models import decision_store, deployment_store
+from models.deployment import store as deployment_store
+from models.gates import decision_store
 from monitoring import alert_store, experiment_store, results_store, retraining
 from monitoring.label_table import create_labels
 from monitoring.prediction_shipper import PredictionShipper

@@ -1,0 +1,1 @@
+"""The deployable artifact: its files, cache and reference profile."""

@@ -1,0 +1,1 @@
+"""What is deployed, as data: arms, plans, promotion and their store."""

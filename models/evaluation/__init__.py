@@ -1,0 +1,1 @@
+"""Metrics with intervals: whole, by slice, paired, calibrated, explained."""

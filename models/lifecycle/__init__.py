@@ -1,0 +1,1 @@
+"""Changes made in MLflow, followed into deployments."""

@@ -1,0 +1,1 @@
+"""ONNX: graphs of every family, and the scorer that serves them."""

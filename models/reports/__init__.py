@@ -1,0 +1,1 @@
+"""What people read of a training: evaluation, plots and the model card."""

@@ -1,0 +1,1 @@
+"""The model card: one page that stands for itself."""

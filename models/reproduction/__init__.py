@@ -1,0 +1,1 @@
+"""Training again what a record describes, to equal metrics."""

@@ -1,0 +1,1 @@
+"""The rows of a training: split, folds, masked copies."""

@@ -1,0 +1,66 @@
+"""How quality grows with the number of training rows: whether more data would help."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from configs.settings import TrainingConfig
+from models.evaluation import intervals
+from models.evaluation.intervals import Estimate
+from models.evaluation.metrics import row_losses
+from models.families import new_model
+from models.rows.folds import sampled
+from models.rows.masking import Masker
+from models.rows.split import Split
+
+SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Quality on the test part of a model that learned from so many rows."""
+
+    rows: int
+    log_loss: Estimate
+    roc_auc: Estimate
+    seconds: float
+
+
+def learning_curve(
+    split: Split,
+    masker: Masker,
+    config: TrainingConfig,
+    on_size: Callable[[int], object] = lambda more: None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[CurvePoint, ...]:
+    """Train on growing shares of the training part; the last sizes are left out when time is up.
+
+    Everything else stays as it is: settings, validation and test rows.
+    """
+    points: list[CurvePoint] = []
+    begun = clock()
+    narrow, test = masker.narrow, split.test
+    for share in SHARES:
+        before = clock()
+        last = points[-1].seconds / points[-1].rows * len(split.train) * share if points else 0
+        if before - begun + last > config.evaluation.learning_curve_seconds:
+            break
+        part = sampled(split.train, round(len(split.train) * share), config.seed)
+        rows = masker.with_copies(narrow(part.features), part.labels, config.masking, config.seed)
+        validation = narrow(split.validation.features), split.validation.labels
+        model = new_model(config).fit(
+            rows.features, rows.labels, validation=validation, weights=rows.weights
+        )
+        p = model.predict_proba(narrow(test.features))
+        points.append(
+            CurvePoint(
+                len(part),
+                intervals.mean(row_losses(test.labels, p)),
+                intervals.roc_auc(test.labels, p),
+                clock() - before,
+            )
+        )
+        on_size(1)
+    return tuple(points)

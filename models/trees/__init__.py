@@ -1,0 +1,1 @@
+"""Trees as arrays: the forest and exact Shapley values."""
