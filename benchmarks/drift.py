@@ -21,13 +21,13 @@ from configs.settings import Settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres
 from models.artifact.profile import reference_profile
-from monitoring import evidently_report
+from monitoring.checks.window_scan import scan
 from monitoring.feature_drift import DriftReport, compare
-from monitoring.prediction_ids import new_prediction_id
-from monitoring.prediction_reader import PredictionReader, Window
-from monitoring.prediction_record import Context, Flags, PredictionRecord, ScoredArm
-from monitoring.prediction_table import copy_predictions, create_predictions
-from monitoring.window_scan import scan
+from monitoring.log.ids import new_prediction_id
+from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.table import copy_predictions, create_predictions
+from monitoring.reporting import evidently_report
 
 ROWS, REFERENCE_ROWS = 10_000, 30_000
 PSI = 0.1

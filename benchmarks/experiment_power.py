@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from benchmarks.harness import Report, is_quick
 from models.deployment.plan import ExperimentPlan
-from monitoring.evidence import PLANNED_UNITS
-from monitoring.sequential import (
+from monitoring.experiments.evidence import PLANNED_UNITS
+from monitoring.experiments.sequential import (
     Sequence,
     asymptotic,
     bernstein,

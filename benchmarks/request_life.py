@@ -22,8 +22,8 @@ from benchmarks.http_load.process import SERVER_CORE
 from benchmarks.http_load.stage import Stage, stage
 from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
-from monitoring.prediction_ids import new_prediction_ids
-from monitoring.prediction_log import PredictionLog
+from monitoring.log.ids import new_prediction_ids
+from monitoring.log.writer import PredictionLog
 from serving.connect import prediction_service
 from serving.pending import Pending, PredictionRequest
 from serving.request_schema import request_schema, to_request

@@ -12,11 +12,11 @@ from datetime import datetime, timedelta
 
 from configs.monitoring_config import AlertsConfig, RuleConfig, Severity
 from configs.settings import load_settings
-from monitoring.alert_sinks import SEVERITIES, Forgetful, Sink, wants
-from monitoring.alert_states import Alert, Sample, advance, aggregated, applies, key_of
-from monitoring.alert_store import AlertStore
+from monitoring.alerting.sinks import SEVERITIES, Forgetful, Sink, wants
+from monitoring.alerting.states import Alert, Sample, advance, aggregated, applies, key_of
+from monitoring.alerting.store import AlertStore
 from monitoring.errors import MonitoringRefused
-from monitoring.results_store import History
+from monitoring.reporting.results_store import History
 
 logger = logging.getLogger(__name__)
 

@@ -19,24 +19,24 @@ from models.artifact.artifact import ModelArtifact
 from models.connect import artifact_cache, deployment_store, history, now, postgres
 from models.deployment.record import Deployment
 from models.gates.held_out import split_of
-from monitoring.alert_sinks import build_sink
-from monitoring.alert_store import AlertStore
+from monitoring.alerting.sinks import build_sink
+from monitoring.alerting.store import AlertStore
 from monitoring.alerts import Alerts
-from monitoring.data_quality import Lags
+from monitoring.checks.data_quality import Lags
+from monitoring.checks.serving_models import Watched, watched_of
+from monitoring.checks.skew_audit import SkewAudit
 from monitoring.errors import MonitoringRefused
-from monitoring.experiment_store import ExperimentStore
-from monitoring.exposure_reader import ExposureReader
-from monitoring.full_reports import FullReports
-from monitoring.monitor import Monitor
-from monitoring.prediction_reader import PredictionReader
-from monitoring.results_store import ResultsStore
-from monitoring.retraining import RetrainingStore
-from monitoring.shipping_lag import shipping_lag_s
-from monitoring.simulation import Assign, Simulation, champion_only, people
-from monitoring.skew_audit import SkewAudit
-from monitoring.watched import Watched, watched_of
-from monitoring.watchkeeper import Watchkeeper
-from monitoring.world import World
+from monitoring.experiments.exposure_reader import ExposureReader
+from monitoring.experiments.store import ExperimentStore
+from monitoring.log.reader import PredictionReader
+from monitoring.log.shipping_lag import shipping_lag_s
+from monitoring.passes.follow_up import Watchkeeper
+from monitoring.passes.run import Monitor
+from monitoring.reporting.full_reports import FullReports
+from monitoring.reporting.results_store import ResultsStore
+from monitoring.retraining.store import RetrainingStore
+from monitoring.simulation.simulation import Assign, Simulation, champion_only, people
+from monitoring.simulation.world import World
 
 LIVING_CONSUMER_S = 60
 """A consumer that has said nothing for so long is not asked how late it is."""

@@ -17,9 +17,9 @@ from configs.monitoring_config import DriftConfig
 from configs.settings import load_settings
 from feature_store.definitions.engine import FeatureMatrix
 from models.artifact.profile import Histogram, Profile, ReferenceProfile, reference_profile
-from monitoring import distances
+from monitoring.checks import distances
+from monitoring.checks.results import Skipped
 from monitoring.errors import MonitoringRefused
-from monitoring.skipped import Skipped
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ class FeatureDrift:
     Parameters
     ----------
     psi, jensen_shannon, wasserstein, kolmogorov_smirnov
-        Sizes of the difference; the last two are 0 for categories. See `monitoring.distances`.
+        Sizes of the difference; the last two are 0 for categories. See `monitoring.checks.distances`.
     chance
         Probability of such a difference by luck, adjusted for the number of features.
     missing, unseen
@@ -237,7 +237,8 @@ def _weight(drift: FeatureDrift) -> float:
 
 def _drift(settings: Settings, reference_data: Any, current_data: Any) -> DriftReport | Skipped:
     from models.connect import now
-    from monitoring import connect, frames
+    from monitoring import connect
+    from monitoring.checks import frames
 
     config = settings.monitoring.drift
     if reference_data is None and current_data is None:

@@ -15,9 +15,9 @@ from models.evaluation import intervals
 from models.evaluation.intervals import Estimate
 from models.evaluation.metrics import row_losses
 from models.evaluation.slices import FEWEST_OF_A_LABEL
-from monitoring.outcomes import join_labels, matured
-from monitoring.prediction_reader import Window
-from monitoring.skipped import Skipped
+from monitoring.checks.outcomes import join_labels, matured
+from monitoring.checks.results import Skipped
+from monitoring.log.reader import Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ def judge(
     config: PerformanceConfig,
     slices: Mapping[str, Sequence[str]] | None = None,
 ) -> PerformanceReport | Skipped:
-    """Judge predictions with their labels, as `monitoring.outcomes.join_labels` gives them.
+    """Judge predictions with their labels, as `monitoring.checks.outcomes.join_labels` gives them.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def monitor_performance(
         If a frame lacks a column that is needed.
     """
     from models.connect import now
-    from monitoring.frames import actuals_frame, predictions_frame
+    from monitoring.checks.frames import actuals_frame, predictions_frame
 
     settings = load_settings()
     config, end = settings.monitoring.performance, now()

@@ -20,10 +20,10 @@ from models.deployment.record import Deployment
 from models.deployment.store import DeploymentStore
 from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
 from monitoring.connect import experiment_store, exposure_reader
-from monitoring.evidence import Evidence, weigh
-from monitoring.experiment_store import ExperimentDecision, ExperimentStore
-from monitoring.exposure_reader import ExposureReader, Phases
-from monitoring.verdict import Standing, Verdict, decide
+from monitoring.experiments.evidence import Evidence, weigh
+from monitoring.experiments.exposure_reader import ExposureReader, Phases
+from monitoring.experiments.store import ExperimentDecision, ExperimentStore
+from monitoring.experiments.verdict import Standing, Verdict, decide
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from monitoring.connect import (
     simulation,
     watchkeeper,
 )
-from monitoring.retraining_rules import Request
-from monitoring.simulation import Simulation
-from monitoring.watchkeeper import Watch, Watchkeeper
+from monitoring.passes.follow_up import Watch, Watchkeeper
+from monitoring.retraining.rules import Request
+from monitoring.simulation.simulation import Simulation
 from pipelines.experiment_controller import ExperimentController, ExperimentObserver, Outcome
 from pipelines.retraining import Retraining
 from pipelines.training_pipeline import training_pipeline

@@ -19,9 +19,9 @@ from configs.command_line import Debug, done, new_app, note, run
 from configs.errors import FTIError, SettingsError
 from configs.settings import Settings, load_settings
 from monitoring.connect import full_reports, watchkeeper
-from monitoring.gauges import Gauges
-from monitoring.retraining_rules import Request
-from monitoring.watchkeeper import Watch, Watchkeeper
+from monitoring.passes.follow_up import Watch, Watchkeeper
+from monitoring.reporting.gauges import Gauges
+from monitoring.retraining.rules import Request
 
 app = new_app()
 

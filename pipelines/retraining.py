@@ -29,10 +29,10 @@ from models.connect import (
 from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
 from models.gates.rules import Decision
 from models.registry.versions import ModelVersion
-from monitoring.adopted_labels import adopt_labels
 from monitoring.connect import retraining_store
-from monitoring.retraining import RetrainingStore
-from monitoring.retraining_rules import Request
+from monitoring.log.adopted_labels import adopt_labels
+from monitoring.retraining.rules import Request
+from monitoring.retraining.store import RetrainingStore
 from pipelines.training_pipeline import training_pipeline
 
 AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)

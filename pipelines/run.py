@@ -17,8 +17,8 @@ from configs.errors import SettingsError
 from configs.settings import load_settings, utc_time
 from models.connect import deployment_store
 from monitoring.connect import retraining_store
-from monitoring.retraining import trigger_training_pipeline
-from monitoring.retraining_rules import Withheld
+from monitoring.retraining.rules import Withheld
+from monitoring.retraining.store import trigger_training_pipeline
 from pipelines.demo import command, found
 from pipelines.entering import why_not_entered
 from pipelines.retraining import retrain as act

@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.online.row_codec import Row
-from monitoring.postgres_reader import PostgresReader
-from monitoring.prediction_log import SharedLog
-from monitoring.receipts import Receipts
+from monitoring.log.postgres_reader import PostgresReader
+from monitoring.log.receipts import Receipts
+from monitoring.log.writer import SharedLog
 from serving.batch_predictor import BatchPredictor
 from serving.batch_routes import add_batch
 from serving.experiment_routes import add_experiment

@@ -20,10 +20,10 @@ from models.connect import artifact_cache, deployment_store, model_registry, now
 from models.deployment.promotion import as_arm
 from models.deployment.record import Arm
 from models.onnx.scorer import OnnxScorer
-from monitoring.postgres_reader import PostgresReader
-from monitoring.prediction_log import PredictionLog, SharedLog
-from monitoring.prediction_shipper import PredictionShipper
-from monitoring.receipts import Receipts
+from monitoring.log.postgres_reader import PostgresReader
+from monitoring.log.receipts import Receipts
+from monitoring.log.shipper import PredictionShipper
+from monitoring.log.writer import PredictionLog, SharedLog
 from serving.agent import HostAgent
 from serving.awake import Awake
 from serving.batch_predictor import BatchPredictor

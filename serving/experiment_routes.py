@@ -8,8 +8,8 @@ from fastapi import FastAPI, Query, Response
 from pydantic import BaseModel
 
 from models.deployment.record import Deployment
-from monitoring.experiment_store import decision_of_row
-from monitoring.postgres_reader import PostgresReader
+from monitoring.experiments.store import decision_of_row
+from monitoring.log.postgres_reader import PostgresReader
 from serving.answers import json_response
 from serving.live import DeploymentWatcher
 from serving.route_documents import answers

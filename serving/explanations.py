@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.deployment.record import Arm
-from monitoring.prediction_ids import as_text, new_prediction_id
-from monitoring.receipts import Receipt
+from monitoring.log.ids import as_text, new_prediction_id
+from monitoring.log.receipts import Receipt
 from serving.errors import ModelUnusable, TookTooLong, TooManyAtOnce
 from serving.explainer import Explainer, Explanation
 from serving.live_arms import LiveArm, LiveDeployment

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from feature_store.errors import SchemaMismatch, StoreUnavailable
 from feature_store.online.row_codec import HEADER_BYTES
-from monitoring.prediction_record import Flags
+from monitoring.log.record import Flags
 from serving.errors import UnknownEntity
 from serving.online_reader import RowReader
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
-from monitoring.label_record import KIND_LABEL
-from monitoring.prediction_log import SharedLog
+from monitoring.log.label_record import KIND_LABEL
+from monitoring.log.writer import SharedLog
 from serving.answers import json_response
 from serving.bulk_route import add_bulk_path, refused
 from serving.feedback import feedback_schema, to_records, too_early

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from models.deployment.plan import ExperimentPlan
 from models.deployment.record import Arm, Deployment
-from monitoring.prediction_record import Context, ScoredArm
+from monitoring.log.record import Context, ScoredArm
 from serving.ab_testing import bucket_of, choose
 from serving.model_loader import LoadedModel
 

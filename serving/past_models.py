@@ -7,8 +7,8 @@ from collections import OrderedDict
 from typing import Protocol
 
 from models.deployment.record import Arm
-from monitoring.postgres_reader import Rows
-from monitoring.prediction_record import ScoredArm
+from monitoring.log.postgres_reader import Rows
+from monitoring.log.record import ScoredArm
 from serving.errors import ModelUnusable, TookTooLong
 from serving.live import DeploymentWatcher
 from serving.model_loader import LoadedModel, ModelLoader

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monitoring.prediction_ids import as_text
-from monitoring.prediction_record import DEGRADED, Flags, packed_prediction
+from monitoring.log.ids import as_text
+from monitoring.log.record import DEGRADED, Flags, packed_prediction
 from serving.features import StoredFeatures
 from serving.live_arms import LiveArm
 from serving.model_features import Asked, ModelFeatures

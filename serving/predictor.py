@@ -14,9 +14,9 @@ from functools import partial
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
-from monitoring.prediction_ids import new_prediction_ids
-from monitoring.prediction_log import PredictionLog
-from monitoring.prediction_record import Flags
+from monitoring.log.ids import new_prediction_ids
+from monitoring.log.record import Flags
+from monitoring.log.writer import PredictionLog
 from serving.errors import UnknownEntity
 from serving.live import DeploymentWatcher
 from serving.live_arms import LiveDeployment

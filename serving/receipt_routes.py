@@ -12,7 +12,7 @@ from fastapi import FastAPI, Path, Response
 from pydantic import BaseModel
 
 from feature_store.definitions.schema import FeatureSchema
-from monitoring.receipts import Receipt, Receipts
+from monitoring.log.receipts import Receipt, Receipts
 from serving.answers import json_response
 from serving.errors import UnknownPrediction
 from serving.live import DeploymentWatcher

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from monitoring.receipts import Receipt, ScoredOutput
+from monitoring.log.receipts import Receipt, ScoredOutput
 from serving.errors import ModelUnusable
 from serving.live import DeploymentWatcher
 from serving.model_loader import LoadedModel

@@ -13,7 +13,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from configs.errors import FTIError
-from monitoring.prediction_record import Flags
+from monitoring.log.record import Flags
 from serving.errors import ModelUnusable
 from serving.pending import Pending
 

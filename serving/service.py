@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
-from monitoring.prediction_log import PredictionLog
-from monitoring.prediction_shipper import PredictionShipper
+from monitoring.log.shipper import PredictionShipper
+from monitoring.log.writer import PredictionLog
 from serving.agent import HostAgent
 from serving.beside import Beside
 from serving.live import DeploymentWatcher

@@ -15,7 +15,7 @@ import psycopg
 from configs.errors import FTIError
 from configs.settings import load_settings
 from models.connect import postgres
-from monitoring.prediction_shipper import PredictionShipper
+from monitoring.log.shipper import PredictionShipper
 
 RETRY_S = 0.5
 

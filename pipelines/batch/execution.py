@@ -7,7 +7,7 @@ from enum import StrEnum
 from configs.command_line import Stopwatch, done, note, progress
 from configs.errors import FTIError
 from models.artifact.artifact import ModelArtifact
-from monitoring.batch_log import BatchLog
+from monitoring.log.batch_log import BatchLog
 from pipelines.batch.errors import InputUnusable, RunUnfinished
 from pipelines.batch.local_engine import run_local
 from pipelines.batch.manifest import Totals, manifest_json

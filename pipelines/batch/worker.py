@@ -19,8 +19,8 @@ from feature_store.online.row_codec import microseconds_of
 from models.artifact.artifact import ModelArtifact
 from models.bulk_scorer import bulk_scorer
 from models.rows.threads import share_cores
-from monitoring.batch_log import BatchLog, Scored
-from monitoring.prediction_record import Context, Flags, ScoredArm
+from monitoring.log.batch_log import BatchLog, Scored
+from monitoring.log.record import Context, Flags, ScoredArm
 from pipelines.batch.everybody import entities
 from pipelines.batch.explanation import explainer_of
 from pipelines.batch.features import (

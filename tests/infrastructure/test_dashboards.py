@@ -12,10 +12,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from configs.settings import ROOT
 from infrastructure.dashboards import DASHBOARDS
-from monitoring.alert_states import Sample
-from monitoring.data_quality import Lags
-from monitoring.gauges import Gauges
-from monitoring.samples import samples_of
+from monitoring.alerting.states import Sample
+from monitoring.checks.data_quality import Lags
+from monitoring.reporting.gauges import Gauges
+from monitoring.reporting.metric_samples import samples_of
 from tests.monitoring.conftest import (  # noqa: F401
     artifact,
     own_settings,

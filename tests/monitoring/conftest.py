@@ -26,12 +26,12 @@ from models.deployment.record import Arm, Deployment
 from models.families import new_model
 from models.rows.masking import Masker
 from models.training.fit import Trained, fit, pack, recipe_of, split_of
-from monitoring.data_quality import Lags
-from monitoring.monitor import Monitor
-from monitoring.simulation import Simulation
-from monitoring.skew_audit import SkewAudit
-from monitoring.watched import Watched
-from monitoring.world import World
+from monitoring.checks.data_quality import Lags
+from monitoring.checks.serving_models import Watched
+from monitoring.checks.skew_audit import SkewAudit
+from monitoring.passes.run import Monitor
+from monitoring.simulation.simulation import Simulation
+from monitoring.simulation.world import World
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 LABEL = "income-xgb-v1"

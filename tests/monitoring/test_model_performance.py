@@ -11,12 +11,12 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from configs.monitoring_config import PerformanceConfig
 from models.connect import postgres
 from monitoring import model_performance
-from monitoring.label_record import LabelRecord
-from monitoring.label_table import create_labels, insert_labels
+from monitoring.checks.outcomes import join_labels
+from monitoring.checks.results import Skipped
+from monitoring.log.label_record import LabelRecord
+from monitoring.log.label_table import create_labels, insert_labels
+from monitoring.log.reader import PredictionReader, Window
 from monitoring.model_performance import PerformanceReport, judge
-from monitoring.outcomes import join_labels
-from monitoring.prediction_reader import PredictionReader, Window
-from monitoring.skipped import Skipped
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -12,23 +12,23 @@ from configs.monitoring_config import DriftConfig
 from infrastructure.embedded import postgres_url, redis_url
 from models.connect import postgres
 from monitoring.alerts import send_alert
+from monitoring.checks.results import Skipped
 from monitoring.errors import MonitoringRefused
 from monitoring.feature_drift import DriftReport, detect_drift
-from monitoring.full_reports import FullReports
+from monitoring.log.ids import new_prediction_id
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.shipper import PredictionShipper
+from monitoring.log.shipping_lag import shipping_lag_s
+from monitoring.log.writer import PredictionLog
 from monitoring.model_performance import (
     PerformanceReport,
     load_actuals,
     load_predictions,
     monitor_performance,
 )
-from monitoring.prediction_ids import new_prediction_id
-from monitoring.prediction_log import PredictionLog
-from monitoring.prediction_record import Context, Flags, PredictionRecord, ScoredArm
-from monitoring.prediction_shipper import PredictionShipper
-from monitoring.retraining import trigger_training_pipeline
-from monitoring.retraining_rules import Request, Withheld
-from monitoring.shipping_lag import shipping_lag_s
-from monitoring.skipped import Skipped
+from monitoring.reporting.full_reports import FullReports
+from monitoring.retraining.rules import Request, Withheld
+from monitoring.retraining.store import trigger_training_pipeline
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from models.deployment.plan import ExperimentPlan
 from models.deployment.promotion import Promoter
 from models.deployment.store import DeploymentStore
 from models.errors import DeploymentRefused, RegistryUnavailable
-from monitoring.experiment_plot import save_plot
-from monitoring.experiment_store import ExperimentStore
-from monitoring.exposure_reader import ExposureReader
-from monitoring.verdict import Verdict
+from monitoring.experiments.exposure_reader import ExposureReader
+from monitoring.experiments.plot import save_plot
+from monitoring.experiments.store import ExperimentStore
+from monitoring.experiments.verdict import Verdict
 from pipelines.experiment_controller import ExperimentController, ExperimentObserver, watch
 from pipelines.experiment_views import history_answer, status_answer, summary
 from tests.models.deployment.test_promotion import EverybodyPasses, Registry

@@ -11,8 +11,8 @@ import pytest
 from configs.monitoring_config import RetrainingConfig
 from models.connect import postgres
 from models.errors import RegistryUnavailable, TrainingRefused
-from monitoring.retraining import RetrainingStore
-from monitoring.retraining_rules import Request
+from monitoring.retraining.rules import Request
+from monitoring.retraining.store import RetrainingStore
 from pipelines.retraining import Retraining
 from tests.models.worlds import POOR, World
 

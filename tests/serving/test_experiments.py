@@ -11,7 +11,7 @@ import pytest
 
 from models.connect import postgres
 from models.deployment.plan import ExperimentPlan
-from monitoring.experiment_store import ExperimentDecision, ExperimentStore
+from monitoring.experiments.store import ExperimentDecision, ExperimentStore
 from tests.serving.test_micro_batches import Api, anyio_backend, api_of, told
 from tests.serving.worlds import World, scorer
 

@@ -6,7 +6,7 @@ import pytest
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.errors import StoreUnavailable
 from feature_store.online.row_codec import RowCodec
-from monitoring.prediction_record import Flags
+from monitoring.log.record import Flags
 from serving.errors import UnknownEntity
 from serving.features import StoredFeatureSource
 

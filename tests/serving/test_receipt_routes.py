@@ -16,7 +16,7 @@ from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded
 from infrastructure.servers import services
-from monitoring.prediction_ids import new_prediction_id
+from monitoring.log.ids import new_prediction_id
 from tests.serving.worlds import running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
@@ -146,8 +146,8 @@ def test_what_differs_in_a_replay_is_said(world):
 
 
 def test_another_engine_is_named(world):
-    from monitoring.prediction_log import PredictionLog  # a server of another version wrote this
-    from monitoring.prediction_record import Context, Flags, PredictionRecord, ScoredArm
+    from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+    from monitoring.log.writer import PredictionLog  # a server of another version wrote this
     from tests.serving.worlds import scorer
 
     world.deploy(1)

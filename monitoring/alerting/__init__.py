@@ -1,0 +1,1 @@
+"""Alerts: states, store, sinks."""

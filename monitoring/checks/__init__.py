@@ -1,0 +1,1 @@
+"""What is computed of a window of predictions: drift, skew, performance, quality."""

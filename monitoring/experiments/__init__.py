@@ -1,0 +1,1 @@
+"""The evidence of an experiment: exposures, sequential tests, verdict."""

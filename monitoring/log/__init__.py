@@ -1,0 +1,1 @@
+"""The prediction log: record, segments, shipping, table, labels."""

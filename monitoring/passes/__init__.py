@@ -1,0 +1,1 @@
+"""One pass of monitoring, and what follows from it."""

@@ -1,0 +1,1 @@
+"""What a pass reports: page, metric samples, gauges, results."""

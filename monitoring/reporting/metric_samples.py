@@ -1,0 +1,81 @@
+"""The values of metrics that a pass gives: for rules, gauges and the history."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from monitoring.alerting.states import Sample
+from monitoring.checks.data_quality import QualityReport
+from monitoring.checks.label_drift import LabelDrift
+from monitoring.checks.skew_report import SkewReport
+from monitoring.feature_drift import DriftReport
+from monitoring.model_performance import Performance, PerformanceReport
+from monitoring.passes.run import PassResult
+
+
+def samples_of(result: PassResult, min_labels: int) -> list[Sample]:
+    """The values of metrics that a pass gives, for rules, gauges and history.
+
+    Metrics of serving versions carry their arm: those of a version count from its first
+    prediction on, whatever its arm was then, so that a new champion brings its own record along.
+    """
+    samples = [Sample("failed_checks", len(result.failed), detail=_failures(result))]
+    for outcome in result.outcomes.values():
+        if isinstance(outcome, DriftReport):
+            samples += _of_drift(outcome)
+        elif isinstance(outcome, PerformanceReport) and result.watched is not None:
+            samples += _of_performance(outcome, result.watched.roles, min_labels)
+        elif isinstance(outcome, LabelDrift):
+            samples.append(
+                Sample("label_drift", float(outcome.has_drifted), detail=outcome.summary)
+            )
+            samples.append(Sample("label_share", outcome.now))
+        elif isinstance(outcome, SkewReport):
+            samples.append(Sample("skew_mismatch_share", outcome.share, detail=outcome.summary))
+        elif isinstance(outcome, QualityReport):
+            samples += _of_quality(outcome)
+    return [sample for sample in samples if sample.value == sample.value]  # NaN says nothing
+
+
+def _of_drift(report: DriftReport) -> Iterator[Sample]:
+    said = report.summary
+    yield Sample("drifted_features", len(report.drifted), detail=said)
+    yield Sample("drift_weighted_share", report.weighted_share, detail=said)
+    yield Sample("harmful_drift", float(report.is_harmful), detail=said)
+    if report.scores is not None:
+        yield Sample("score_psi", report.scores.psi)
+        yield Sample("score_drift", float(report.scores.has_drifted))
+    yield Sample("window_predictions", report.n_current)
+    for feature in report.features:
+        labels = {"feature": feature.name}
+        yield Sample("feature_psi", feature.psi, labels)
+        yield Sample("feature_missing_share", feature.missing[1], labels)
+
+
+def _of_performance(
+    report: PerformanceReport, roles: Mapping[str, str], min_labels: int
+) -> Iterator[Sample]:
+    yield Sample("label_coverage", report.coverage.share)
+    yield Sample("label_delay_seconds", report.coverage.delay_s[0])
+    yield Sample("labelled_predictions", report.coverage.labelled)
+    groups: list[tuple[dict[str, str], Performance]] = [({}, report.whole)]
+    groups += [({"arm": roles[g.word]}, g) for g in report.of("model_version") if g.word in roles]
+    for labels, group in groups:
+        if group.n < min_labels:
+            continue
+        said = f"over {group.n:,} labelled predictions"
+        who = f" of {group.word}" if labels else ""
+        for name, estimate in group.metrics.items():
+            detail = f"{name} {estimate.value:.4f} ({estimate.low:.4f} to {estimate.high:.4f})"
+            yield Sample(name, estimate.value, labels, f"{detail} {said}{who}")
+
+
+def _of_quality(report: QualityReport) -> Iterator[Sample]:
+    yield Sample("broken_contracts", len(report.broken), detail=report.summary)
+    for clause in report.clauses:
+        if clause.name not in ("missing", "unseen", "range"):
+            yield Sample(f"quality_{clause.name}", clause.value, {"subject": clause.subject})
+
+
+def _failures(result: PassResult) -> str:
+    return "; ".join(f"{each.check}: {each.reason}" for each in result.failed)

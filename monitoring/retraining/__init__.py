@@ -1,0 +1,1 @@
+"""When to train anew, and the requests for it."""

@@ -1,0 +1,202 @@
+"""Labels on the prediction log's road: packed, shipped once, corrected by later rows."""
+
+import itertools
+
+import psycopg
+import pytest
+from hypothesis import given, strategies as st
+
+from feature_store.offline.postgres import create
+from infrastructure import embedded
+from monitoring.errors import RecordCorrupt
+from monitoring.log.ids import new_prediction_id, time_us_of
+from monitoring.log.label_record import KIND_LABEL, LabelRecord
+from monitoring.log.shipper import PredictionShipper
+from monitoring.log.writer import PredictionLog
+from tests.monitoring.log.test_shipper import receipt
+
+AT_US = 1_700_000_000_123_456
+TIMES = st.integers(-(2**62), 2**62)
+RECORDS = st.builds(
+    LabelRecord,
+    prediction_id=st.binary(min_size=16, max_size=16).filter(any) | st.none(),
+    user_id=st.none() | st.integers(1, 2**63 - 1),
+    label=st.sampled_from([0, 1]),
+    label_time_us=TIMES,
+    received_at_us=TIMES,
+)
+
+
+@given(RECORDS)
+def test_a_record_comes_back(record):
+    assert LabelRecord.unpack(record.pack()) == record
+
+
+@given(RECORDS, st.data())
+def test_a_cut_record_is_refused(record, data):
+    body = record.pack()
+    with pytest.raises(RecordCorrupt, match="cannot be read"):
+        LabelRecord.unpack(body[: data.draw(st.integers(0, len(body) - 1))])
+
+
+@given(st.integers(0, 2**47 * 1000 - 1))
+def test_the_time_of_a_prediction_is_read_out_of_its_id(time_us):
+    assert time_us_of(new_prediction_id(time_us)) == time_us
+
+
+@pytest.fixture
+def database(settings):
+    """A connection to a database without labels and predictions."""
+    with psycopg.connect(embedded.postgres_url(settings), autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS labels, predictions, shipped_segments")
+        yield connection
+        connection.execute("DROP TABLE IF EXISTS labels, predictions, shipped_segments")
+
+
+@pytest.fixture
+def ship(settings, tmp_path):
+    """Ships what logs below a folder of this test hold; told which of them."""
+    url, shippers = embedded.postgres_url(settings), []
+
+    def run(name: str = "log") -> int:
+        shippers.append(PredictionShipper(tmp_path / name, lambda: psycopg.connect(url)))
+        return shippers[-1].run_once()
+
+    yield run
+    for shipper in shippers:
+        shipper.close()
+
+
+@pytest.fixture
+def append(tmp_path):
+    """Appends labels to a log of this test."""
+    logs: dict[str, PredictionLog] = {}
+
+    def run(*labels: LabelRecord, name: str = "log") -> None:
+        log = logs.setdefault(name, PredictionLog(tmp_path / name, 64 * 1024))
+        log.append([label.pack() for label in labels], KIND_LABEL)
+
+    yield run
+    for log in logs.values():
+        log.close()
+
+
+def of_user(label: int, received: int, user: int = 7) -> LabelRecord:
+    return LabelRecord(None, user, label, AT_US, AT_US + received)
+
+
+def stored(database) -> list[int]:
+    """The labels in the order in which they count."""
+    query = "SELECT label FROM labels ORDER BY created_timestamp"
+    return [label for (label,) in database.execute(query).fetchall()]
+
+
+def test_the_same_label_again_changes_nothing(database, append, ship):
+    append(of_user(1, 0), of_user(1, 1))
+    ship()
+    append(of_user(1, 2))
+    ship()
+
+    assert stored(database) == [1]
+
+
+def test_corrections_are_later_rows_also_within_one_segment(database, append, ship):
+    append(*(of_user(label, n) for n, label in enumerate([0, 1, 1, 0])))
+    ship()
+    append(of_user(1, 9))
+    ship()
+
+    assert stored(database) == [0, 1, 0, 1]
+
+
+def test_of_two_labels_the_one_reported_later_counts_whichever_arrives_first(
+    database, append, ship
+):
+    append(of_user(1, received=0), name="slow")
+    append(of_user(0, received=5), name="quick")
+    ship("quick")
+    ship("slow")
+
+    assert stored(database) == [0]
+
+
+def test_labels_of_a_user_of_another_time_and_of_predictions_are_apart(database, append, ship):
+    prediction = new_prediction_id(AT_US)
+    append(of_user(1, 0), of_user(0, 0, user=8))
+    append(LabelRecord(prediction, None, 0, AT_US, AT_US))
+    append(LabelRecord(None, 7, 0, AT_US + 1, AT_US))
+    ship()
+
+    assert sorted(stored(database)) == [0, 0, 0, 1]
+
+
+def test_a_label_that_came_with_a_source_can_be_corrected(database, append, ship):
+    append(of_user(1, 0, user=99))
+    ship()  # makes the table
+    database.execute(
+        "INSERT INTO labels (user_id, label, label_time, created_timestamp) "
+        "VALUES (7, 1, timestamptz 'epoch' + 1700000000.123456 * interval '1 s', now())"
+    )
+    append(of_user(1, 0))
+    append(of_user(0, 1))
+    ship()
+
+    query = (
+        "SELECT label, received_at IS NULL FROM labels WHERE user_id = 7 ORDER BY created_timestamp"
+    )
+    assert database.execute(query).fetchall() == [(1, True), (0, False)]
+
+
+def test_a_table_from_before_labels_were_reported_is_given_what_it_lacks(database, append, ship):
+    create(
+        database,
+        "CREATE TABLE labels (user_id bigint, prediction_id uuid, label smallint NOT NULL, "
+        "label_time timestamptz NOT NULL, created_timestamp timestamptz NOT NULL)",
+    )
+    append(of_user(1, 0))
+    ship()
+
+    assert stored(database) == [1]
+
+
+def test_receipts_and_labels_of_one_segment_arrive_together(database, tmp_path, ship):
+    log = PredictionLog(tmp_path / "log", 64 * 1024)
+    for n in range(3):
+        log.append([receipt().pack()])
+        log.append([of_user(1, 0, user=n + 1).pack()], KIND_LABEL)
+    log.close()
+
+    assert ship() == 6
+    assert len(stored(database)) == 3
+    assert database.execute("SELECT count(*) FROM predictions").fetchone() == (3,)
+    assert list((tmp_path / "log").glob("*.segment")) == []
+
+
+def test_a_damaged_label_is_set_aside_and_the_others_arrive(database, tmp_path, ship, caplog):
+    log = PredictionLog(tmp_path / "log", 64 * 1024)
+    for n in range(3):
+        log.append([of_user(1, 0, user=n + 1).pack()], KIND_LABEL)
+    log.close()
+    [path] = (tmp_path / "log").glob("*.segment")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    ship()
+
+    assert len(stored(database)) == 2
+    assert "is damaged" in caplog.text
+    assert len(list((tmp_path / "log" / "quarantine").iterdir())) == 1
+
+
+def test_many_corrections_of_many_users_end_as_they_were_reported(database, append, ship):
+    labels = [of_user((n * 7919 >> 3) & 1, n, user=1 + n % 50) for n in range(1_000)]
+    for start, stop in itertools.pairwise(range(0, 1_001, 100)):
+        append(*labels[start:stop])
+        ship()
+
+    query = (
+        "SELECT DISTINCT ON (user_id) user_id, label FROM labels "
+        "ORDER BY user_id, created_timestamp DESC"
+    )
+    expected = {label.user_id: label.label for label in labels}
+    assert dict(database.execute(query).fetchall()) == expected
