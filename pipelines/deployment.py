@@ -17,7 +17,7 @@ from models.deployment.promotion import Promoter, Target, as_arm
 from models.deployment.record import Deployment
 from models.errors import DeploymentRefused
 from models.lifecycle.watch_service import ensure_watch
-from pipelines.experiment_commands import Reason, commands, connect, take_up
+from pipelines.experiments.commands import Reason, commands, connect, take_up
 from serving.connect import model_loader
 
 app = new_app("Deploy a version, alone or in an A/B test; see, ramp, decide and undo the test.")

@@ -23,7 +23,7 @@ from models.connect import deployment_store
 from models.deployment.record import Deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, found, headline
-from pipelines.experiment_traffic import Person, Traffic, held_out, loses_challengers
+from pipelines.experiments.traffic import Person, Traffic, held_out, loses_challengers
 from serving.presence import find_api
 
 app = new_app()

@@ -20,7 +20,7 @@ from monitoring.connect import (
 from monitoring.passes.follow_up import Watch, Watchkeeper
 from monitoring.retraining.rules import Request
 from monitoring.simulation.simulation import Simulation
-from pipelines.experiment_controller import ExperimentController, ExperimentObserver, Outcome
+from pipelines.experiments.controller import ExperimentController, ExperimentObserver, Outcome
 from pipelines.retraining import Retraining
 from pipelines.training_pipeline import training_pipeline
 from serving.ab_testing import bucket_of, choose

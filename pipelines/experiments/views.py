@@ -8,7 +8,7 @@ from typing import Any
 from feature_store.command_line.output import Answer, Table
 from models.deployment.record import Deployment
 from monitoring.experiments.store import ExperimentDecision
-from pipelines.experiment_controller import Look
+from pipelines.experiments.controller import Look
 
 RATIO_COLUMNS = ("among", "phase", "share", "challenger", "units", "evidence", "mismatch from")
 RAIL_COLUMNS = ("guardrail", "champion", "challenger", "allowed more", "state")

@@ -13,8 +13,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from tests.pipelines.batch.spark_cluster import Cluster, spark_cluster
 from tests.pipelines.batch_worlds import BatchWorld, manifest, predictions
-from tests.pipelines.spark_cluster import Cluster, spark_cluster
 
 pytest.importorskip("pyspark")
 pytestmark = [

@@ -23,8 +23,8 @@ from monitoring.experiments.exposure_reader import ExposureReader
 from monitoring.experiments.plot import save_plot
 from monitoring.experiments.store import ExperimentStore
 from monitoring.experiments.verdict import Verdict
-from pipelines.experiment_controller import ExperimentController, ExperimentObserver, watch
-from pipelines.experiment_views import history_answer, status_answer, summary
+from pipelines.experiments.controller import ExperimentController, ExperimentObserver, watch
+from pipelines.experiments.views import history_answer, status_answer, summary
 from tests.models.deployment.test_promotion import EverybodyPasses, Registry
 from tests.monitoring.experiments import START, label, receipt, store
 

@@ -19,8 +19,8 @@ from models.lifecycle.watch_service import ensure_watch
 from monitoring.connect import experiment_store
 from monitoring.experiments.plot import save_plot
 from monitoring.experiments.verdict import Verdict
-from pipelines.experiment_controller import Outcome, controller_of, observer_of, watch
-from pipelines.experiment_views import history_answer, status_answer, summary
+from pipelines.experiments.controller import Outcome, controller_of, observer_of, watch
+from pipelines.experiments.views import history_answer, status_answer, summary
 from serving.presence import await_generation, ensure_api, find_api
 
 commands = typer.Typer()

@@ -1,0 +1,1 @@
+"""Experiments: commands, controller, traffic and views."""
