@@ -25,8 +25,8 @@ from feature_store.feature_definitions import MODEL_VIEW
 from monitoring.log.ids import new_prediction_ids
 from monitoring.log.writer import PredictionLog
 from serving.connect import prediction_service
-from serving.pending import Pending, PredictionRequest
-from serving.request_schema import request_schema, to_request
+from serving.prediction.pending import Pending, PredictionRequest
+from serving.routes.request_schema import request_schema, to_request
 from serving.service import PredictionService
 
 SIZES = {"alone": 1, "of_16": 16}

@@ -24,7 +24,7 @@ from models.deployment.record import Deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, found, headline
 from pipelines.experiments.traffic import Person, Traffic, held_out, loses_challengers
-from serving.presence import find_api
+from serving.process.presence import find_api
 
 app = new_app()
 HORIZON_S = 2.0

@@ -25,7 +25,7 @@ from feature_store.errors import StoreUnavailable
 from feature_store.stream.consumer import StreamConsumer
 from feature_store.stream.progress import Status, StatusBoard
 from infrastructure.background import Repeating
-from serving.logs import log_as_json
+from serving.process.logs import log_as_json
 
 LIVE_LINE_S = 0.5
 LAST_WAIT_S = 5

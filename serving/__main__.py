@@ -12,12 +12,12 @@ from types import FrameType
 from configs.api_config import MOST_WORKERS
 from configs.errors import FTIError
 from configs.settings import Settings, load_settings
-from serving.listening import listen_often
-from serving.logs import log_as_json
-from serving.memory import share_one_arena
-from serving.new_key import print_new_key
-from serving.presence import announced
-from serving.supervisor import Supervisor, become_worker
+from serving.middleware.new_key import print_new_key
+from serving.process.listening import listen_often
+from serving.process.logs import log_as_json
+from serving.process.memory import share_one_arena
+from serving.process.presence import announced
+from serving.process.supervisor import Supervisor, become_worker
 
 DRAIN_LIMIT_S = 10
 THREAD_SWITCH_S = 0.0001
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
     if words[:1] == ["new-key"]:
         return print_new_key(words[1:])
     if words[:1] == ["ship"]:
-        from serving.ship import ship_now
+        from serving.process.ship import ship_now
 
         return ship_now(words[1:])
     try:
@@ -62,8 +62,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     from feature_store.feature_definitions import MODEL_VIEW
     from serving.api import create_app
     from serving.connect import prediction_service
-    from serving.draining import DrainingServer
-    from serving.http_protocol import OneWriteProtocol
+    from serving.process.draining import DrainingServer
+    from serving.process.http_protocol import OneWriteProtocol
 
     log_as_json()
     share_one_arena()

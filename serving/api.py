@@ -18,19 +18,19 @@ from configs.api_config import ApiConfig
 from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
-from serving.access import KeyHolder, KeyRing
-from serving.access_log import AccessLog
 from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
-from serving.collector import GarbagePauses
-from serving.gate import Gate, Rules
-from serving.gate_documents import document_gate
-from serving.json_route import JsonRoute
-from serving.metrics import Metrics
-from serving.predictor import Answer
-from serving.rate_limit import RateLimit
-from serving.request_schema import explain, request_schema, to_request
+from serving.metrics.metrics import Metrics
+from serving.middleware.access import KeyHolder, KeyRing
+from serving.middleware.access_log import AccessLog
+from serving.middleware.rate_limit import RateLimit
+from serving.middleware.request_gate import Gate, Rules
+from serving.middleware.request_gate_documents import document_gate
+from serving.middleware.traffic import Traffic
+from serving.prediction.predictor import Answer
+from serving.process.collector import GarbagePauses
+from serving.routes.json_route import JsonRoute
+from serving.routes.request_schema import explain, request_schema, to_request
 from serving.service import PredictionService
-from serving.traffic import Traffic
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
 """Looking for an OpenTelemetry provider costs each request 5 us; metrics are our own."""

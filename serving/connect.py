@@ -24,29 +24,29 @@ from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.receipts import Receipts
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog, SharedLog
-from serving.agent import HostAgent
-from serving.awake import Awake
-from serving.batch_predictor import BatchPredictor
-from serving.beside import Beside
+from serving.deployment.agent import HostAgent
+from serving.deployment.current_file import AgentFile, CurrentFile, RestageRequest
+from serving.deployment.host_lock import HostLock
+from serving.deployment.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.deployment.stager import DeploymentStaging
 from serving.errors import NothingDeployed
-from serving.explainer import Explainer
-from serving.explanations import Explanations
-from serving.features import StoredFeatureSource
-from serving.host_lock import HostLock
-from serving.lineage import Lineages
-from serving.live import NOTHING_DEPLOYED, DeploymentWatcher
-from serving.metric_files import MetricFiles
-from serving.metrics import Metrics
-from serving.model_features import FeatureVersions
+from serving.metrics.metric_files import MetricFiles
+from serving.metrics.metrics import Metrics
 from serving.model_loader import ModelLoader
-from serving.online_reader import OnlineReader
-from serving.online_rows import OnlineRows, UnrememberedFeatureSource
-from serving.past_models import PastModels
-from serving.predictor import Predictor
-from serving.redis_protocol import RedisAddress
+from serving.prediction.batch_predictor import BatchPredictor
+from serving.prediction.model_features import FeatureVersions
+from serving.prediction.online_rows import OnlineRows, UnrememberedFeatureSource
+from serving.prediction.predictor import Predictor
+from serving.prediction.stored_features import StoredFeatureSource
+from serving.redis.busy_wait import Awake
+from serving.redis.protocol import RedisAddress
+from serving.redis.reader import OnlineReader
+from serving.routes.beside import Beside
+from serving.routes.explainer import Explainer
+from serving.routes.explanations import Explanations
+from serving.routes.lineage import Lineages
+from serving.routes.past_models import PastModels
 from serving.service import PredictionService
-from serving.staged import AgentFile, CurrentFile, RestageRequest
-from serving.staging import DeploymentStaging
 
 SHIPPING_REST_SHARE = 6.0
 """Shipping takes a seventh of a core, some 16,000 receipts a second, and more when more come."""

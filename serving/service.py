@@ -11,13 +11,13 @@ from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog
-from serving.agent import HostAgent
-from serving.beside import Beside
-from serving.live import DeploymentWatcher
-from serving.metric_files import MetricFiles
-from serving.metrics import Across, Metrics
-from serving.online_reader import OnlineReader
-from serving.predictor import Predictor
+from serving.deployment.agent import HostAgent
+from serving.deployment.live import DeploymentWatcher
+from serving.metrics.metric_files import MetricFiles
+from serving.metrics.metrics import Across, Metrics
+from serving.prediction.predictor import Predictor
+from serving.redis.reader import OnlineReader
+from serving.routes.beside import Beside
 
 Watched = tuple[str, Callable[[], float]] | tuple[str, Callable[[], float], Across]
 """Meaning, reading, and how the readings of several workers make one."""

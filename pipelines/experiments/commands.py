@@ -21,7 +21,7 @@ from monitoring.experiments.plot import save_plot
 from monitoring.experiments.verdict import Verdict
 from pipelines.experiments.controller import Outcome, controller_of, observer_of, watch
 from pipelines.experiments.views import history_answer, status_answer, summary
-from serving.presence import await_generation, ensure_api, find_api
+from serving.process.presence import await_generation, ensure_api, find_api
 
 commands = typer.Typer()
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]

@@ -15,7 +15,7 @@ import yaml
 from configs.settings import ROOT, _refuse_unknown_environment, load_settings
 from infrastructure import dashboards
 from serving.__main__ import _parse
-from serving.ship import _parse as parse_ship
+from serving.process.ship import _parse as parse_ship
 from tests.infrastructure.test_image import only
 
 FOLDER = ROOT / "infrastructure"

@@ -16,7 +16,7 @@ from feature_store.connect import online_store
 from infrastructure import embedded
 from infrastructure.servers import services
 from tests.serving.conftest import new_world
-from tests.serving.slow_proxy import slow_proxy
+from tests.serving.redis.slow_proxy import slow_proxy
 from tests.serving.worlds import ENGINE, now, random_matrix, running_api, scorer
 
 RECOVERY_LIMIT_S = 2.0

@@ -1,0 +1,1 @@
+"""From the deployment's record to the live model of a worker."""

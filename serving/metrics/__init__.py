@@ -1,0 +1,1 @@
+"""Counters of workers, and their text for Prometheus."""

@@ -1,0 +1,164 @@
+"""Many predictions for one request: the steps of a single one, each done for all rows in turn."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+from configs.errors import FTIError
+from feature_store.errors import StoreUnavailable
+from monitoring.log.ids import new_prediction_ids
+from monitoring.log.record import Flags
+from monitoring.log.writer import SharedLog
+from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live_arms import LiveDeployment
+from serving.errors import UnknownEntity
+from serving.prediction.model_features import FeatureVersions
+from serving.prediction.online_rows import OnlineRows
+from serving.prediction.pending import Pending, PredictionRequest
+from serving.prediction.scoring import score
+
+RECORDED_TOGETHER = 512
+"""Rows that are on their way together: they need some megabytes, however many are asked."""
+SCORED_TOGETHER = 256
+"""Rows of one call of the engine: it takes a millisecond or two, and the others wait no longer."""
+
+Answered = dict[str, Any]
+
+
+class Outcome:
+    """Where the answer to a row is put: what `Pending` needs of a future, without an event loop."""
+
+    def __init__(self) -> None:
+        self.answer: Answered | None = None
+
+    def done(self) -> bool:
+        """Whether there is an answer."""
+        return self.answer is not None
+
+    def set_result(self, answer: object) -> None:
+        """Take a prediction."""
+        self.answer = {name: v for name, v in vars(answer).items() if name != "latency_ms"}
+
+    def set_exception(self, error: Exception) -> None:
+        """Take the reason why there is none; a defect is one of the whole request."""
+        if not isinstance(error, FTIError):
+            raise error
+        self.answer = {"error": str(error)}
+
+
+class BatchPredictor:
+    """Answers many requests in the calling thread; every answer has a receipt before it leaves.
+
+    Parameters
+    ----------
+    features
+        Gives vectors in the version that a model takes; not the event loop's own.
+    rows
+        Reads stored features.
+    watcher
+        Knows the deployment that is live.
+    log
+        Takes the receipts.
+    texts
+        What to say for class 0 and class 1.
+    on_answered
+        Told the answers of each part of a request, to count them.
+    """
+
+    def __init__(
+        self,
+        features: FeatureVersions,
+        rows: OnlineRows,
+        watcher: DeploymentWatcher,
+        log: SharedLog,
+        texts: tuple[str, str],
+        on_answered: Callable[[Sequence[Answered]], None] = lambda answers: None,
+    ) -> None:
+        self.features = features
+        self.rows = rows
+        self.watcher = watcher
+        self.log = log
+        self.texts = texts
+        self.on_answered = on_answered
+
+    def predict(self, requests: Sequence[PredictionRequest]) -> Iterator[list[Answered]]:
+        """Answer requests in their order, part by part; each part has its receipts when it comes.
+
+        What cannot be answered has an ``error`` instead.
+
+        Raises
+        ------
+        NothingDeployed
+            If no model is live.
+        LogUnavailable
+            If the predictions of a part cannot be recorded: none of the request may be told.
+        """
+        live, now_us = self.watcher.require(), time.time_ns() // 1000
+        store_answers = True
+        for start in range(0, len(requests), RECORDED_TOGETHER):
+            some = requests[start : start + RECORDED_TOGETHER]
+            outcomes = [Outcome() for _ in some]
+            batch = self._assigned(some, outcomes, live, now_us)
+            store_answers = store_answers and self._read(batch, now_us)
+            if not store_answers:
+                _go_without(batch, now_us)
+            self._answer(batch, now_us)
+            answers = [outcome.answer or {} for outcome in outcomes]
+            self.on_answered(answers)
+            yield answers
+
+    def _answer(self, batch: Sequence[Pending], now_us: int) -> None:
+        """Score, record and answer those that are not refused."""
+        flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
+        scored = [pending for part in _parts(batch) for pending in score(part)]
+        self.log.append([pending.receipt(now_us, flags) for pending in scored])
+        for pending in scored:
+            pending.succeed(self.texts, pending.started)
+
+    def _assigned(
+        self,
+        requests: Sequence[PredictionRequest],
+        outcomes: Sequence[Outcome],
+        live: LiveDeployment,
+        now_us: int,
+    ) -> list[Pending]:
+        batch = []
+        ids = new_prediction_ids(now_us, len(requests))
+        for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
+            pending = Pending(request, cast(Any, outcome), 0.0)
+            pending.identify(prediction_id)
+            pending.arm = live.arm_of(pending.assign())
+            pending.features = self.features.of(pending.arm.model.schema)
+            batch.append(pending)
+        return batch
+
+    def _read(self, batch: Sequence[Pending], now_us: int) -> bool:
+        """Read the stored features of those that name a user; tell whether Redis answered."""
+        named = [pending for pending in batch if pending.request.user_id is not None]
+        try:
+            replies = self.rows.get_many([p.features.key(p.request.user_id or 0) for p in named])
+        except StoreUnavailable:
+            return False
+        for pending, reply in zip(named, replies, strict=True):
+            user, stored = pending.request.user_id or 0, pending.features.stored
+            try:
+                pending.stored = stored.of_reply(user, reply, now_us)
+            except UnknownEntity as error:
+                pending.fail(error)
+        return True
+
+
+def _go_without(batch: Sequence[Pending], now_us: int) -> None:
+    """Take everything as missing of those that name a user."""
+    for pending in batch:
+        user = pending.request.user_id
+        if user is not None:
+            pending.stored = pending.features.stored.without_store(user, now_us)
+
+
+def _parts(batch: Sequence[Pending]) -> Iterator[list[Pending]]:
+    waiting = [pending for pending in batch if not pending.future.done()]
+    for start in range(0, len(waiting), SCORED_TOGETHER):
+        yield waiting[start : start + SCORED_TOGETHER]

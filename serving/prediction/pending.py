@@ -1,0 +1,165 @@
+"""A request on its way through a batch, and the answer that comes out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from monitoring.log.ids import as_text
+from monitoring.log.record import DEGRADED, Flags, packed_prediction
+from serving.deployment.live_arms import LiveArm
+from serving.prediction.model_features import Asked, ModelFeatures
+from serving.prediction.stored_features import StoredFeatures
+
+_DEGRADED = int(DEGRADED)
+_REQUEST_ATTRIBUTES = int(Flags.REQUEST_ATTRIBUTES)
+
+
+class PredictionRequest(NamedTuple):
+    """What is asked: about whom, with which raw attributes.
+
+    Parameters
+    ----------
+    user_id
+        Whose stored features to use; None for none.
+    unit_id
+        Who is assigned to an arm when no user is named.
+    attributes
+        Raw attributes by name; they win over stored ones. None says that a value is missing.
+    """
+
+    user_id: int | None = None
+    unit_id: str | None = None
+    attributes: Mapping[str, object] = MappingProxyType({})
+
+
+@dataclass
+class Answer:
+    """What is answered.
+
+    Parameters
+    ----------
+    missing
+        Raw attributes that are missing or that the model has never seen.
+    degraded_reasons
+        Why the answer is worse than it should be; empty when it is not.
+    """
+
+    prediction: str
+    probability: float
+    model_version: str
+    latency_ms: float
+    prediction_id: str
+    arm: str
+    missing: list[str]
+    degraded: bool
+    degraded_reasons: list[str]
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """One request, and what is known of it so far.
+
+    Parameters
+    ----------
+    future
+        Where the answer, or what went wrong, is put.
+    started
+        By the monotonic clock, in seconds.
+    noted
+        Flags that were set while it was scored.
+    vector
+        The features as packed float32, once they are known.
+    other
+        In a paired test: what the arm that does not answer said; NaN for nothing usable.
+    """
+
+    request: PredictionRequest
+    future: asyncio.Future[Answer]
+    started: float
+    prediction_id: bytes = b""
+    id_text: str = ""
+    unit: str = ""
+    stored: StoredFeatures | None = None
+    flags: int = 0
+    noted: int = 0
+    vector: bytes = b""
+    probability: float = 0.0
+    other: float | None = None
+    missing: list[str] = field(init=False)
+    arm: LiveArm = field(init=False)
+    features: ModelFeatures = field(init=False)
+
+    @property
+    def asked(self) -> Asked:
+        """What the vector is made of."""
+        return self.request.attributes, self.stored
+
+    def identify(self, prediction_id: bytes) -> None:
+        """Take an id."""
+        self.prediction_id, self.id_text = prediction_id, as_text(prediction_id)
+
+    def assign(self) -> str:
+        """Give who is assigned: the user, the caller's unit, or this prediction by its id."""
+        user, unit = self.request.user_id, self.request.unit_id
+        self.unit = str(user) if user is not None else unit or self.id_text
+        return self.unit
+
+    def receipt(self, now_us: int, flags: int) -> bytes:
+        """The body of the receipt; ``flags`` are those of the whole batch."""
+        stored, request = self.stored, self.request
+        flags |= self.noted
+        if stored is not None:
+            flags |= stored.flags
+        if request.attributes:
+            flags |= _REQUEST_ATTRIBUTES
+        self.flags = flags
+        return packed_prediction(
+            self.prediction_id,
+            now_us,
+            request.user_id,
+            self.unit,
+            stored.event_time_us if stored is not None else None,
+            self.vector,
+            (self.probability,) if self.other is None else self._both(self.other),
+            flags,
+            self.arm.context,
+        )
+
+    def _both(self, other: float) -> tuple[float, float]:
+        """What both arms said, champion first."""
+        is_champion = self.arm.context.answering == 0
+        return (self.probability, other) if is_champion else (other, self.probability)
+
+    def succeed(self, texts: tuple[str, str], ended: float) -> None:
+        """Give the answer to who waits for it."""
+        if self.future.done():
+            return
+        context, degraded = self.arm.context, self.flags & _DEGRADED
+        self.future.set_result(
+            Answer(
+                prediction=texts[self.probability >= context.threshold],
+                probability=self.probability,
+                model_version=self.arm.arm.label,
+                latency_ms=int((ended - self.started) * 1e6) / 1000,
+                prediction_id=self.id_text,
+                arm=context.arm,
+                missing=self.missing,
+                degraded=degraded != 0,
+                degraded_reasons=Flags(degraded).names if degraded else [],
+            )
+        )
+
+    def fail(self, error: Exception) -> None:
+        """Tell who waits that there is no answer."""
+        if not self.future.done():
+            self.future.set_exception(error)
+
+
+def fail_all(batch: Iterable[Pending], error: Exception) -> None:
+    """Tell all of them."""
+    for pending in batch:
+        pending.fail(error)

@@ -1,0 +1,1 @@
+"""Processes of the API: workers, listening, draining, shipping."""

@@ -1,0 +1,1 @@
+"""An asynchronous Redis client for one purpose: coalesced reads."""

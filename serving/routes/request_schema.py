@@ -1,0 +1,149 @@
+"""What a request's body may look like, derived from the view's raw columns."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+
+from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.view import FeatureView
+from serving.prediction.predictor import PredictionRequest
+
+LARGEST_KEY = 2**63 - 1
+LONGEST_WORD = 100
+LONGEST_UNIT = 128
+LONGEST_VALUE_SHOWN = 100
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+
+class Body(BaseModel):
+    """The part of a body that is the same for every view.
+
+    Whole numbers are written without a fraction, numbers are finite, and nothing is converted.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        allow_inf_nan=False,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+    unit_id: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=LONGEST_UNIT,
+            pattern=PRINTABLE,
+            description="Who is assigned to an arm of an A/B test when no key is given.",
+            examples=["session-42"],
+        ),
+    ] = None
+
+
+def request_schema(view: FeatureView) -> type[Body]:
+    """Make the body's schema: the entity's key, raw attributes, or both.
+
+    Names may be written with hyphens or underscores.
+    """
+    key = Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=LARGEST_KEY,
+            alias=view.entity,
+            description="Whose stored features to use; attributes in the body win over them.",
+            examples=[12345],
+        ),
+    ]
+    fields: dict[str, Any] = {view.entity: (key, None)}
+    fields |= {feature.name: (_attribute(feature), None) for feature in view.raw_features}
+
+    def asks_something(body: Body) -> Body:
+        given = body.model_fields_set - {"unit_id"}
+        if not given or (given == {view.entity} and getattr(body, view.entity) is None):
+            raise ValueError(f"'{view.entity}' or at least one of {', '.join(raw)}")
+        return body
+
+    raw = [feature.name for feature in view.raw_features]
+    validators = {"asks_something": model_validator(mode="after")(asks_something)}
+    return create_model(
+        "PredictionRequest",
+        __base__=Body,
+        __validators__=validators,  # type: ignore[arg-type]
+        **fields,
+    )
+
+
+def to_request(body: Body, entity: str) -> PredictionRequest:
+    """Turn a valid body into what is asked."""
+    values = body.__dict__
+    attributes = {
+        name: values[name] for name in body.model_fields_set if name not in {entity, "unit_id"}
+    }
+    return PredictionRequest(values[entity], values["unit_id"], attributes)
+
+
+def explain(errors: Sequence[Any], known: Sequence[str]) -> Iterator[dict[str, str]]:
+    """Say of each error of validation which field it is, what arrived and what was expected.
+
+    Parameters
+    ----------
+    errors
+        As pydantic lists them.
+    known
+        The fields that a body may have.
+    """
+    for error in errors:
+        place = [str(part) for part in error["loc"] if part != "body"]
+        value = error.get("input")
+        expected = error["msg"]
+        if error["type"] == "extra_forbidden":
+            expected = _nearest(place[-1], known)
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        yield {
+            "field": ".".join(place) or "body",
+            "value": _shown(value),
+            "expected": expected.removeprefix("Value error, "),
+        }
+
+
+def _attribute(feature: FeatureDefinition) -> Any:
+    alias = feature.name.replace("_", "-")
+    unit = f" Unit: {feature.unit}." if feature.unit else ""
+    description = f"{feature.description}{unit}"
+    if feature.kind == "category":
+        field = Field(
+            alias=alias,
+            max_length=LONGEST_WORD,
+            description=f"{description} Known: {', '.join(feature.categories)}.",
+            examples=[feature.categories[0]],
+        )
+        return Annotated[str | None, field]
+    low, high = feature.valid_range or (None, None)
+    number = int if feature.kind == "integer" else float
+    limits: dict[str, Any] = {"ge": low and number(low), "le": high and number(high)}
+    return Annotated[number | None, Field(alias=alias, description=description, **limits)]
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    if name in known:
+        return f"'{name}' once, with hyphens or with underscores"
+    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return f"{hint}known fields: {', '.join(known)}"
+
+
+def _shown(value: object) -> str:
+    """Show any value in a way that JSON can carry: also NaN, halves of characters, huge ones."""
+    try:
+        text = ascii(value)
+    except ValueError:  # more digits than Python is willing to write
+        text = "a number of thousands of digits"
+    return text if len(text) <= LONGEST_VALUE_SHOWN else f"{text[:LONGEST_VALUE_SHOWN]}…"
