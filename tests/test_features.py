@@ -20,7 +20,7 @@ from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure.embedded import postgres_url, redis_url
-from tests.feature_store.strategies import bits
+from tests.worlds.strategies import bits
 
 
 @pytest.fixture(scope="module")

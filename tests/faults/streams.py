@@ -27,8 +27,8 @@ from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import Event
 from infrastructure import embedded
 from infrastructure.servers import services
-from tests.feature_store.profile_oracle import FullRow, as_matrix, state
-from tests.feature_store.strategies import bits
+from tests.worlds.profile_oracle import FullRow, as_matrix, state
+from tests.worlds.strategies import bits
 
 USERS = range(1, 41)
 PATIENCE_S = 90

@@ -35,7 +35,7 @@ from infrastructure.servers import services
 from pipelines.feature_modes import Mode
 from pipelines.feature_pipeline import feature_pipeline
 from tests.faults.wire import PARTS, Tripwire, Wire
-from tests.feature_store.source_worlds import COLUMNS, person
+from tests.worlds.sources import COLUMNS, person
 
 PEOPLE = 1_200
 NEW, CHANGED, MOVED = range(1_201, 1_251), range(100, 700), range(700, 1_100)

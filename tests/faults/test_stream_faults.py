@@ -20,7 +20,7 @@ from feature_store.stream.dead_letters import DeadLetters
 from feature_store.stream.progress import StatusBoard
 from infrastructure import embedded
 from tests.faults.streams import USERS, StreamWorld, kill, random_events, stream_world
-from tests.feature_store.profile_oracle import FullRow
+from tests.worlds.profile_oracle import FullRow
 
 POISONED = ("-m", "tests.faults.poisoned_consumer")
 

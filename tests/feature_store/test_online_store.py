@@ -20,7 +20,7 @@ from feature_store.online.conditional_write import Batch, write_newest
 from feature_store.online.row_codec import HEADER_BYTES, RowCodec
 from feature_store.online_store import OnlineStore
 from tests.feature_store.conftest import MONDAY
-from tests.feature_store.strategies import bits
+from tests.worlds.strategies import bits
 
 
 def later(matrix: FeatureMatrix, **shift: int) -> FeatureMatrix:

@@ -34,7 +34,7 @@ from feature_store.offline.versions import record_readers
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from tests.feature_store.conftest import MONDAY
-from tests.feature_store.strategies import bits
+from tests.worlds.strategies import bits
 
 OLD = MODEL_VIEW.schema
 VIEW, ENTITY = OLD.view, MODEL_VIEW.entity

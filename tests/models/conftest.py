@@ -20,7 +20,7 @@ from models.registry.tracking import TrainingRecord
 from models.rows.masking import Masker
 from models.rows.split import Split, split_rows
 from models.training.fit import Trained, fit, judge, write_up
-from tests.models.worlds import Trainer, World, new_world
+from tests.worlds.models import Trainer, World, new_world
 
 N_ROWS = 4_000
 

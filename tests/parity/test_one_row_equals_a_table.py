@@ -14,7 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from feature_store.definitions.engine import BLOCK_ROWS, Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.feature_store.strategies import bits, encoded, raw_rows
+from tests.worlds.strategies import bits, encoded, raw_rows
 
 ENGINE = Engine(MODEL_VIEW)
 

@@ -9,9 +9,9 @@ import pytest
 
 from configs.settings import Settings
 from tests.models.conftest import rows, trainer, training, world  # noqa: F401
-from tests.pipelines.batch_worlds import BatchWorld
 from tests.serving.conftest import new_world
-from tests.serving.worlds import World
+from tests.worlds.batch import BatchWorld
+from tests.worlds.serving import World
 
 
 @pytest.fixture(scope="module")

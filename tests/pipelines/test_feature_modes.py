@@ -20,7 +20,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.watermarks import Watermark
 from infrastructure.embedded import postgres_url, redis_url
 from pipelines import feature_pipeline
-from tests.feature_store.source_worlds import CsvWorld, SqlWorld, person
+from tests.worlds.sources import CsvWorld, SqlWorld, person
 
 MEANING = {
     "key_column": "user_id",

@@ -14,7 +14,7 @@ from models.errors import RegistryUnavailable, TrainingRefused
 from monitoring.retraining.rules import Request
 from monitoring.retraining.store import RetrainingStore
 from pipelines.retraining import Retraining
-from tests.models.worlds import POOR, World
+from tests.worlds.models import POOR, World
 
 CONFIG = RetrainingConfig(cooldown_hours=0, weekly_budget=9)
 POINTS = (

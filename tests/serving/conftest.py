@@ -13,7 +13,7 @@ import pytest
 from configs.settings import Settings
 from feature_store.connect import online_store
 from infrastructure.embedded import postgres_url, redis_url
-from tests.serving.worlds import Api, World, artifact_server, now, random_matrix, running_api
+from tests.worlds.serving import Api, World, artifact_server, now, random_matrix, running_api
 
 
 @contextmanager

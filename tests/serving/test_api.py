@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.serving.worlds import ENGINE, missing_in, scorer
+from tests.worlds.serving import ENGINE, missing_in, scorer
 
 FIVE = {
     "age": 35,

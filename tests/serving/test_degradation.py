@@ -17,7 +17,7 @@ from infrastructure import embedded
 from infrastructure.servers import services
 from tests.serving.conftest import new_world
 from tests.serving.redis.slow_proxy import slow_proxy
-from tests.serving.worlds import ENGINE, now, random_matrix, running_api, scorer
+from tests.worlds.serving import ENGINE, now, random_matrix, running_api, scorer
 
 RECOVERY_LIMIT_S = 2.0
 CLIENTS = 4

@@ -10,7 +10,7 @@ from models.artifact.artifact import example_json, json_bytes
 from models.artifact.cache import MlflowFiles
 from serving.errors import ModelUnusable
 from serving.model_loader import ModelLoader
-from tests.serving.worlds import artifact_server, model_files, random_matrix, scorer
+from tests.worlds.serving import artifact_server, model_files, random_matrix, scorer
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving.worlds import Api
+from tests.worlds.serving import Api
 
 COMMAND = str(Path(sys.executable).with_name("schemathesis"))
 CHECKS = (

@@ -16,7 +16,8 @@ from feature_store.errors import DefinitionError, InvalidEvent, SchemaMismatch
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY, VIEWS
 from feature_store.offline.events import ActivityEvent
 from feature_store.online.windowed_row_codec import ActivityCodec, ActivityRows
-from tests.feature_store.activity_worlds import (
+from tests.worlds.strategies import bits
+from tests.worlds.windows import (
     DAY,
     HOUR,
     INSTANT,
@@ -30,7 +31,6 @@ from tests.feature_store.activity_worlds import (
     us,
     vector,
 )
-from tests.feature_store.strategies import bits
 
 CODEC = ActivityCodec(SCHEMA)
 MONTH = 30 * DAY

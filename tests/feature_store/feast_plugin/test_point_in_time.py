@@ -14,7 +14,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline import tables
 from feature_store.offline.postgres import BLOCK_BYTES, Postgres, copy_into
 from feature_store.offline_store import OfflineStore, missing_vector
-from tests.feature_store.strategies import bits
+from tests.worlds.strategies import bits
 
 Event = tuple[int, int, int]
 """Key, event time and created time."""

@@ -11,7 +11,7 @@ import pytest
 
 from feature_store.errors import SourceError
 from feature_store.sources.port import Position
-from tests.feature_store.source_worlds import (
+from tests.worlds.sources import (
     SECRET,
     ApiWorld,
     break_off,

@@ -21,7 +21,7 @@ from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.sources.port import Batch, Position, Reading, position_text
 from pipelines.feature_pipeline import compute
-from tests.feature_store.source_worlds import (
+from tests.worlds.sources import (
     LOOKBACK_S,
     SECRET,
     ApiWorld,

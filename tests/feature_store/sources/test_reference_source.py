@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from feature_store.errors import SourceError
-from tests.feature_store.source_worlds import ReferenceWorld, person
+from tests.worlds.sources import ReferenceWorld, person
 
 
 @pytest.fixture

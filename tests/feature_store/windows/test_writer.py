@@ -35,7 +35,8 @@ from feature_store.offline.windowed_reads import ActivityStore
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.windows.writer import ActivityWriter
-from tests.feature_store.activity_worlds import (
+from tests.worlds.strategies import bits
+from tests.worlds.windows import (
     DAY,
     HOUR,
     INSTANT,
@@ -46,7 +47,6 @@ from tests.feature_store.activity_worlds import (
     moments,
     vector,
 )
-from tests.feature_store.strategies import bits
 
 TTL = timedelta(days=30)
 LATER = NOON + 31 * DAY

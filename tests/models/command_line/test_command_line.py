@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from configs.errors import FTIError
 from models.__main__ import app
 from models.errors import UnknownModel
-from tests.models.worlds import POOR, World
+from tests.worlds.models import POOR, World
 
 
 class Shell:

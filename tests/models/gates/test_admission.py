@@ -8,7 +8,7 @@ import pytest
 from models import connect
 from models.command_line.verifying import verify
 from models.errors import DeploymentRefused
-from tests.models.worlds import POOR, World
+from tests.worlds.models import POOR, World
 
 
 def test_a_version_that_passed_is_deployed_and_one_that_failed_is_not(world: World):

@@ -9,7 +9,7 @@ from models import connect
 from models.evaluation.metrics import row_losses
 from models.gates.held_out import History, rows_for_both, split_of
 from models.onnx.scorer import OnnxScorer
-from tests.models.worlds import World
+from tests.worlds.models import World
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from models import connect
 from models.errors import DeploymentConflict
 from models.lifecycle.watch import RegistryWatch
-from tests.models.worlds import POOR, World
+from tests.worlds.models import POOR, World
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from models.errors import TrainingRefused
 from models.families import FAMILIES
 from models.lineage import config_of, settings_of
 from models.reproduction.reproduction import NotReproduced, Reproduction, common
-from tests.models.worlds import World
+from tests.worlds.models import World
 
 
 @pytest.mark.full

@@ -14,7 +14,7 @@ from models.trees.forest import Forest, read_forest
 from models.trees.tree_shap import TreeExplainer
 from models.trees.ubjson import read_ubjson
 from models.xgboost_model import XGBoostModel
-from tests.serving.worlds import random_matrix
+from tests.worlds.serving import random_matrix
 
 
 @cache

@@ -13,7 +13,7 @@ from models.deployment.plan import ExperimentPlan
 from monitoring.experiments.evidence import weigh
 from monitoring.experiments.exposures import counted, largest_loss, losses
 from monitoring.experiments.verdict import Standing, decide
-from tests.monitoring.experiments import HOUR, PLAN, START, made_up
+from tests.worlds.experiments import HOUR, PLAN, START, made_up
 
 LATER_US = 10**12
 LONG_AFTER = Standing(0.5, START, START, START + timedelta(days=30))

@@ -13,7 +13,7 @@ from feature_store.offline.postgres import Postgres
 from infrastructure import embedded
 from monitoring.experiments.exposure_reader import ExposureReader, Phases
 from monitoring.log.record import Flags
-from tests.monitoring.experiments import HOUR, PLAN, START, history, label, receipt, store
+from tests.worlds.experiments import HOUR, PLAN, START, history, label, receipt, store
 
 MINUTE = timedelta(minutes=1)
 TABLES = "labels, predictions, shipped_segments"

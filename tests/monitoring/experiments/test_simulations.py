@@ -22,7 +22,7 @@ from monitoring.experiments.sequential import (
     split_effects,
 )
 from monitoring.experiments.verdict import Standing, decide
-from tests.monitoring.experiments import PLAN as PAIRED, START, made_up
+from tests.worlds.experiments import PLAN as PAIRED, START, made_up
 
 ALPHA, RUNS, CHUNK = 0.05, 1_000, 125
 PLAN = ExperimentPlan(alpha=ALPHA)

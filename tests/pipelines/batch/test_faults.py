@@ -22,8 +22,8 @@ from pipelines.batch.manifest import Receipt, manifest_json
 from pipelines.batch.output import Output, verified
 from pipelines.batch.plan import Model, Plan
 from pipelines.batch.preparation import Asked, new_plan
-from tests.pipelines.batch_worlds import BatchWorld, manifest, partition, predictions
-from tests.serving.worlds import now
+from tests.worlds.batch import BatchWorld, manifest, partition, predictions
+from tests.worlds.serving import now
 
 Capsys = pytest.CaptureFixture[str]
 LIMIT_S = 120

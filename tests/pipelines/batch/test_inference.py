@@ -15,7 +15,7 @@ from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import UNSEEN
 from feature_store.feature_definitions import MODEL_VIEW
 from pipelines.batch.kinds import Kind
-from tests.pipelines.batch_worlds import (
+from tests.worlds.batch import (
     NAMES,
     BatchWorld,
     manifest,

@@ -17,7 +17,7 @@ import pytest
 
 from infrastructure.servers import ports
 from pipelines.batch.output import verified
-from tests.pipelines.batch_worlds import BatchWorld
+from tests.worlds.batch import BatchWorld
 
 Capsys = pytest.CaptureFixture[str]
 

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from tests.pipelines.batch.spark_cluster import Cluster, spark_cluster
-from tests.pipelines.batch_worlds import BatchWorld, manifest, predictions
+from tests.worlds.batch import BatchWorld, manifest, predictions
 
 pytest.importorskip("pyspark")
 pytestmark = [

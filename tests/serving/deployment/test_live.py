@@ -13,7 +13,7 @@ from serving.deployment.live import DeploymentWatcher
 from serving.deployment.stager import DeploymentStaging
 from serving.errors import DeploymentUnusable, ModelUnusable, NothingDeployed
 from serving.model_loader import ModelLoader
-from tests.serving.worlds import artifact_server, now
+from tests.worlds.serving import artifact_server, now
 
 
 class Records:

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.serving.worlds import Api, World, running_api, scorer
+from tests.worlds.serving import Api, World, running_api, scorer
 
 CLIENTS = 4
 SWAP_LIMIT_S = 1.0

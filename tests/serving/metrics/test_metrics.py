@@ -5,7 +5,7 @@ import re
 from serving.metrics.metric_files import MetricFiles
 from serving.metrics.metrics import Metrics
 from serving.prediction.pending import Answer
-from tests.serving.worlds import Api, running_api
+from tests.worlds.serving import Api, running_api
 
 ANSWERED = r'fti_http_requests_total\{path="/predict",status="200"\} (\S+)'
 

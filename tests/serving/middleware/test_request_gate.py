@@ -13,7 +13,7 @@ import pytest
 
 from configs.settings import ROOT
 from serving.middleware.access import new_key
-from tests.serving.worlds import running_api
+from tests.worlds.serving import running_api
 
 USER = {"user_id": 7}
 

@@ -18,7 +18,7 @@ from serving.api import create_app
 from serving.connect import prediction_service
 from serving.service import PredictionService
 from tests.serving.prediction.test_versions import OTHER_RANGE, fill, model_of
-from tests.serving.worlds import World, random_matrix, under
+from tests.worlds.serving import World, random_matrix, under
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
 from models.deployment.record import Arm
 from models.onnx.scorer import OnnxScorer
-from tests.serving.worlds import (
+from tests.worlds.serving import (
     ENGINE,
     World,
     model_files_of,

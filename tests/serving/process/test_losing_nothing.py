@@ -12,7 +12,7 @@ import pytest
 
 from models.connect import postgres
 from monitoring.log.ids import new_prediction_id
-from tests.serving.worlds import Api, running_api
+from tests.worlds.serving import Api, running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs.settings import ROOT
-from tests.serving.worlds import ENGINE, running_api, scorer
+from tests.worlds.serving import ENGINE, running_api, scorer
 
 HEAVY = (
     *(

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from tests.serving.worlds import running_api
+from tests.worlds.serving import running_api
 
 PATIENT, HASTY = 3, 3
 

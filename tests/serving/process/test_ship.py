@@ -10,7 +10,7 @@ import pytest
 
 from configs.settings import ROOT
 from serving.process.ship import ship
-from tests.serving.worlds import World, running_api
+from tests.worlds.serving import World, running_api
 
 NOT_BY_ITSELF = {"FTI_MONITORING__PREDICTION_LOG__SHIP_INTERVAL_MS": "3600000"}
 

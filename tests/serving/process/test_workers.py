@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from configs.settings import ROOT
-from tests.serving.worlds import Api, World, running_api
+from tests.worlds.serving import Api, World, running_api
 
 LIMIT_S = 20
 

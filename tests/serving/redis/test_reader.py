@@ -17,7 +17,7 @@ from infrastructure import embedded
 from infrastructure.servers import services
 from serving.redis.protocol import RedisAddress, RedisConnection
 from serving.redis.reader import OnlineReader, RowReader
-from tests.serving.worlds import now, random_matrix
+from tests.worlds.serving import now, random_matrix
 
 DEADLINE_S = 0.05
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from models.connect import postgres
 from models.deployment.plan import ExperimentPlan
 from monitoring.experiments.store import ExperimentDecision, ExperimentStore
 from tests.serving.prediction.test_micro_batches import Api, anyio_backend, api_of, told
-from tests.serving.worlds import World, scorer
+from tests.worlds.serving import World, scorer
 
 __all__ = ["anyio_backend"]
 pytestmark = pytest.mark.anyio

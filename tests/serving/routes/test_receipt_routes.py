@@ -17,7 +17,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded
 from infrastructure.servers import services
 from monitoring.log.ids import new_prediction_id
-from tests.serving.worlds import running_api
+from tests.worlds.serving import running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
 NEVER_SHIPPED = {"FTI_MONITORING__PREDICTION_LOG__SHIP_INTERVAL_MS": "3600000"}
@@ -148,7 +148,7 @@ def test_what_differs_in_a_replay_is_said(world):
 def test_another_engine_is_named(world):
     from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
     from monitoring.log.writer import PredictionLog  # a server of another version wrote this
-    from tests.serving.worlds import scorer
+    from tests.worlds.serving import scorer
 
     world.deploy(1)
     vector = world.matrix.values[3]

@@ -23,7 +23,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from models.bulk_scorer import BulkScorer
 from pipelines import inference_pipeline
 from pipelines.batch.output import verified
-from tests.serving.worlds import World, now
+from tests.worlds.serving import World, now
 
 NAMES = MODEL_VIEW.schema.names
 RAW = [feature.name for feature in MODEL_VIEW.raw_features]
