@@ -37,7 +37,8 @@ class FeatureDrift:
     Parameters
     ----------
     psi, jensen_shannon, wasserstein, kolmogorov_smirnov
-        Sizes of the difference; the last two are 0 for categories. See `monitoring.checks.distances`.
+        Sizes of the difference; the last two are 0 for categories. See
+        `monitoring.checks.distances`.
     chance
         Probability of such a difference by luck, adjusted for the number of features.
     missing, unseen

@@ -1,4 +1,4 @@
-"""A process that works on a study, for tests that kill it: python -m tests.models.training.tuning_worker."""
+"""A process that works on a study, for tests that kill it."""
 
 from __future__ import annotations
 
