@@ -97,9 +97,11 @@ def watch(
     debug: Debug = False,
 ) -> None:
     """Adopt what MLflow clients change in the registry, through the gates; or put it back."""
-    from models.lifecycle.watch_service import watch as watch_registry
+    from models.connect import registry_watch
+    from models.lifecycle.watch import run_watch
 
-    watch_registry(_settings(), port)
+    settings = _settings()
+    run_watch(registry_watch(settings), settings.deployment.registry_poll_ms / 1000, port)
 
 
 def _settings() -> Settings:

@@ -30,7 +30,7 @@ from models.errors import TrainingRefused
 from models.evaluation import metrics as evaluation
 from models.evaluation.metrics import ThresholdObjective
 from models.neural_network import NeuralNetworkModel
-from models.rows.folds import fold_numbers, joined, originals
+from models.rows.split import fold_numbers, joined, originals
 from models.xgboost_model import XGBoostModel
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from models.deployment.plan import Mode
 from models.deployment.promotion import Promoter, Target, as_arm
 from models.deployment.record import Deployment
 from models.errors import DeploymentRefused
-from models.lifecycle.watch_service import ensure_watch
+from models.lifecycle.watch import ensure_watch
 from pipelines.experiments.commands import Reason, commands, connect, take_up
 from serving.connect import model_loader
 

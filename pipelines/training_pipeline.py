@@ -26,7 +26,7 @@ from models.connect import (
     study_store,
 )
 from models.families import new_model
-from models.lifecycle.watch_service import ensure_watch
+from models.lifecycle.watch import ensure_watch
 from models.lineage import Provenance
 from models.registry.tracking import publish
 from models.registry.versions import ModelVersion

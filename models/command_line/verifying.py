@@ -17,7 +17,7 @@ from models.deployment.record import Deployment
 from models.deployment.store import DeploymentStore
 from models.errors import ArtifactError
 from models.gates.decision_store import DecisionStore
-from models.lifecycle.requests import OURS, recorded
+from models.lifecycle.requests import OURS, recorded_state
 from models.onnx.scorer import OnnxScorer
 from models.registry.versions import ModelRegistry, ModelVersion
 
@@ -79,7 +79,10 @@ def _record_findings(
 ) -> Iterator[tuple[str, str]]:
     """Where the registry shows otherwise than was recorded."""
     deployment = store.current()
-    expected, aliases = recorded(versions, deployment, store.stage_history()), registry.aliases()
+    expected, aliases = (
+        recorded_state(versions, deployment, store.stage_history()),
+        registry.aliases(),
+    )
     for version in versions:
         stage = expected.stages[version.version]
         for shown, value in (("tag stage", version.stage), ("stage", version.native_stage)):

@@ -11,9 +11,8 @@ from models.evaluation import intervals
 from models.evaluation.intervals import Estimate
 from models.evaluation.metrics import row_losses
 from models.families import new_model
-from models.rows.folds import sampled
 from models.rows.masking import Masker
-from models.rows.split import Split
+from models.rows.split import Split, sampled
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 

@@ -21,9 +21,8 @@ from configs.settings import TrainingConfig
 from models.evaluation.metrics import log_loss
 from models.families import new_model
 from models.lineage import Recipe
-from models.rows.folds import folds, sampled
 from models.rows.masking import Masker
-from models.rows.split import Part, Split
+from models.rows.split import Part, Split, folds, sampled
 from models.training.search_space import SearchSpace, with_params
 from models.training.study_store import StudyStore, counts, mark_begun, translated
 

@@ -15,7 +15,7 @@ from models.deployment.plan import RAMP
 from models.deployment.promotion import Promoter
 from models.deployment.record import Deployment
 from models.errors import DeploymentRefused
-from models.lifecycle.watch_service import ensure_watch
+from models.lifecycle.watch import ensure_watch
 from monitoring.connect import experiment_store
 from monitoring.experiments.plot import save_plot
 from monitoring.experiments.verdict import Verdict

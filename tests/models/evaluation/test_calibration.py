@@ -10,12 +10,11 @@ import numpy as np
 import pytest
 
 from models.bulk_scorer import BulkScorer
-from models.calibrated_model import with_calibration
+from models.calibrated_model import calibrated_graph, with_calibration
 from models.evaluation.calibration import Calibration, fit_calibration, reliability
 from models.evaluation.metrics import calibration_error, log_loss
 from models.families import new_model
 from models.lineage import Recipe
-from models.onnx.calibration_graph import calibrated_graph
 from models.onnx.scorer import OUTPUT, OnnxScorer
 from models.registry.pyfunc import write_pyfunc
 from models.training.fit import Trained, fit, judge, write_up

@@ -2,9 +2,9 @@
 
 import pytest
 
-from models.lifecycle.requests import Shown, wishes
+from models.lifecycle.requests import RegistryState, find_requests
 
-EXPECTED = Shown(
+EXPECTED = RegistryState(
     {1: "Production", 2: "Production", 3: "None", 4: "Staging", 5: "None"},
     {"production": 1, "challenger": 2},
 )
@@ -14,8 +14,10 @@ def asked(stages=None, without=(), **aliases) -> list[tuple[str, int, str]]:
     """What follows from some stages and aliases that were changed."""
     kept = {a: v for a, v in {**EXPECTED.aliases, **aliases}.items() if a not in without}
     return [
-        (wish.kind, wish.version, wish.what)
-        for wish in wishes(EXPECTED, Shown({**EXPECTED.stages, **(stages or {})}, kept))
+        (request.kind, request.version, request.what)
+        for request in find_requests(
+            EXPECTED, RegistryState({**EXPECTED.stages, **(stages or {})}, kept)
+        )
     ]
 
 
@@ -66,6 +68,8 @@ def test_several_changes_are_several_wishes():
 
 
 def test_what_differs_because_of_a_wish_is_put_back_with_it():
-    seen = Shown({**EXPECTED.stages, 3: "Production", 1: "Archived"}, {"challenger": 2})
-    [wish] = wishes(EXPECTED, Shown(seen.stages, {"challenger": 2, "production": 3}))
-    assert (wish.versions, wish.aliases) == ({1, 3}, {"production"})
+    seen = RegistryState({**EXPECTED.stages, 3: "Production", 1: "Archived"}, {"challenger": 2})
+    [request] = find_requests(
+        EXPECTED, RegistryState(seen.stages, {"challenger": 2, "production": 3})
+    )
+    assert (request.versions, request.aliases) == ({1, 3}, {"production"})

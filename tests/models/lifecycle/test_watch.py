@@ -70,9 +70,9 @@ def test_an_alias_deploys_a_version_that_passes_the_gates(world, watch, client):
     watch.poll()
     assert world.served == [first.label]
     point(client, "production", second)
-    [wish] = watch.poll()
+    [request] = watch.poll()
 
-    assert wish.kind == "deploy"
+    assert request.kind == "deploy"
     assert world.served == [second.label]
     assert stages(world) == {1: "Archived", 2: "Production"}
     assert world.registry.aliases() == {"production": 2}

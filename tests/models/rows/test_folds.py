@@ -9,8 +9,7 @@ import pytest
 
 from configs.settings import MaskingConfig
 from models.errors import TrainingRefused
-from models.rows.folds import fold_numbers, folds, joined, originals, sampled
-from models.rows.split import Part, row_groups
+from models.rows.split import Part, fold_numbers, folds, joined, originals, row_groups, sampled
 
 FOLDS = 4
 

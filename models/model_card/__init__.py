@@ -1,1 +1,0 @@
-"""The model card: one self-contained page that says what a model is, can do and cannot."""
