@@ -25,7 +25,7 @@ from models.evaluation.metrics import log_loss
 from models.families import FAMILIES, new_model
 from models.rows.masking import Masker
 from models.rows.split import Part, Split, row_groups, split_rows
-from models.training.fit import fit, judge, split_of
+from models.training.fit import fit, held_out_metrics, split_of
 
 SEEDS = (0, 1, 2, 3, 4)
 QUICK_SEEDS = (100,)
@@ -86,7 +86,7 @@ def quality(family: str, split: Split, seed: int) -> dict[str, float]:
     model = fit(new_model(config), split, MASKER, config)
     seconds = time.perf_counter() - start
     test = split.test
-    found = judge(model, test, MASKER, config)
+    found = held_out_metrics(model, test, MASKER, config)
     found["train_seconds"] = seconds
     if isinstance(model, EnsembleModel):
         members = model.member_probabilities(test.features).values()

@@ -35,10 +35,11 @@ from models.base import Model
 from models.connect import model_registry
 from models.families import new_model
 from models.lineage import Recipe
-from models.registry.tracking import TrainingRecord, publish
+from models.registry.tracking import TrainingRecord, register_run
+from models.reports.write_up import write_up
 from models.rows.masking import Masker
 from models.rows.split import Split
-from models.training.fit import Trained, fit, judge, split_of, write_up
+from models.training.fit import Trained, fit, held_out_metrics, split_of
 
 SEEDS = (0, 1, 2, 3, 4)
 QUICK_SEEDS = (100,)
@@ -70,7 +71,7 @@ def quality(rows: TrainingRows, seed: int) -> dict[str, dict[str, float]]:
     split, found = split_of(rows, MASKER.schema, config), {}
     for subject, each in (("masked", config), ("unmasked", without_copies(config))):
         model = fit(new_model(each), split, MASKER, each)
-        found[subject] = judge(model, split.test, MASKER, each)
+        found[subject] = held_out_metrics(model, split.test, MASKER, each)
         found[subject] |= {name: float(value) for name, value in model.facts().items()}
     return found
 
@@ -131,7 +132,7 @@ class Run:
 
     def evaluate(self) -> None:
         """Judge it on the test rows, complete and masked."""
-        metrics = judge(self.model, self.split.test, MASKER, self.settings.training)
+        metrics = held_out_metrics(self.model, self.split.test, MASKER, self.settings.training)
         self.trained = Trained(self.model, self.split, metrics)
 
     def pack(self) -> None:
@@ -143,7 +144,7 @@ class Run:
 
     def register(self) -> None:
         """Log the run and register the version."""
-        publish(model_registry(self.settings), self.record)
+        register_run(model_registry(self.settings), self.record)
 
 
 def command(settings: Settings, *more: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias
@@ -146,3 +147,13 @@ def refuse_other_schema(fitted: FeatureSchema | None, given: FeatureSchema) -> N
         f"{'; ' + differs if absent or more else '; same names, other order or meaning'}). "
         "Retrieve the features that it was trained on."
     )
+
+
+def share_cores() -> None:
+    """Let threads that wait for each other sleep; call it before XGBoost or scikit-learn is loaded.
+
+    By default they spin, and on cores that other programs use too a training then takes many
+    times as long. On free cores it makes no difference. Both libraries bring the same OpenMP, of
+    which the first one loaded serves both, and which reads this once.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

@@ -36,7 +36,7 @@ class BulkScorer:
 
     def __init__(self, model: Path, threads: int | None = None) -> None:
         self._booster = read_booster(model, threads)
-        self._calibration = Calibration.beside(model)
+        self._calibration = Calibration.read_beside(model)
         # The layout was checked by the schema's fingerprint; without names rows go in uncopied.
         self._booster.feature_names = None
         self._booster.feature_types = None

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def with_calibration(model: Model, folder: Path) -> Model:
     """Give a loaded model the calibration that was saved with it, if there was one."""
-    calibration = Calibration.beside(folder / FILE)
+    calibration = Calibration.read_beside(folder / FILE)
     return model if calibration is None else calibrated(model, calibration)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from models.gates.admission import Admission
     from models.gates.decision_store import DecisionStore
     from models.gates.held_out import History
-    from models.gates.runner import Judge
+    from models.gates.runner import GateRunner
     from models.lifecycle.watch import RegistryWatch
     from models.training.study_store import StudyStore
 
@@ -76,11 +76,11 @@ def history(settings: Settings) -> History:
     return History(offline_store(settings), MODEL_VIEW.entity, ttl(settings))
 
 
-def judge(settings: Settings) -> Judge:
+def gate_runner(settings: Settings) -> GateRunner:
     """What decides whether a version may leave the stage None."""
-    from models.gates.runner import Judge
+    from models.gates.runner import GateRunner
 
-    return Judge(settings.training.gates, history(settings), artifact_cache(settings), now)
+    return GateRunner(settings.training.gates, history(settings), artifact_cache(settings), now)
 
 
 def admission(settings: Settings, registry: ModelRegistry | None = None) -> Admission:
@@ -89,7 +89,7 @@ def admission(settings: Settings, registry: ModelRegistry | None = None) -> Admi
 
     return Admission(
         decision_store(settings),
-        lambda version, champion: judge(settings).judge_again(version, champion),
+        lambda version, champion: gate_runner(settings).judge_again(version, champion),
         registry or model_registry(settings),
         now,
     )

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from itertools import product
+from dataclasses import dataclass
+from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import DecisionConfig, EnsembleConfig
+from configs.settings import EnsembleConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.artifact.native_files import read_about
-from models.artifact.parameters import checked
 from models.base import (
     Features,
     Labels,
@@ -25,16 +24,73 @@ from models.base import (
     label_array,
     refuse_other_schema,
 )
-from models.blending import Blend, Logits, fit_blend, logits_of
 from models.errors import TrainingRefused
-from models.evaluation import metrics as evaluation
-from models.evaluation.metrics import ThresholdObjective
+from models.evaluation.metrics import Numbers, logits_of, refuse_one_class
 from models.neural_network import NeuralNetworkModel
 from models.rows.split import fold_numbers, joined, originals
+from models.tabular_model import TabularModel, read_about
 from models.xgboost_model import XGBoostModel
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+NEWTON_STEPS = 20
+"""It is quadratic near the end, and some 8 suffice from nothing."""
+RIDGE = 1e-3
+"""Against a sum of some rows: it decides where members say the same, and nothing else."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A weighted sum of the members' logits, and an offset.
+
+    Weights are not negative. They need not sum to 1, and with the offset they calibrate the sum
+    as Platt's method does.
+    """
+
+    weights: tuple[float, ...]
+    offset: float
+
+    def probabilities(self, logits: Numbers) -> Values:
+        """Probability of label 1, float32 ``(n,)``, of members' logits ``(n, m)``."""
+        # Added up member by member: a product with the weights would differ by batch.
+        total = np.full(len(logits), self.offset)
+        for weight, column in zip(self.weights, logits.T, strict=True):
+            total = total + weight * column
+        answers: Values = (1 / (1 + np.exp(-total))).astype(np.float32)
+        return answers
+
+
+def fit_blend(logits: Numbers, labels: Labels) -> Blend:
+    """Find the blend of logits ``(n, m)`` with the least log loss on labels ``(n,)``.
+
+    The rows must be out of fold: logits of rows that a member learned from favour the member that
+    learned most by heart.
+    """
+    n, m = logits.shape
+    supports = [some for k in range(m + 1) for some in combinations(range(m), k)]
+    found: list[tuple[float, Blend]] = []
+    for some in supports:  # the best non-negative blend is the best of the members that it uses
+        weights, loss = _unbounded(np.column_stack([logits[:, some], np.ones(n)]), labels)
+        if (weights[:-1] >= 0).all():
+            spread = np.zeros(m)
+            spread[list(some)] = weights[:-1]
+            found.append((loss, Blend(tuple(spread.tolist()), float(weights[-1]))))
+    return min(found, key=lambda each: each[0])[1]
+
+
+def _unbounded(inputs: Numbers, labels: Labels) -> tuple[Numbers, float]:
+    """Logistic regression by Newton's method: weights, and the mean log loss that they reach."""
+    weights = np.zeros(inputs.shape[1])
+    for _ in range(NEWTON_STEPS):
+        p = 1 / (1 + np.exp(-(inputs @ weights)))
+        curvature = (inputs.T * (p * (1 - p))) @ inputs + RIDGE * np.eye(len(weights))
+        step = np.linalg.solve(curvature, inputs.T @ (p - labels) + RIDGE * weights)
+        weights = weights - step
+    total = inputs @ weights
+    return weights, float(np.mean(np.logaddexp(0, total) - labels * total))
+
 
 ABOUT_FILE = "ensemble.json"
 Member = XGBoostModel | NeuralNetworkModel
@@ -43,43 +99,23 @@ MEMBERS: Mapping[str, Any] = {
 }
 
 
-class EnsembleModel:
+class EnsembleModel(TabularModel):
     """A model of each family for each fold; each answers for the rows that it has not seen.
 
     Rows are divided into folds. Each family learns once for each fold, from the other folds, and
     stops early on the fold. What these models say about their fold decides how much each family
     counts, and the threshold. All of them answer: the mean over the folds is steadier than one
     model of all rows.
-
-    Parameters
-    ----------
-    params
-        Values of `EnsembleConfig` by name; what is not named has its default there.
-    seed
-        Equal seeds, rows and threads give equal models.
-    threshold_objective, decision
-        How the threshold is chosen on the rows out of fold; see `evaluation.choose_threshold`.
     """
 
     family: ClassVar[str] = "ensemble"
     title: ClassVar[str] = "Ensemble"
     label_prefix: ClassVar[str] = "ens"
     learns_from_validation: ClassVar[bool] = True
+    config = EnsembleConfig
+    params: EnsembleConfig
 
-    def __init__(
-        self,
-        params: Mapping[str, Any] | None = None,
-        *,
-        seed: int = 0,
-        threshold_objective: ThresholdObjective = "balanced",
-        decision: DecisionConfig = evaluation.USUAL_DECISION,
-    ) -> None:
-        self.params = checked(EnsembleConfig, params or {}, self.title)
-        self.seed = seed
-        self.threshold_objective = threshold_objective
-        self.decision = decision
-        self.threshold = evaluation.HALF
-        self.schema: FeatureSchema | None = None
+    def _forget(self) -> None:
         self.most_rounds = self.params.folds * len(self.params.members)
         self.members: dict[str, list[Member]] = {}
         self._blend = Blend((), 0)
@@ -104,7 +140,7 @@ class EnsembleModel:
             If the labels are all equal.
         """
         matrix, known = feature_matrix(features), label_array(labels)
-        evaluation.refuse_one_class(known, "Training")
+        refuse_one_class(known, "Training")
         shares = np.ones(len(known), np.float32) if weights is None else weights
         if validation is not None:
             more, more_labels = feature_matrix(validation[0]), label_array(validation[1])
@@ -115,18 +151,10 @@ class EnsembleModel:
         logits = self._fit_members(matrix, known, shares, on_round)
         complete = originals(matrix)
         self._blend = fit_blend(logits[complete], known[complete])
-        self.threshold = evaluation.choose_threshold(
-            known[complete],
-            self._blend.probabilities(logits[complete]),
-            self.threshold_objective,
-            self.decision,
-        )
+        self._choose_threshold(known[complete], self._blend.probabilities(logits[complete]))
         return self
 
-    def predict_proba(self, features: Features) -> Values:
-        """Probability of label 1, float32 ``(n,)``."""
-        matrix = feature_matrix(features)
-        refuse_other_schema(self.schema, matrix.schema)
+    def _probabilities(self, matrix: FeatureMatrix) -> Values:
         logits = np.empty((len(matrix), len(self._fitted)))
         for column, models in enumerate(self._fitted.values()):
             answers = [logits_of(model.predict_proba(matrix)) for model in models]
@@ -142,10 +170,6 @@ class EnsembleModel:
             )
             for family, models in self._fitted.items()
         }
-
-    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
-        """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
-        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature: the members' shares, weighted as the members are."""
@@ -180,14 +204,7 @@ class EnsembleModel:
         for family, models in self._fitted.items():
             for fold, model in enumerate(models):
                 model.save(folder, f"{family}_{fold}")
-        about = {
-            "params": self.params.model_dump(),
-            "seed": self.seed,
-            "threshold": self.threshold,
-            "weights": self._blend.weights,
-            "offset": self._blend.offset,
-            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
-        }
+        about = self._about() | {"weights": self._blend.weights, "offset": self._blend.offset}
         (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n")
 
     @classmethod
@@ -222,7 +239,7 @@ class EnsembleModel:
         labels: Labels,
         weights: NDArray[np.float32],
         on_round: OnRound | None,
-    ) -> Logits:
+    ) -> Numbers:
         """Fit every family on every fold; return the logits out of fold, ``(n, families)``."""
         folds = fold_numbers(matrix, labels, self.params.folds, self.seed)
         complete, logits = originals(matrix), np.zeros((len(labels), len(self.params.members)))

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import DecisionConfig, NeuralNetworkConfig
+from configs.settings import NeuralNetworkConfig
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.artifact.native_files import read_about, read_arrays
-from models.artifact.parameters import checked
 from models.base import (
     Features,
     Labels,
@@ -24,11 +23,11 @@ from models.base import (
     refuse_other_schema,
 )
 from models.errors import TrainingRefused
-from models.evaluation import metrics as evaluation
-from models.evaluation.metrics import ThresholdObjective
+from models.evaluation.explanations import permutation_importance
+from models.evaluation.metrics import refuse_one_class
 from models.network import network
 from models.network.encoding import Encoding
-from models.network.importance import permutation_importance
+from models.tabular_model import TabularModel, read_about, read_arrays
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,17 +37,8 @@ if TYPE_CHECKING:
 MODEL = "model"
 
 
-class NeuralNetworkModel:
+class NeuralNetworkModel(TabularModel):
     """Perceptrons that share their weights, over piecewise-linear numbers and embedded words.
-
-    Parameters
-    ----------
-    params
-        Values of `NeuralNetworkConfig` by name; what is not named has its default there.
-    seed
-        Equal seeds, rows and threads give equal models.
-    threshold_objective, decision
-        How the threshold is chosen on the validation rows; see `evaluation.choose_threshold`.
 
     Examples
     --------
@@ -62,22 +52,10 @@ class NeuralNetworkModel:
     family: ClassVar[str] = "neural_network"
     title: ClassVar[str] = "Neural network"
     label_prefix: ClassVar[str] = "nn"
-    learns_from_validation: ClassVar[bool] = False
+    config = NeuralNetworkConfig
+    params: NeuralNetworkConfig
 
-    def __init__(
-        self,
-        params: Mapping[str, Any] | None = None,
-        *,
-        seed: int = 0,
-        threshold_objective: ThresholdObjective = "balanced",
-        decision: DecisionConfig = evaluation.USUAL_DECISION,
-    ) -> None:
-        self.params = checked(NeuralNetworkConfig, params or {}, self.title)
-        self.seed = seed
-        self.threshold_objective = threshold_objective
-        self.decision = decision
-        self.threshold = evaluation.HALF
-        self.schema: FeatureSchema | None = None
+    def _forget(self) -> None:
         self.most_rounds = self.params.epochs
         self._epochs = 0
         self._weights: dict[str, NDArray[Any]] = {}
@@ -107,7 +85,7 @@ class NeuralNetworkModel:
         from models.network.training import Rows, train_network
 
         matrix, known = feature_matrix(features), label_array(labels)
-        evaluation.refuse_one_class(known, "Training")
+        refuse_one_class(known, "Training")
         judges = (matrix, known)
         if validation is not None:
             judges = feature_matrix(validation[0]), label_array(validation[1])
@@ -124,24 +102,12 @@ class NeuralNetworkModel:
             on_round,
         )
         if validation is not None:
-            self.threshold = evaluation.choose_threshold(
-                judges[1],
-                self.predict_proba(judges[0]),
-                self.threshold_objective,
-                self.decision,
-            )
+            self._choose_threshold(judges[1], self.predict_proba(judges[0]))
         self._importance = permutation_importance(self.predict_proba, *judges, seed=self.seed)
         return self
 
-    def predict_proba(self, features: Features) -> Values:
-        """Probability of label 1, float32 ``(n,)``."""
-        matrix = feature_matrix(features)
-        refuse_other_schema(self.schema, matrix.schema)
+    def _probabilities(self, matrix: FeatureMatrix) -> Values:
         return network.probabilities(self._weights, self._fitted, matrix.values)
-
-    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
-        """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
-        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in what is lost when it is shuffled, largest first."""
@@ -171,14 +137,7 @@ class NeuralNetworkModel:
 
     def save(self, folder: Path, name: str = MODEL) -> None:
         """Write ``model.npz``, the arrays, and ``model.json``, what else makes up the model."""
-        about = {
-            "params": self.params.model_dump(),
-            "seed": self.seed,
-            "threshold": self.threshold,
-            "n_epochs": self._epochs,
-            "importance": self._importance,
-            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
-        }
+        about = self._about() | {"n_epochs": self._epochs, "importance": self._importance}
         arrays: dict[str, Any] = {**self._fitted.arrays(), **self._weights}
         np.savez(folder / f"{name}.npz", allow_pickle=False, **arrays)
         (folder / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import DecisionConfig, XGBoostConfig
+from configs.settings import XGBoostConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.artifact.parameters import checked, refuse_unordered
 from models.base import (
     Features,
     Labels,
@@ -23,12 +22,12 @@ from models.base import (
     feature_matrix,
     label_array,
     refuse_other_schema,
+    share_cores,
 )
 from models.errors import ArtifactError, TrainingRefused
-from models.evaluation import metrics as evaluation
-from models.evaluation.metrics import ThresholdObjective
-from models.rows.threads import share_cores
-from models.trees.forest import Forest, read_forest
+from models.evaluation.metrics import refuse_one_class
+from models.tabular_model import TabularModel, refuse_unordered
+from models.trees.forest import FILE as FOREST, Forest, forest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,17 +40,8 @@ ATTRIBUTE = "fti"
 """Under which the booster carries what else makes up the model, as JSON."""
 
 
-class XGBoostModel:
+class XGBoostModel(TabularModel):
     """Boosted trees that take category codes and NaN as they are.
-
-    Parameters
-    ----------
-    params
-        Values of `XGBoostConfig` by name; what is not named has its default there.
-    seed
-        Equal seeds, rows and threads give equal models.
-    threshold_objective, decision
-        How the threshold is chosen on the validation rows; see `evaluation.choose_threshold`.
 
     Examples
     --------
@@ -65,24 +55,12 @@ class XGBoostModel:
     family: ClassVar[str] = "xgboost"
     title: ClassVar[str] = "XGBoost"
     label_prefix: ClassVar[str] = "xgb"
-    learns_from_validation: ClassVar[bool] = False
+    config = XGBoostConfig
+    params: XGBoostConfig
     file: ClassVar[str] = MODEL + SUFFIX
     """Name of the native file of a model that is by itself in its folder."""
 
-    def __init__(
-        self,
-        params: Mapping[str, Any] | None = None,
-        *,
-        seed: int = 0,
-        threshold_objective: ThresholdObjective = "balanced",
-        decision: DecisionConfig = evaluation.USUAL_DECISION,
-    ) -> None:
-        self.params = checked(XGBoostConfig, params or {}, self.title)
-        self.seed = seed
-        self.threshold_objective = threshold_objective
-        self.decision = decision
-        self.threshold = evaluation.HALF
-        self.schema: FeatureSchema | None = None
+    def _forget(self) -> None:
         self.most_rounds = self.params.n_estimators
         self._booster: xgboost.Booster | None = None
 
@@ -110,7 +88,7 @@ class XGBoostModel:
         import xgboost
 
         matrix, known = feature_matrix(features), label_array(labels)
-        evaluation.refuse_one_class(known, "Training")
+        refuse_one_class(known, "Training")
         train = self._binned(matrix, known, weights)
         options: dict[str, Any] = {}
         if validation is not None:
@@ -130,24 +108,12 @@ class XGBoostModel:
         self._booster = booster if validation is None else booster[: booster.best_iteration + 1]
         self.schema = matrix.schema
         if validation is not None:
-            self.threshold = evaluation.choose_threshold(
-                held_out_labels,
-                self.predict_proba(held_out),
-                self.threshold_objective,
-                self.decision,
-            )
+            self._choose_threshold(held_out_labels, self.predict_proba(held_out))
         return self
 
-    def predict_proba(self, features: Features) -> Values:
-        """Probability of label 1, float32 ``(n,)``."""
-        matrix = feature_matrix(features)
-        refuse_other_schema(self.schema, matrix.schema)
+    def _probabilities(self, matrix: FeatureMatrix) -> Values:
         probabilities: Values = self._fitted.predict(self._exact(matrix))
         return probabilities
-
-    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
-        """Metrics on rows that the model has not seen, by name; see `evaluation.metrics`."""
-        return evaluation.metrics(label_array(labels), self.predict_proba(features), self.threshold)
 
     def importance(self) -> dict[str, float]:
         """Share of each feature in the total gain of all splits, largest first."""
@@ -183,19 +149,18 @@ class XGBoostModel:
 
     def forest(self) -> Forest:
         """The trees as arrays."""
-        return read_forest(bytes(self._fitted.save_raw("ubj")))
+        return forest_of(bytes(self._fitted.save_raw("json")))
 
     def save(self, folder: Path, name: str = MODEL) -> None:
-        """Write ``model.ubj``: the trees, with threshold, parameters and fingerprint inside."""
-        about = {
-            "params": self.params.model_dump(),
-            "seed": self.seed,
-            "threshold": self.threshold,
-            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
-        }
+        """Write ``model.ubj``: the trees, with threshold, parameters and fingerprint inside.
+
+        A model that is by itself in its folder has its trees as arrays beside it, in `FOREST`.
+        """
         booster = self._fitted
-        booster.set_attr(**{ATTRIBUTE: json.dumps(about)})
+        booster.set_attr(**{ATTRIBUTE: json.dumps(self._about())})
         booster.save_model(folder / f"{name}{SUFFIX}")
+        if name == MODEL:
+            (folder / FOREST).write_bytes(self.forest().to_npz())
 
     @classmethod
     def load(cls, folder: Path, schema: FeatureSchema, name: str = MODEL) -> Self:

@@ -12,7 +12,7 @@ from models.families import load_model, new_model
 from models.gates.held_out import split_of
 from models.lineage import Provenance, config_of
 from models.reproduction.reproduction import Reproduction, common, differences, recorded_metrics
-from models.training.fit import fit, judge, masker_of
+from models.training.fit import fit, held_out_metrics, masker_of
 
 
 def reproduced(label: str) -> None:
@@ -42,7 +42,9 @@ def reproduced(label: str) -> None:
     done(f"Training {untrained.title} model...")
     with progress("Training", untrained.most_rounds, " rounds") as on_round:
         fitted = fit(untrained, split, masker, config, on_round)
-    metrics = common(recorded_metrics(registry, version), judge(fitted, split.test, masker, config))
+    metrics = common(
+        recorded_metrics(registry, version), held_out_metrics(fitted, split.test, masker, config)
+    )
     test = masker.narrow(split.test.features)
     scores = [each.predict_proba(test) for each in (load_model(artifact), fitted)]
 

@@ -29,7 +29,7 @@ from models.families import load_model
 from models.gates.held_out import dataset_of, split_of
 from models.lineage import config_of
 from models.reproduction.dvc_files import keep, registered, write_plots
-from models.training.fit import judge, masker_of
+from models.training.fit import held_out_metrics, masker_of
 from pipelines.feature_pipeline import feature_pipeline
 from pipelines.inference_pipeline import inference_pipeline
 from pipelines.training_pipeline import training_pipeline
@@ -110,7 +110,7 @@ def evaluate(debug: Debug = False) -> None:
     kept = Kept.read()
     test, config = split_of(kept.artifact, kept.rows).test, config_of(kept.artifact.config)
     model, masker = load_model(kept.artifact), masker_of(MODEL_VIEW, config)
-    found = judge(model, test, masker, config)
+    found = held_out_metrics(model, test, masker, config)
     METRICS.write_bytes(json_bytes({name: round(value, 6) for name, value in found.items()}))
     probabilities = model.predict_proba(masker.narrow(test.features))
     write_plots(PLOTS, test.labels, probabilities, model.importance())

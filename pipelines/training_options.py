@@ -8,7 +8,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from models.families import new_model
 from models.gates.rules import SLICE, Decision
 from models.lineage import Recipe
-from models.reports.evaluation_report import Beside, Comparison, compare
+from models.reports.evaluation_report import Comparison, Extras, compare
 from models.rows.masking import Masker
 from models.rows.split import Split
 from models.training.fit import Trained, fit, masker_of
@@ -36,14 +36,14 @@ def tuned_settings(
     return tuned, with_params(config, tuned.best)
 
 
-def found_beside(
+def find_extras(
     trained: Trained,
     masker: Masker,
     config: TrainingConfig,
     tuned: Tuned | None,
     *,
     with_curve: bool,
-) -> Beside:
+) -> Extras:
     """Train what the model is compared with, and its learning curve."""
     whole = with_protected(trained, masker, config) if config.exclude_protected else None
     curve: tuple[CurvePoint, ...] = ()
@@ -53,7 +53,7 @@ def found_beside(
         done(f"Learning curve: {len(curve)} of {len(SHARES)} sizes")
         for point in curve:
             note(f"{point.rows:,} rows: log loss {point.log_loss.value:.4f}")
-    return Beside(tuned, curve, whole)
+    return Extras(tuned, curve, whole)
 
 
 def with_protected(trained: Trained, masker: Masker, config: TrainingConfig) -> Comparison:

@@ -21,19 +21,20 @@ from feature_store.training_data import training_rows
 from models.connect import (
     champion_of,
     decision_store,
-    judge as judge_of,
+    gate_runner,
     model_registry,
     study_store,
 )
 from models.families import new_model
 from models.lifecycle.watch import ensure_watch
 from models.lineage import Provenance
-from models.registry.tracking import publish
+from models.registry.tracking import register_run
 from models.registry.versions import ModelVersion
-from models.training.fit import Trained, fit, judge, masker_of, recipe_of, split_of, write_up
+from models.reports.write_up import write_up
+from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
 from models.training.search_space import SearchSpace
 from pipelines.reproduction import reproduced
-from pipelines.training_options import found_beside, report, report_gates, tuned_settings
+from pipelines.training_options import find_extras, report, report_gates, tuned_settings
 
 app = new_app()
 
@@ -112,17 +113,17 @@ def training_pipeline(
     done(f"Training {untrained.title} model...")
     with progress("Training", untrained.most_rounds, " rounds") as on_round:
         fitted = fit(untrained, split, masker, training, on_round)
-    trained = Trained(fitted, split, judge(fitted, split.test, masker, training))
+    trained = Trained(fitted, split, held_out_metrics(fitted, split.test, masker, training))
     report(trained.metrics)
-    beside = found_beside(trained, masker, training, tuned, with_curve=learning_curve)
+    extras = find_extras(trained, masker, training, tuned, with_curve=learning_curve)
 
     with TemporaryDirectory() as folder:
-        record = write_up(trained, recipe, masker, started_at, Path(folder), training, beside)
+        record = write_up(trained, recipe, masker, started_at, Path(folder), training, extras)
         champion = champion_of(settings)
-        decision = judge_of(settings).judge(record.artifact, split.test, rows, champion)
+        decision = gate_runner(settings).judge(record.artifact, split.test, rows, champion)
         origin = Provenance.here(started_at, champion.label if champion else None)
         tags = {**record.tags, **origin.tags(recipe), **decision.tags()}
-        version = publish(registry, replace(record, tags=tags))
+        version = register_run(registry, replace(record, tags=tags))
     decision_store(settings).add(version, decision)
     ensure_watch(settings)
     done(f"Model registered: {version.label}")

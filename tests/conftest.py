@@ -14,7 +14,7 @@ import pytest
 from configs.settings import Settings, load_settings
 from infrastructure import embedded
 from infrastructure.servers import ports
-from models.rows.threads import share_cores
+from models.base import share_cores
 
 
 def pytest_configure() -> None:

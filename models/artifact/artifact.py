@@ -6,6 +6,7 @@ schema.json        view, entity, fingerprint, and the definitions of the feature
 config.json        family, label prefix, threshold, parameters, seed, and how it came about
 model.onnx         the model, whatever its family
 model.ubj          XGBoost: the native model, for many rows at once
+trees.npz          XGBoost: the trees as arrays, which explain without the library
 model.npz, .json   neural network: its arrays, and what else makes it up
 ensemble.json      ensemble: weights of the families, whose files (xgboost_0.ubj, …) are beside it
 calibration.json   where there is one: the curve behind the native model; inside ``model.onnx``

@@ -84,7 +84,7 @@ class Calibration:
         return cls(stored["method"], x, y)
 
     @classmethod
-    def beside(cls, model: Path) -> Calibration | None:
+    def read_beside(cls, model: Path) -> Calibration | None:
         """The curve that belongs to a native model, if it has one; check its hash first."""
         path = model.with_name(FILE)
         return cls.from_json(json.loads(path.read_bytes())) if path.exists() else None

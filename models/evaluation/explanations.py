@@ -7,14 +7,15 @@ an unbiased estimate of the Shapley values, and for every row it sums exactly.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Model
-from models.blending import logits_of
+from models.base import Features, Labels, Model, Values
+from models.evaluation.metrics import log_loss, logits_of
 
 Numbers = NDArray[np.float64]
 ORDERS = 8
@@ -92,3 +93,33 @@ def _sampled(
 def _log_odds(model: Model, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
     matrix = FeatureMatrix(values, like.keys, like.times, like.schema)
     return logits_of(model.predict_proba(matrix))
+
+
+MOST_ROWS = 1_000
+"""Enough for an order of the features; all of a large validation part would take minutes."""
+
+
+def permutation_importance(
+    predict_proba: Callable[[Features], Values], features: FeatureMatrix, labels: Labels, seed: int
+) -> dict[str, float]:
+    """Share of each feature in the log loss that shuffling features adds; they sum to 1.
+
+    A feature whose shuffling adds nothing has 0; where none adds anything, all are equal.
+    Features that derive from each other hide each other's importance.
+    """
+    random = np.random.default_rng(seed)
+    few = random.permutation(len(labels))[:MOST_ROWS]
+    values, known = features.values[few], labels[few]
+    order = random.permutation(len(few))
+    n, p = values.shape
+    shuffled = np.repeat(values[np.newaxis], p + 1, axis=0)
+    for place in range(p):
+        shuffled[place, :, place] = values[order, place]
+    keys, times = np.zeros(n * (p + 1), np.int64), np.zeros(n * (p + 1), "datetime64[us]")
+    matrix = FeatureMatrix(shuffled.reshape(-1, p), keys, times, features.schema)
+    answers = predict_proba(matrix).reshape(p + 1, n)
+    losses = np.array([log_loss(known, answer) for answer in answers])
+    added = np.maximum(losses[:p] - losses[p], 0)
+    shares = added / added.sum() if added.any() else np.full(p, 1 / p)
+    named = zip(features.schema.names, shares.tolist(), strict=True)
+    return dict(sorted(named, key=lambda item: -item[1]))

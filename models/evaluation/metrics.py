@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from configs.settings import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels, Model, Values
+from models.base import Labels, Model, Values, share_cores
 from models.errors import TrainingRefused
 from models.rows.masking import Masker
-from models.rows.threads import share_cores
 
 ThresholdObjective = Literal["balanced", "f1", "accuracy", "cost", "precision"]
 Numbers = NDArray[np.float64]
@@ -214,3 +213,15 @@ def _smoothed(scores: Numbers) -> Numbers:
     low, high = np.maximum(place - half, 0), np.minimum(place + half + 1, len(scores))
     averaged: Numbers = (total[high] - total[low]) / (high - low)
     return averaged
+
+
+def logits_of(probabilities: Values) -> Numbers:
+    """Logits of probabilities, kept so far from 0 and 1 as float32 can tell them from these.
+
+    Examples
+    --------
+    >>> float(logits_of(np.array([0.5], dtype=np.float32))[0])
+    0.0
+    """
+    p = np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
+    return np.log(p) - np.log1p(-p)

@@ -29,7 +29,7 @@ WARM_UP_CALLS = 50
 
 
 @dataclass(frozen=True)
-class Judge:
+class GateRunner:
     """Decides whether versions may leave the stage None.
 
     Parameters

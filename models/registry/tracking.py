@@ -59,7 +59,7 @@ class TrainingRecord:
     tuned: Tuned | None = None
 
 
-def publish(registry: ModelRegistry, record: TrainingRecord) -> ModelVersion:
+def register_run(registry: ModelRegistry, record: TrainingRecord) -> ModelVersion:
     """Log a training and register its model, which appears only once everything else is there.
 
     Raises

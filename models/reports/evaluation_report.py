@@ -45,7 +45,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Beside:
+class Extras:
     """What was found beside the model itself, where it was asked for.
 
     Parameters
@@ -63,11 +63,11 @@ class Beside:
     whole: Comparison | None = None
 
 
-NOTHING_ELSE = Beside()
+NO_EXTRAS = Extras()
 
 
 @dataclass(frozen=True)
-class Judgement:
+class EvaluationReport:
     """What the test rows say about a model, beyond its metrics.
 
     Parameters
@@ -84,7 +84,7 @@ class Judgement:
     fairness: tuple[Fairness, ...]
     reliability: tuple[Bin, ...]
     explained: Contributions
-    beside: Beside
+    extras: Extras
 
     def metrics(self) -> dict[str, float]:
         """Those that belong among a run's metrics, by name."""
@@ -102,26 +102,26 @@ class Judgement:
             "fairness": self.fairness,
             "reliability": self.reliability,
             "mean_contribution": self.explained.mean_size(),
-            "learning_curve": self.beside.curve,
-            "with_protected": self.beside.whole,
+            "learning_curve": self.extras.curve,
+            "with_protected": self.extras.whole,
         }
         values: dict[str, Any] = _plain(found)
         return values
 
 
-def look_closer(
+def evaluate_in_detail(
     model: Model,
     split: Split,
     masker: Masker,
     config: TrainingConfig,
-    beside: Beside = NOTHING_ELSE,
-) -> Judgement:
+    extras: Extras = NO_EXTRAS,
+) -> EvaluationReport:
     """Judge a model on the test part in detail; its features may be fewer than the split's."""
     test, settings = split.test, config.evaluation
     p = model.predict_proba(masker.narrow(test.features))
     few = settings.smallest_slice
     groups = test.features, test.labels, p, model.threshold, settings.slices, few
-    return Judgement(
+    return EvaluationReport(
         labels=test.labels,
         probabilities=p,
         threshold=model.threshold,
@@ -130,7 +130,7 @@ def look_closer(
         fairness=fairness(*groups),
         reliability=reliability(test.labels, p),
         explained=_explained(model, split, masker, config),
-        beside=beside,
+        extras=extras,
     )
 
 

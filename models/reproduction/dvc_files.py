@@ -15,7 +15,7 @@ from models.base import Labels, Values
 from models.errors import ArtifactError
 from models.evaluation.calibration import reliability
 from models.lineage import Dataset
-from models.registry.tracking import TrainingRecord, publish
+from models.registry.tracking import TrainingRecord, register_run
 from models.registry.versions import ModelRegistry, ModelVersion
 
 CURVE_POINTS = 200
@@ -52,7 +52,7 @@ def registered(
         raise ArtifactError(f"{record} is not there. Run `dvc repro`, or `dvc pull`.") from error
     with TemporaryDirectory() as folder:
         shutil.copy(artifact.path / "config.json", folder)
-        return publish(
+        return register_run(
             registry,
             TrainingRecord(
                 experiment=str(artifact.config["experiment_name"]),

@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels
+from models.base import Labels, share_cores
 from models.errors import TrainingRefused
 from models.evaluation.metrics import refuse_one_class
-from models.rows.threads import share_cores
 
 Places = NDArray[np.intp]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from configs.settings import SearchRange, TrainingConfig
-from models.artifact.parameters import checked
 from models.errors import TrainingRefused
 from models.families import new_model
+from models.tabular_model import validated_params
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -55,7 +55,7 @@ class SearchSpace:
         }
         for name, values in ranges.items():
             for value in values.choices or (values.low, values.high):
-                checked(section, {name: value}, title)
+                validated_params(section, {name: value}, title)
         return cls(family, ranges, frozenset(whole))
 
     def suggest(self, trial: Trial) -> dict[str, Any]:

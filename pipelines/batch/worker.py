@@ -17,8 +17,8 @@ from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.online.row_codec import microseconds_of
 from models.artifact.artifact import ModelArtifact
+from models.base import share_cores
 from models.bulk_scorer import bulk_scorer
-from models.rows.threads import share_cores
 from monitoring.log.batch_log import BatchLog, Scored
 from monitoring.log.record import Context, Flags, ScoredArm
 from pipelines.batch.everybody import entities

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from models.artifact.artifact import ModelArtifact
 from models.deployment.record import Arm
 from models.onnx.scorer import OnnxScorer
-from models.trees.forest import read_forest
+from models.trees.forest import FILE as FOREST, Forest
 from models.trees.tree_shap import TreeExplainer
 from serving.model_loader import LoadedModel, ModelLoader
 
 KEPT = 2
-NATIVE_TREES = "model.ubj"
 CALIBRATION = "calibration.json"
 ORDERS = 16
 NEAREST = 1e-7
@@ -133,6 +132,6 @@ class SampledExplainer:
 
 
 def _explainer(artifact: ModelArtifact, scorer: OnnxScorer) -> TreeExplainer | SampledExplainer:
-    if NATIVE_TREES in artifact.files:
-        return TreeExplainer(read_forest(artifact.read(NATIVE_TREES)), len(artifact.features))
+    if FOREST in artifact.files:
+        return TreeExplainer(Forest.read_npz(artifact.read(FOREST)), len(artifact.features))
     return SampledExplainer(scorer, artifact.example()[0])

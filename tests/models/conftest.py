@@ -17,9 +17,10 @@ from infrastructure.embedded import mlflow_url
 from models.families import new_model
 from models.lineage import Recipe
 from models.registry.tracking import TrainingRecord
+from models.reports.write_up import write_up
 from models.rows.masking import Masker
 from models.rows.split import Split, split_rows
-from models.training.fit import Trained, fit, judge, write_up
+from models.training.fit import Trained, fit, held_out_metrics
 from tests.worlds.models import Trainer, World, new_world
 
 N_ROWS = 4_000
@@ -55,7 +56,7 @@ def split(rows: TrainingRows) -> Split:
 @pytest.fixture(scope="session")
 def trained(split: Split, masker: Masker, training: TrainingConfig) -> Trained:
     model = fit(new_model(training), split, masker, training)
-    return Trained(model, split, judge(model, split.test, masker, training))
+    return Trained(model, split, held_out_metrics(model, split.test, masker, training))
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from models.blending import Blend, fit_blend, logits_of
-from models.evaluation.metrics import log_loss
+from models.ensemble import Blend, fit_blend
+from models.evaluation.metrics import log_loss, logits_of
 
 
 @pytest.fixture

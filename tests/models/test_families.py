@@ -20,7 +20,7 @@ from models.onnx.parity import TOLERANCE, parity_rows, refuse_different
 from models.onnx.scorer import OnnxScorer
 from models.registry.pyfunc_loader import PackedModel
 from models.rows.split import Part
-from models.training.fit import fit, judge
+from models.training.fit import fit, held_out_metrics
 
 FIRST = np.arange(20)
 
@@ -131,7 +131,7 @@ def test_a_batch_of_one_equals_its_row(model, split):
 
 
 def test_it_stays_sensible_when_attributes_are_absent(model, config, split, masker):
-    found = judge(model, split.test, masker, config)
+    found = held_out_metrics(model, split.test, masker, config)
     base_rate = found["log_loss_base_rate"]
     assert found["log_loss_all_missing"] == pytest.approx(base_rate, abs=0.05)
     assert found["log_loss_request_attributes"] < base_rate - 0.05
@@ -249,7 +249,7 @@ def test_no_file_holds_a_pickle(artifact):
         content = artifact.read(name)
         if name.endswith(".npz"):
             with np.load(artifact.path / name, allow_pickle=False) as arrays:
-                assert all(arrays[key].dtype.kind in "fi" for key in arrays.files)
+                assert all(arrays[key].dtype.kind in "fib" for key in arrays.files)
         else:
             assert name.endswith((".json", ".onnx", ".ubj"))
             assert not content.startswith(b"\x80")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from feature_store.definitions.schema import UNSEEN
-from models.artifact.native_files import read_arrays
 from models.errors import ArtifactError
 from models.network.encoding import Encoding
+from models.tabular_model import read_arrays
 
 
 def bins_of(encoding, schema, name):

@@ -24,8 +24,9 @@ from models.artifact.artifact import ModelArtifact
 from models.connect import postgres
 from models.deployment.record import Arm, Deployment
 from models.families import new_model
+from models.reports.write_up import pack
 from models.rows.masking import Masker
-from models.training.fit import Trained, fit, pack, recipe_of, split_of
+from models.training.fit import Trained, fit, recipe_of, split_of
 from monitoring.checks.data_quality import Lags
 from monitoring.checks.serving_models import Watched
 from monitoring.checks.skew_audit import SkewAudit

@@ -29,18 +29,11 @@ from models.families import new_model
 from models.gates.decision_store import DecisionStore
 from models.gates.rules import Decision
 from models.lineage import Dataset, Provenance, Recipe
-from models.registry.tracking import TrainingRecord, publish
+from models.registry.tracking import TrainingRecord, register_run
 from models.registry.versions import ModelRegistry, ModelVersion
+from models.reports.write_up import write_up
 from models.rows.split import Part
-from models.training.fit import (
-    Trained,
-    fit,
-    judge,
-    masker_of,
-    recipe_of,
-    split_of,
-    write_up,
-)
+from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
 
 GATES = GatesConfig(
     log_loss_margin=0.05,
@@ -90,7 +83,7 @@ class Trainer:
         masker = masker_of(MODEL_VIEW, config)
         split = split_of(rows, masker.schema, config)
         model = fit(new_model(config), split, masker, config)
-        trained = Trained(model, split, judge(model, split.test, masker, config))
+        trained = Trained(model, split, held_out_metrics(model, split.test, masker, config))
         recipe, folder = recipe_of(rows, masker, config), self.folder / str(len(self.written))
         record = write_up(trained, recipe, masker, datetime.now(UTC), folder, config)
         return Written(record, recipe, rows, split.test)
@@ -153,13 +146,13 @@ class World:
         written = self.trainer.train(self.rows(), settings, params)
         champion = connect.champion_of(self.settings)
         origin = Provenance.here(started_at, champion.label if champion else None)
-        decision = connect.judge(self.settings).judge(
+        decision = connect.gate_runner(self.settings).judge(
             written.record.artifact, written.test, written.rows, champion
         )
         tags = {**written.record.tags, **origin.tags(written.recipe)}
         if is_judged:
             tags |= decision.tags()
-        version = publish(self.registry, replace(written.record, tags=tags))
+        version = register_run(self.registry, replace(written.record, tags=tags))
         if is_judged:
             self.decisions.add(version, decision)
         return self.registry.find(version.label)

@@ -81,9 +81,9 @@ def model_files_of(seed: int, schema: FeatureSchema) -> Mapping[str, bytes]:
     probabilities = OnnxScorer(onnx, len(matrix.schema)).predict(vectors).tolist()
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder))
-        native = (Path(folder) / model.file).read_bytes()
+        native = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
     return {
-        model.file: native,
+        **native,
         "schema.json": schema_json(matrix.schema, MODEL_VIEW.entity),
         "config.json": json_bytes({"family": "xgboost", "label_prefix": "xgb", "threshold": 0.5}),
         "model.onnx": onnx,

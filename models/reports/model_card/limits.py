@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from models.lineage import Recipe
-from models.reports.evaluation_report import Judgement
+from models.reports.evaluation_report import EvaluationReport
 
 if TYPE_CHECKING:
     from models.training.fit import Trained
@@ -23,11 +23,11 @@ REASONS = {
 }
 
 
-def limits(trained: Trained, recipe: Recipe, judgement: Judgement) -> Iterator[str]:
+def limits(trained: Trained, recipe: Recipe, report: EvaluationReport) -> Iterator[str]:
     """Give one sentence a limit, as HTML."""
     yield from _scope(trained, recipe)
-    yield from _protected(trained, judgement)
-    yield from _uneven(judgement)
+    yield from _protected(trained, report)
+    yield from _uneven(report)
     yield from _absent(trained)
 
 
@@ -44,7 +44,7 @@ def _scope(trained: Trained, recipe: Recipe) -> Iterator[str]:
     )
 
 
-def _protected(trained: Trained, judgement: Judgement) -> Iterator[str]:
+def _protected(trained: Trained, report: EvaluationReport) -> Iterator[str]:
     schema, importance = trained.split.train.features.schema, trained.model.importance()
     used = [n for n in importance if schema.features[schema.position(n)].protected]
     if used:
@@ -60,7 +60,7 @@ def _protected(trained: Trained, judgement: Judgement) -> Iterator[str]:
             "for one: see its fairness."
         )
     ratios = [
-        each for each in judgement.fairness if each.demographic_parity_ratio < NOTABLE_PARITY_RATIO
+        each for each in report.fairness if each.demographic_parity_ratio < NOTABLE_PARITY_RATIO
     ]
     for each in ratios:
         yield (
@@ -70,8 +70,8 @@ def _protected(trained: Trained, judgement: Judgement) -> Iterator[str]:
         )
 
 
-def _uneven(judgement: Judgement) -> Iterator[str]:
-    large = [each for each in judgement.slices if not each.is_small]
+def _uneven(report: EvaluationReport) -> Iterator[str]:
+    large = [each for each in report.slices if not each.is_small]
     if len(large) > 1:
         worst = min(large, key=lambda each: each.metrics["roc_auc"].value)
         auc = worst.metrics["roc_auc"]
@@ -86,9 +86,9 @@ def _uneven(judgement: Judgement) -> Iterator[str]:
     ]
     if off:
         yield f"Its probabilities are off on average for {', '.join(off)}."
-    few = len(judgement.slices) - len(large)
+    few = len(report.slices) - len(large)
     if few:
-        yield f"{few} of {len(judgement.slices)} slices are too small to be judged."
+        yield f"{few} of {len(report.slices)} slices are too small to be judged."
 
 
 def _absent(trained: Trained) -> Iterator[str]:

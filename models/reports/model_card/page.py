@@ -12,7 +12,7 @@ import numpy as np
 
 from models.evaluation.metrics import counts
 from models.lineage import Recipe, git_commit
-from models.reports.evaluation_report import Judgement
+from models.reports.evaluation_report import EvaluationReport
 from models.reports.model_card import charts
 from models.reports.model_card.limits import limits
 from models.reports.model_card.parts import (
@@ -38,7 +38,9 @@ SHOWN_EXAMPLES = 2
 SHOWN_STEPS = 9
 
 
-def model_card(trained: Trained, recipe: Recipe, judgement: Judgement, started_at: datetime) -> str:
+def model_card(
+    trained: Trained, recipe: Recipe, report: EvaluationReport, started_at: datetime
+) -> str:
     """Write the card of a model as one HTML page that needs nothing from elsewhere."""
     settings, model = recipe.settings, trained.model
     title = f"{settings['experiment_name']}: {model.title}"
@@ -48,14 +50,14 @@ def model_card(trained: Trained, recipe: Recipe, judgement: Judgement, started_a
         f"threshold {model.threshold:.3f}"
     )
     sections = [
-        _limits(trained, recipe, judgement),
-        _quality(trained, judgement),
-        *_cost_of_excluding(trained, judgement),
-        slices_section(judgement, settings["evaluation"]["smallest_slice"]),
-        *fairness_section(judgement),
-        _explained(judgement),
-        *_tuning(judgement),
-        *_learning(judgement),
+        _limits(trained, recipe, report),
+        _quality(trained, report),
+        *_cost_of_excluding(trained, report),
+        slices_section(report, settings["evaluation"]["smallest_slice"]),
+        *fairness_section(report),
+        _explained(report),
+        *_tuning(report),
+        *_learning(report),
         _data(trained, recipe),
         _lineage(trained, recipe),
     ]
@@ -64,7 +66,7 @@ def model_card(trained: Trained, recipe: Recipe, judgement: Judgement, started_a
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body><main>"
         f'<header><h1>{escape(title)}</h1><p class="soft">{about}</p></header>'
-        f'<div class="tiles">{"".join(_tiles(trained, judgement))}</div>'
+        f'<div class="tiles">{"".join(_tiles(trained, report))}</div>'
         f"{''.join(sections)}"
         "<footer>Intervals hold 95 %. Rows of the test part decided nothing before they judged. "
         f"Training key <code>{recipe.training_key[:16]}</code>.</footer>"
@@ -72,23 +74,23 @@ def model_card(trained: Trained, recipe: Recipe, judgement: Judgement, started_a
     )
 
 
-def _tiles(trained: Trained, judgement: Judgement) -> Iterator[str]:
+def _tiles(trained: Trained, report: EvaluationReport) -> Iterator[str]:
     for name in HEADLINE:
-        estimate = judgement.headline[name]
+        estimate = report.headline[name]
         yield tile(TITLES[name], number(estimate.value), between(estimate))
     yield tile(TITLES["ece"], number(trained.metrics["ece"]), "15 bins of equal width")
 
 
-def _limits(trained: Trained, recipe: Recipe, judgement: Judgement) -> str:
-    found = "".join(f"<li>{line}</li>" for line in limits(trained, recipe, judgement))
+def _limits(trained: Trained, recipe: Recipe, report: EvaluationReport) -> str:
+    found = "".join(f"<li>{line}</li>" for line in limits(trained, recipe, report))
     return section("What to know before using it", f"<ul>{found}</ul>")
 
 
-def _quality(trained: Trained, judgement: Judgement) -> str:
-    n, ones = len(judgement.labels), int(judgement.labels.sum())
+def _quality(trained: Trained, report: EvaluationReport) -> str:
+    n, ones = len(report.labels), int(report.labels.sum())
     rows = [
         (TITLES[name], number(estimate.value), between(estimate))
-        for name, estimate in judgement.headline.items()
+        for name, estimate in report.headline.items()
     ]
     masked = [
         (title, number(trained.metrics[name]), "")
@@ -99,24 +101,23 @@ def _quality(trained: Trained, judgement: Judgement) -> str:
         )
         if name in trained.metrics
     ]
-    decided = counts(judgement.labels, judgement.probabilities, judgement.threshold)
+    decided = counts(report.labels, report.probabilities, report.threshold)
     head = ("", "value", "95 % interval")
     return section(
         "How good it is",
         columns(
             "<h3>Metrics</h3>" + table(head, rows + masked, numbers=(1, 2)),
             "<h3>ROC curve, and where it decides</h3>"
-            + charts.roc(judgement.labels, judgement.probabilities, judgement.threshold),
+            + charts.roc(report.labels, report.probabilities, report.threshold),
             "<h3>Decisions at the threshold</h3>" + charts.confusion(decided),
-            "<h3>Calibration, by tenths of the rows</h3>"
-            + charts.reliability(judgement.reliability),
+            "<h3>Calibration, by tenths of the rows</h3>" + charts.reliability(report.reliability),
         ),
         about=f"On {n:,} test rows, {ones:,} of them ({ones / n:.1%}) with label 1.",
     )
 
 
-def _cost_of_excluding(trained: Trained, judgement: Judgement) -> Iterator[str]:
-    whole = judgement.beside.whole
+def _cost_of_excluding(trained: Trained, report: EvaluationReport) -> Iterator[str]:
+    whole = report.extras.whole
     if whole is None:
         return
     names = ("accuracy", "roc_auc", "pr_auc", "log_loss", "brier", "f1_score", "ece")
@@ -130,7 +131,7 @@ def _cost_of_excluding(trained: Trained, judgement: Judgement) -> Iterator[str]:
             else (f"{theirs - ours:+.4f}")
         )
         rows.append((TITLES[name], number(ours), number(theirs), paired))
-    for each in judgement.fairness:
+    for each in report.fairness:
         ours, theirs = each.demographic_parity_difference, whole.parity.get(each.by, np.nan)
         name = f"Difference of selection rates by <code>{escape(each.by)}</code>"
         rows.append((name, number(ours), number(theirs), f"{theirs - ours:+.4f}"))
@@ -142,11 +143,11 @@ def _cost_of_excluding(trained: Trained, judgement: Judgement) -> Iterator[str]:
     )
 
 
-def _explained(judgement: Judgement) -> str:
-    explained = judgement.explained
+def _explained(report: EvaluationReport) -> str:
+    explained = report.explained
     order = np.argsort(explained.margin, kind="stable")
     shown = order[[int(0.99 * (len(order) - 1)), len(order) // 2]][:SHOWN_EXAMPLES]
-    examples = [_example(judgement, int(row)) for row in shown]
+    examples = [_example(report, int(row)) for row in shown]
     return section(
         "What features add",
         charts.swarm(explained),
@@ -158,8 +159,8 @@ def _explained(judgement: Judgement) -> str:
     )
 
 
-def _example(judgement: Judgement, row: int) -> str:
-    explained = judgement.explained
+def _example(report: EvaluationReport, row: int) -> str:
+    explained = report.explained
     values, schema = explained.values[row], explained.rows.schema
     decoded = schema.decode(explained.rows.values[row])
     order = np.argsort(-np.abs(values), kind="stable")
@@ -173,8 +174,8 @@ def _example(judgement: Judgement, row: int) -> str:
     return f"<p>{said}</p>{steps}"
 
 
-def _tuning(judgement: Judgement) -> Iterator[str]:
-    tuned = judgement.beside.tuned
+def _tuning(report: EvaluationReport) -> Iterator[str]:
+    tuned = report.extras.tuned
     if tuned is None:
         return
     trials = [(t.number, t.value, t.was_pruned) for t in tuned.trials if t.value is not None]
@@ -198,8 +199,8 @@ def _matters(importance: Mapping[str, float]) -> str:
     return f"<h3>Which settings matter</h3>{charts.bars(importance)}" if importance else ""
 
 
-def _learning(judgement: Judgement) -> Iterator[str]:
-    curve = judgement.beside.curve
+def _learning(report: EvaluationReport) -> Iterator[str]:
+    curve = report.extras.curve
     if not curve:
         return
     rows = [

@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 
 from models.evaluation.slices import Slice
-from models.reports.evaluation_report import Judgement
+from models.reports.evaluation_report import EvaluationReport
 from models.reports.model_card import charts
 from models.reports.model_card.parts import TITLES, between, folded, number, percent, section, table
 
@@ -16,15 +16,15 @@ MARKS = ("roc_auc", "accuracy")
 SHARES = ("selection_rate", "recall", "false_positive_rate")
 
 
-def slices_section(judgement: Judgement, smallest: int) -> str:
+def slices_section(report: EvaluationReport, smallest: int) -> str:
     """Quality by slice, each value with a mark of its interval."""
-    ends = {name: _ends(judgement.slices, name) for name in MARKS}
+    ends = {name: _ends(report.slices, name) for name in MARKS}
     head = ["", "rows", "label 1"]
     for name in MARKS:
         head += [TITLES[name], ""]
     head += [TITLES[name] for name in SHARES] + [TITLES["calibration_gap"]]
     rows, before = [], ""
-    for each in judgement.slices:
+    for each in report.slices:
         if each.by != before:
             rows.append(_heading(each.by, len(head)))
             before = each.by
@@ -34,16 +34,16 @@ def slices_section(judgement: Judgement, smallest: int) -> str:
     return section(
         "Group by group",
         content,
-        folded("All intervals", _all_intervals(judgement.slices)),
+        folded("All intervals", _all_intervals(report.slices)),
         about=f"Slices of the test rows. Pale ones have fewer than {smallest} rows, or hardly any "
         "of a label: their numbers say little. “Said − was” is the mean probability less the "
         "share of 1s.",
     )
 
 
-def fairness_section(judgement: Judgement) -> Iterator[str]:
+def fairness_section(report: EvaluationReport) -> Iterator[str]:
     """Differences between groups, by protected attribute; nothing where there are none."""
-    if not judgement.fairness:
+    if not report.fairness:
         return
     rows = [
         (
@@ -56,7 +56,7 @@ def fairness_section(judgement: Judgement) -> Iterator[str]:
             f"{escape(each.least_selected)} · {escape(each.most_selected)}",
             escape(", ".join(each.left_out)) or "–",
         )
-        for each in judgement.fairness
+        for each in report.fairness
     ]
     head = (
         *("attribute", "selection rate, difference", "ratio", "TPR difference"),

@@ -17,7 +17,8 @@ from models.families import new_model
 from models.lineage import Recipe
 from models.onnx.scorer import OUTPUT, OnnxScorer
 from models.registry.pyfunc import write_pyfunc
-from models.training.fit import Trained, fit, judge, write_up
+from models.reports.write_up import write_up
+from models.training.fit import Trained, fit, held_out_metrics
 
 METHODS = ("isotonic", "platt")
 
@@ -70,7 +71,7 @@ def shipped(request, rows, split, masker, training, tmp_path_factory):
     """A calibrated model, packed and written up."""
     config = training.model_copy(update={"calibration": request.param})
     model = fit(new_model(config), split, masker, config)
-    trained = Trained(model, split, judge(model, split.test, masker, config))
+    trained = Trained(model, split, held_out_metrics(model, split.test, masker, config))
     folder = tmp_path_factory.mktemp("calibrated")
     now = datetime(2026, 1, 1, tzinfo=UTC)
     return trained, write_up(trained, Recipe.of(rows, config), masker, now, folder, config)
@@ -114,5 +115,5 @@ def test_the_threshold_is_one_of_calibrated_probabilities(shipped, split):
 
 
 def test_an_uncalibrated_model_has_no_curve(trained, record):
-    assert Calibration.beside(record.artifact.path / "model.ubj") is None
+    assert Calibration.read_beside(record.artifact.path / "model.ubj") is None
     assert with_calibration(trained.model, record.artifact.path) is trained.model

@@ -116,11 +116,11 @@ def test_a_model_trained_with_masked_rows_stays_sensible_without_attributes(trai
 
 def test_a_model_trained_on_complete_rows_only_does_not(split, masker, training):
     from models.families import new_model
-    from models.training.fit import fit, judge
+    from models.training.fit import fit, held_out_metrics
 
     unmasked = training.model_copy(
         update={"masking": training.masking.model_copy(update={"copies": 0})}
     )
     model = fit(new_model(unmasked), split, masker, unmasked)
-    found = judge(model, split.test, masker, unmasked)
+    found = held_out_metrics(model, split.test, masker, unmasked)
     assert found["log_loss_request_attributes"] > found["log_loss_base_rate"]

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from feature_store.training_data import TrainingRows, decoded_frame
 from models.artifact.artifact import open_artifact
 from models.errors import RegistryUnavailable, UnknownModel
-from models.registry.tracking import publish
+from models.registry.tracking import register_run
 from models.registry.versions import ModelRegistry
 
 
@@ -31,7 +31,7 @@ def registry(tracking_url):
 
 @pytest.fixture(scope="module")
 def version(registry, record):
-    return publish(registry, record)
+    return register_run(registry, record)
 
 
 @pytest.fixture(scope="module")
@@ -217,17 +217,17 @@ def dying(url: str, answers: int) -> Iterator[DyingProxy]:
 
 def test_when_mlflow_goes_away_nothing_is_half_registered(registry, version, record):
     with dying(registry.url, answers=1_000) as proxy:
-        publish(ModelRegistry(proxy.url, registry.model_name), record)
+        register_run(ModelRegistry(proxy.url, registry.model_name), record)
         needed = 1_000 - proxy.left
     before = registry.versions()
     for answers in (0, 1, 3, needed // 2, needed - 5, needed - 3, needed - 2):
         with dying(registry.url, answers) as proxy, pytest.raises(RegistryUnavailable) as gone:
-            publish(ModelRegistry(proxy.url, registry.model_name), record)
+            register_run(ModelRegistry(proxy.url, registry.model_name), record)
         assert "\n" not in str(gone.value)
         assert registry.versions() == before, answers
     # The last request of all adds a readable copy of the label, which follows from the rest.
     with dying(registry.url, needed - 1) as proxy, pytest.raises(RegistryUnavailable):
-        publish(ModelRegistry(proxy.url, registry.model_name), record)
+        register_run(ModelRegistry(proxy.url, registry.model_name), record)
     [*_, last] = registry.versions()
     assert registry.find(last.label).digest == record.artifact.digest
 
@@ -237,7 +237,7 @@ def test_an_unreachable_server_is_one_line_within_seconds(record):
     for call in (
         registry.refuse_unreachable,
         registry.versions,
-        lambda: publish(registry, record),
+        lambda: register_run(registry, record),
     ):
         begun = time.monotonic()
         with pytest.raises(RegistryUnavailable) as gone:

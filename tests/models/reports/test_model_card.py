@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from models.lineage import Recipe
-from models.reports.evaluation_report import NOTHING_ELSE, Beside, look_closer
+from models.reports.evaluation_report import NO_EXTRAS, Extras, evaluate_in_detail
 from models.reports.model_card.frame import ticks
 from models.reports.model_card.page import model_card
 from models.training.learning_curve import learning_curve
@@ -100,11 +100,11 @@ def test_curve_and_comparison_appear_where_they_were_asked_for(
     assert len(curve) == 5
     assert [p.rows for p in curve] == sorted(p.rows for p in curve)
     assert curve[-1].rows == len(trained.split.train)
-    beside = Beside(curve=curve)
-    judged = look_closer(trained.model, trained.split, masker, training, beside)
+    extras = Extras(curve=curve)
+    judged = evaluate_in_detail(trained.model, trained.split, masker, training, extras)
     page = model_card(trained, Recipe.of(rows, training), judged, record.started_at)
     assert "Would more rows help?" in page
-    assert beside != NOTHING_ELSE
+    assert extras != NO_EXTRAS
 
 
 def test_a_learning_curve_ends_when_its_time_is_up(trained, masker, training):

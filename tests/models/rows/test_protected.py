@@ -10,8 +10,9 @@ import pytest
 from feature_store.feature_definitions import MODEL_VIEW
 from models.artifact.artifact import open_artifact
 from models.families import new_model
-from models.reports.evaluation_report import Beside, compare
-from models.training.fit import Trained, fit, judge, masker_of, recipe_of, split_of, write_up
+from models.reports.evaluation_report import Extras, compare
+from models.reports.write_up import write_up
+from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def blind(config):
 def without(rows, config, blind):
     split = split_of(rows, blind.schema, config)
     model = fit(new_model(config), split, blind, config)
-    return Trained(model, split, judge(model, split.test, blind, config))
+    return Trained(model, split, held_out_metrics(model, split.test, blind, config))
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +38,8 @@ def written(without, rows, config, blind, masker, training, tmp_path_factory):
     comparison = compare(without.model, other, without.split.test, blind, config)
     folder = tmp_path_factory.mktemp("blind")
     recipe, now = recipe_of(rows, blind, config), datetime(2026, 1, 1, tzinfo=UTC)
-    beside = Beside(whole=comparison)
-    return write_up(without, recipe, blind, now, folder, config, beside), comparison
+    extras = Extras(whole=comparison)
+    return write_up(without, recipe, blind, now, folder, config, extras), comparison
 
 
 def test_no_feature_tells_of_a_protected_attribute(without, blind):

@@ -87,7 +87,7 @@ def test_explaining_leaves_no_receipt(world):
 
 
 def test_a_model_that_is_not_made_of_trees_is_explained_by_asking_it(world):
-    files = {name: content for name, content in model_files(3).items() if name != "model.ubj"}
+    files = {name: content for name, content in model_files(3).items() if name != "trees.npz"}
     write_artifact(world.artifacts.folder / "3" / "model", files)
     world.deploy(3)
     with running_api(world) as api:

@@ -1,0 +1,193 @@
+"""What the families share: parameters, a threshold, metrics, and the facts beside native files."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from configs.settings import DecisionConfig
+from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.schema import FeatureSchema
+from models.base import Features, Labels, Values, feature_matrix, label_array, refuse_other_schema
+from models.errors import ArtifactError, TrainingRefused
+from models.evaluation import metrics
+from models.evaluation.metrics import ThresholdObjective
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class TabularModel(ABC):
+    """A family's common part; see `models.base.Model` for what callers may rely on.
+
+    Parameters
+    ----------
+    params
+        Values of ``config`` by name; what is not named has its default there.
+    seed
+        Equal seeds, rows and threads give equal models.
+    threshold_objective, decision
+        How the threshold is chosen on rows that the model did not learn from; see
+        `metrics.choose_threshold`.
+    """
+
+    family: ClassVar[str]
+    title: ClassVar[str]
+    label_prefix: ClassVar[str]
+    learns_from_validation: ClassVar[bool] = False
+    config: ClassVar[type[BaseModel]]
+    """The section of the settings with its parameters."""
+    params: Any
+    """Of that section; each family says its type."""
+
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        *,
+        seed: int = 0,
+        threshold_objective: ThresholdObjective = "balanced",
+        decision: DecisionConfig = metrics.USUAL_DECISION,
+    ) -> None:
+        self.params = validated_params(self.config, params or {}, self.title)
+        self.seed = seed
+        self.threshold_objective = threshold_objective
+        self.decision = decision
+        self.threshold = metrics.HALF
+        self.schema: FeatureSchema | None = None
+        self._forget()
+
+    def predict_proba(self, features: Features) -> Values:
+        """Probability of label 1, float32 ``(n,)``.
+
+        Raises
+        ------
+        SchemaMismatch
+            If the model was fitted on other features.
+        """
+        matrix = feature_matrix(features)
+        refuse_other_schema(self.schema, matrix.schema)
+        return self._probabilities(matrix)
+
+    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
+        """Metrics on rows that the model has not seen, by name; see `metrics.metrics`."""
+        return metrics.metrics(label_array(labels), self.predict_proba(features), self.threshold)
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Set what fitting fills to nothing."""
+
+    @abstractmethod
+    def _probabilities(self, matrix: FeatureMatrix) -> Values:
+        """Probability of label 1, ``(n,)``, of rows of the schema that the model was fitted on."""
+
+    def _choose_threshold(self, labels: Labels, probabilities: Values) -> None:
+        self.threshold = metrics.choose_threshold(
+            labels, probabilities, self.threshold_objective, self.decision
+        )
+
+    def _about(self) -> dict[str, Any]:
+        """What makes up the model besides its arrays, as JSON values."""
+        return {
+            "params": self.params.model_dump(),
+            "seed": self.seed,
+            "threshold": self.threshold,
+            "schema_fingerprint": self.schema.fingerprint if self.schema else None,
+        }
+
+
+def validated_params(config: type[Config], params: Mapping[str, Any], family: str) -> Config:
+    """Read parameters by name; what is not named has its default.
+
+    Raises
+    ------
+    TrainingRefused
+        If a name is not known or a value unusable; the message names it.
+
+    Examples
+    --------
+    >>> from configs.settings import XGBoostConfig
+    >>> validated_params(XGBoostConfig, {"max_depth": 0}, "XGBoost")
+    Traceback (most recent call last):
+    ...
+    models.errors.TrainingRefused: XGBoost's parameter 'max_depth' has the value 0: Input should be
+    greater than or equal to 1.
+    """
+    known = list(config.model_fields)
+    for name in params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            raise TrainingRefused(f"{family} has no parameter '{name}' here. {hint}")
+    try:
+        return config(**params)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        path = ".".join(str(part) for part in problem["loc"])
+        raise TrainingRefused(
+            f"{family}'s parameter '{path}' has the value {problem['input']!r}: {problem['msg']}."
+        ) from error
+
+
+def refuse_unordered(constraints: Mapping[str, int], schema: FeatureSchema) -> None:
+    """Refuse constraints on features that are not there, or that have no more and less.
+
+    Raises
+    ------
+    TrainingRefused
+        If a name is not that of a number; the message gives the nearest.
+    """
+    numbers = [feature.name for feature in schema.features if feature.kind != "category"]
+    for name in constraints:
+        if name not in numbers:
+            near = difflib.get_close_matches(name, numbers, n=1)
+            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(numbers)}."
+            raise TrainingRefused(
+                f"monotone_constraints names '{name}', which is not a number among the features "
+                f"of the model. {hint}"
+            )
+
+
+def read_about(path: Path, schema: FeatureSchema) -> dict[str, Any]:
+    """Read the JSON that describes a model of features of this schema.
+
+    Raises
+    ------
+    ArtifactError
+        If the file is not there, is no such JSON, or describes a model of other features.
+    """
+    try:
+        about: dict[str, Any] = json.loads(path.read_bytes())
+        fingerprint = about["schema_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ArtifactError(f"Cannot read the model {path}: {error!r}. Train again.") from error
+    if fingerprint != schema.fingerprint:
+        raise ArtifactError(
+            f"{path} was trained on schema {fingerprint}; given is {schema.fingerprint}. "
+            "Train again with the present features."
+        )
+    return about
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """Read an NPZ file; one with a pickle in it is refused.
+
+    Raises
+    ------
+    ArtifactError
+        If it is not there or not such a file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except Exception as error:  # damaged archives raise errors of many types
+        raise ArtifactError(f"Cannot read the arrays {path}: {error!r}. Train again.") from error
