@@ -83,7 +83,7 @@ def verify(as_json: AsJson = False, debug: Debug = False) -> None:
 def judge(version: Version, as_json: AsJson = False, debug: Debug = False) -> None:
     """Judge a version by the gates, against what serves now; the decision is kept."""
     from feature_store.command_line.output import show as print_answer
-    from models.command_line.judging import judge_version
+    from models.command_line.verifying import judge_version
 
     answer, has_passed = judge_version(version, _settings())
     print_answer(answer, as_json=as_json)

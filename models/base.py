@@ -14,6 +14,7 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import SchemaMismatch
 from feature_store.feature_definitions import MODEL_VIEW
+from models.errors import TrainingRefused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,6 +116,23 @@ def feature_matrix(features: Features) -> FeatureMatrix:
 def label_array(labels: Labels | pd.Series) -> Labels:
     """Give labels as int8 ``(n,)``."""
     return np.asarray(labels, dtype=np.int8)
+
+
+def refuse_one_class(labels: Labels, what: str) -> None:
+    """Refuse labels that are not both there.
+
+    Raises
+    ------
+    TrainingRefused
+        If there are no labels, or all are equal.
+    """
+    ones = int(np.count_nonzero(labels == 1))
+    if 0 < ones < len(labels):
+        return
+    found = f"{len(labels):,} rows, all with label {int(ones > 0)}" if len(labels) else "no rows"
+    raise TrainingRefused(
+        f"{what} needs rows of both labels; given are {found}. Widen the range of dates."
+    )
 
 
 def narrowed(matrix: FeatureMatrix, schema: FeatureSchema) -> FeatureMatrix:

@@ -22,10 +22,11 @@ from models.base import (
     Values,
     feature_matrix,
     label_array,
+    refuse_one_class,
     refuse_other_schema,
 )
 from models.errors import TrainingRefused
-from models.evaluation.metrics import Numbers, logits_of, refuse_one_class
+from models.evaluation.metrics import Numbers, logits_of
 from models.neural_network import NeuralNetworkModel
 from models.rows.split import fold_numbers, joined, originals
 from models.tabular_model import TabularModel, read_about

@@ -20,11 +20,11 @@ from models.base import (
     Values,
     feature_matrix,
     label_array,
+    refuse_one_class,
     refuse_other_schema,
 )
 from models.errors import TrainingRefused
 from models.evaluation.explanations import permutation_importance
-from models.evaluation.metrics import refuse_one_class
 from models.network import network
 from models.network.encoding import Encoding
 from models.tabular_model import TabularModel, read_about, read_arrays
@@ -120,7 +120,7 @@ class NeuralNetworkModel(TabularModel):
     def to_onnx(self) -> bytes:
         """The network as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
         from models.onnx.graph import Graph
-        from models.onnx.network_onnx import add_network
+        from models.onnx.network_graph import add_network
 
         encoding = self._fitted
         graph = Graph(len(self.schema or ()))
@@ -130,7 +130,7 @@ class NeuralNetworkModel(TabularModel):
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:
         """Add ``share`` times the sum of the models' logits to a graph, ``(n, LANES)``."""
-        from models.onnx.network_onnx import add_network_logit
+        from models.onnx.network_graph import add_network_logit
 
         networks = [model.network for model in models]
         return add_network_logit(graph, networks, share)

@@ -21,11 +21,11 @@ from models.base import (
     Values,
     feature_matrix,
     label_array,
+    refuse_one_class,
     refuse_other_schema,
     share_cores,
 )
 from models.errors import ArtifactError, TrainingRefused
-from models.evaluation.metrics import refuse_one_class
 from models.tabular_model import TabularModel, refuse_unordered
 from models.trees.forest import FILE as FOREST, Forest, forest_of
 

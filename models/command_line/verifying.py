@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
 from models import connect
 from models.artifact.cache import ArtifactCache
+from models.command_line.versions import decision_table
 from models.deployment.record import Deployment
 from models.deployment.store import DeploymentStore
 from models.errors import ArtifactError
@@ -121,3 +123,13 @@ def _gate_findings(
             continue
         if not any(decision.passed for decision in decisions.of(version)):
             yield version.label, f"it is in {version.stage}, but never passed the gates"
+
+
+def judge_version(label: str, settings: Settings) -> tuple[Answer, bool]:
+    """Judge a version against what serves, and keep that; whether it passed comes second."""
+    version = connect.model_registry(settings).find(label)
+    champion = connect.champion_of(settings)
+    decision = connect.admission(settings).judge_and_record(version, champion)
+    title = f"{label}: {'passed' if decision.passed else 'failed'}; {decision.summary}"
+    results = [asdict(result) for result in decision.results]
+    return Answer(decision.to_dict(), [decision_table(title, results)]), decision.passed

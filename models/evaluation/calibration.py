@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.base import Labels, Values
+from models.base import Labels, Values, refuse_one_class
 from models.evaluation import intervals
 from models.evaluation.intervals import Estimate
-from models.evaluation.metrics import Numbers, refuse_one_class
+from models.evaluation.metrics import Numbers
 
 Method = Literal["isotonic", "platt"]
 FILE = "calibration.json"

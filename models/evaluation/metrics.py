@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from configs.settings import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels, Model, Values, share_cores
-from models.errors import TrainingRefused
+from models.base import Labels, Model, Values, refuse_one_class, share_cores
 from models.rows.masking import Masker
 
 ThresholdObjective = Literal["balanced", "f1", "accuracy", "cost", "precision"]
@@ -178,23 +177,6 @@ def row_losses(labels: Labels, probabilities: Values | Numbers) -> Numbers:
     p = np.clip(probabilities.astype(np.float64), SMALLEST, 1 - SMALLEST)
     losses: Numbers = -np.where(labels == 1, np.log(p), np.log1p(-p))
     return losses
-
-
-def refuse_one_class(labels: Labels, what: str) -> None:
-    """Refuse labels that are not both there.
-
-    Raises
-    ------
-    TrainingRefused
-        If there are no labels, or all are equal.
-    """
-    ones = int(np.count_nonzero(labels == 1))
-    if 0 < ones < len(labels):
-        return
-    found = f"{len(labels):,} rows, all with label {int(ones > 0)}" if len(labels) else "no rows"
-    raise TrainingRefused(
-        f"{what} needs rows of both labels; given are {found}. Widen the range of dates."
-    )
 
 
 def _accuracy(tp: int, fp: int, fn: int, tn: int) -> float:

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels, share_cores
+from models.base import Labels, refuse_one_class, share_cores
 from models.errors import TrainingRefused
-from models.evaluation.metrics import refuse_one_class
 
 Places = NDArray[np.intp]
 

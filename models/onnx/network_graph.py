@@ -1,4 +1,4 @@
-"""The network as nodes of an ONNX graph; see `graphs` for what keeps the bits of a row equal."""
+"""The network as nodes of an ONNX graph; `models.onnx.graph` says what keeps a row's bits equal."""
 
 from __future__ import annotations
 
