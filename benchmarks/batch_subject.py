@@ -17,9 +17,9 @@ from configs.command_line import Stopwatch
 from configs.settings import load_settings
 from models.artifact.artifact import ModelArtifact, open_artifact
 from models.bulk_scorer import BulkScorer
-from pipelines.batch.execution import EngineName, carry_out
+from pipelines.batch.execution import EngineName, execute_plan
 from pipelines.batch.plan import Model
-from pipelines.batch.preparation import Asked, job_of, new_plan
+from pipelines.batch.request import BatchRequest, job_of, new_plan
 
 
 def limit(artifact: ModelArtifact, data: Path, rows: int) -> dict[str, float]:
@@ -41,10 +41,10 @@ def pipeline(
     )
 
     def work() -> int:
-        now, asked = datetime.now(UTC), Asked((str(data),))
-        job = job_of(new_plan(asked, settings, model, artifact, now), str(output), settings)
+        now, request = datetime.now(UTC), BatchRequest((str(data),))
+        job = job_of(new_plan(request, settings, model, artifact, now), str(output), settings)
         master = "local[2,4]" if engine is EngineName.spark else None
-        totals = carry_out(job, artifact, engine, Stopwatch(), workers=None, master=master)
+        totals = execute_plan(job, artifact, engine, Stopwatch(), workers=None, master=master)
         return totals.rows
 
     with contextlib.redirect_stdout(sys.stderr):

@@ -14,13 +14,19 @@ import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.settings import Settings, load_settings, utc_time
-from pipelines.batch.execution import EngineName, carry_out
-from pipelines.batch.manifest import Totals
+from pipelines.batch.execution import EngineName, execute_plan
+from pipelines.batch.manifest import Totals, summary
 from pipelines.batch.plan import CHUNK_ROWS
-from pipelines.batch.preparation import Asked, chosen_model, job_of, listed, new_plan, planned_model
-from pipelines.batch.resumption import started
+from pipelines.batch.request import (
+    BatchRequest,
+    find_unfinished_plan,
+    job_of,
+    new_plan,
+    parse_places,
+    planned_model,
+    resolve_model,
+)
 from pipelines.batch.spark_engine import refuse_without_spark
-from pipelines.batch.summary import summary
 from pipelines.batch.worker import Job
 
 app = new_app()
@@ -78,23 +84,25 @@ def inference_pipeline(
     settings, watch = load_settings(), Stopwatch()
     if engine is EngineName.spark:
         refuse_without_spark()
-    asked = Asked(listed(input), model_version, as_of, limit, explain, log, chunk_rows)
+    request = BatchRequest(
+        parse_places(input), model_version, as_of, limit, explain, log, chunk_rows
+    )
     place = output or str(settings.var_dir / "batch")
-    plan = started(place, asked) if resume else None
+    plan = find_unfinished_plan(place, request) if resume else None
     if plan is not None:
         artifact = planned_model(settings, plan.model)
         done(f"Loaded {plan.model.label}", watch.lap())
     else:
-        model, artifact = chosen_model(settings, model_version)
+        model, artifact = resolve_model(settings, model_version)
         done(f"Loaded {model.label}", watch.lap())
-        plan = new_plan(asked, settings, model, artifact, datetime.now(UTC))
+        plan = new_plan(request, settings, model, artifact, datetime.now(UTC))
         done(f"Found {plan.rows:,} rows: {plan.kind} in {len(plan.chunks)} chunks", watch.lap())
     if dry_run:
         note(f"would be written to {place}/{plan.partition}; nothing was, for --dry-run")
         return
     job = job_of(plan, place, settings)
     with job.output.held():
-        totals = carry_out(job, artifact, engine, watch, workers=workers, master=master)
+        totals = execute_plan(job, artifact, engine, watch, workers=workers, master=master)
     report(job, totals, settings)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from enum import StrEnum
 
 from configs.command_line import Stopwatch, done, note, progress
@@ -9,12 +11,56 @@ from configs.errors import FTIError
 from models.artifact.artifact import ModelArtifact
 from monitoring.log.batch_log import BatchLog
 from pipelines.batch.errors import InputUnusable, RunUnfinished
-from pipelines.batch.local_engine import run_local
-from pipelines.batch.manifest import Totals, manifest_json
+from pipelines.batch.inputs import Kind
+from pipelines.batch.manifest import Receipt, Totals, manifest_json
 from pipelines.batch.output import Output
-from pipelines.batch.plan import Plan
+from pipelines.batch.plan import Chunk, Plan
 from pipelines.batch.spark_engine import run_spark
-from pipelines.batch.worker import Job, Worker
+from pipelines.batch.worker import Job, Worker, cores
+
+
+def run_local(
+    worker: Worker,
+    chunks: Sequence[Chunk],
+    on_rows: Callable[[int], object],
+    threads: int | None = None,
+) -> None:
+    """Score chunks; ``on_rows`` is told how many rows more are done.
+
+    Parameters
+    ----------
+    threads
+        How many score; None for one a core, and twice as many where they wait for PostgreSQL or S3.
+
+    Raises
+    ------
+    FTIError
+        The first error of a chunk; those that are being scored are finished.
+    """
+    is_stored = worker.plan.kind in (Kind.entities, Kind.everybody)
+    waits = is_stored or worker.plan.is_logged or not worker.output.root.is_local
+    threads = threads or cores() * (2 if waits else 1)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="batch")
+    running: set[Future[Receipt]] = set()
+    try:
+        for chunk, rows in worker.tables(chunks):
+            running.add(pool.submit(worker.run, chunk, rows))
+            if len(running) > threads:
+                running = _collect_finished(running, on_rows)
+        while running:
+            running = _collect_finished(running, on_rows)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _collect_finished(
+    running: set[Future[Receipt]], on_rows: Callable[[int], object]
+) -> set[Future[Receipt]]:
+    """Wait until a chunk is finished; give those that are not."""
+    finished, unfinished = wait(running, return_when=FIRST_COMPLETED)
+    for each in finished:
+        on_rows(each.result().rows)
+    return unfinished
 
 
 class EngineName(StrEnum):
@@ -24,7 +70,7 @@ class EngineName(StrEnum):
     spark = "spark"
 
 
-def carry_out(
+def execute_plan(
     job: Job,
     artifact: ModelArtifact,
     engine: EngineName,

@@ -35,7 +35,7 @@ Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Featured:
+class FeatureBatch:
     """Rows with their features.
 
     Parameters
@@ -56,7 +56,7 @@ class Featured:
 class Featurizer(Protocol):
     """Gives the vectors of some rows."""
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
         """The vectors of ``n`` rows; ``where`` names them in a message.
 
         Raises
@@ -78,7 +78,7 @@ class GivenFeatures:
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
         """See `Featurizer`."""
         arrays = [_numbers(f, columns.column(f.name), where) for f in self.schema.features]
         values = np.empty((len(keys), len(arrays)), dtype=np.float32)
@@ -88,7 +88,7 @@ class GivenFeatures:
                 block[:, place] = array[start : start + BLOCK_ROWS]
             # As the engine leaves it: one NaN for every missing number.
             block[~np.isfinite(block)] = np.nan
-        return Featured(keys, values, _no_times(len(keys)))
+        return FeatureBatch(keys, values, _no_times(len(keys)))
 
 
 class EngineeredFeatures:
@@ -123,7 +123,7 @@ class EngineeredFeatures:
         self._places = np.array([known[name] for name in schema.names])
         self._is_whole = schema.names == engine.schema.names
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
         """See `Featurizer`."""
         import polars as pl
 
@@ -143,7 +143,7 @@ class EngineeredFeatures:
         values = self.engine.table(raw)
         if not self._is_whole:
             values = np.ascontiguousarray(values[:, self._places])
-        return Featured(keys, values, _no_times(len(keys)))
+        return FeatureBatch(keys, values, _no_times(len(keys)))
 
 
 class StoredFeatures:
@@ -189,7 +189,7 @@ class StoredFeatures:
             known_by=known_by,
         )
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> Featured:
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
         """See `Featurizer`; who is not known has all features missing."""
         values, times = np.tile(self._nothing, (len(keys), 1)), _no_times(len(keys))
         asked = np.full(len(keys), self._moment)
@@ -197,7 +197,7 @@ class StoredFeatures:
             places = block["place"].to_numpy()
             values[places] = matrix_values(block, self.schema)
             times[places] = utc_times(block["event_timestamp"])
-        return Featured(keys, values, times)
+        return FeatureBatch(keys, values, times)
 
 
 def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) -> NDArray[Any]:

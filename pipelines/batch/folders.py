@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
@@ -47,7 +49,7 @@ class Folder:
     def of(cls, place: str, environment: Mapping[str, str]) -> Folder:
         """The folder of a path or an ``s3://`` address."""
         if place.startswith(S3):
-            with translated(place):
+            with translating_errors(place):
                 files = s3_filesystem(environment)
             return cls(files, place.removeprefix(S3).rstrip("/"), is_local=False)
         return cls(local_filesystem(), str(Path(place).absolute()), is_local=True)
@@ -71,7 +73,7 @@ class Folder:
         OutputUnusable
             If it cannot be written.
         """
-        with translated(self.shown):
+        with translating_errors(self.shown):
             if not self.is_local:
                 with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
                     stream.write(content)
@@ -90,7 +92,7 @@ class Folder:
             If it is not there or cannot be read.
         """
         with (
-            translated(self.shown),
+            translating_errors(self.shown),
             self.filesystem.open_input_stream(f"{self.path}/{name}") as file,
         ):
             content: bytes = file.read()
@@ -100,13 +102,13 @@ class Folder:
         """Names of the files and folders in it; none when it is not there."""
         from pyarrow.fs import FileSelector
 
-        with translated(self.shown):
+        with translating_errors(self.shown):
             found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in found)
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        with translated(self.shown), suppress(FileNotFoundError):
+        with translating_errors(self.shown), suppress(FileNotFoundError):
             self.filesystem.delete_file(f"{self.path}/{name}")
 
     def remove(self) -> None:
@@ -114,12 +116,12 @@ class Folder:
         if self.is_local:
             shutil.rmtree(self.path, ignore_errors=True)
             return
-        with translated(self.shown), suppress(FileNotFoundError):
+        with translating_errors(self.shown), suppress(FileNotFoundError):
             self.filesystem.delete_dir(self.path)
 
 
 @contextmanager
-def translated(place: str, kind: type[BatchError] = OutputUnusable) -> Iterator[None]:
+def translating_errors(place: str, kind: type[BatchError] = OutputUnusable) -> Iterator[None]:
     """Turn an error of a file system or of Arrow into one line."""
     from pyarrow import ArrowException
 
@@ -138,3 +140,51 @@ def _cause(error: Exception) -> str:
         if sign in text:
             return meaning
     return text or type(error).__name__
+
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of https://man7.org/linux/man-pages/man2/rename.2.html."""
+
+
+def replace_folder(new: Path, final: Path) -> None:
+    """Give a folder its final name; one that has it already is exchanged with it, and deleted.
+
+    Where the kernel or the file system cannot exchange, there is a moment without either.
+
+    Raises
+    ------
+    OutputUnusable
+        If it cannot be renamed.
+    """
+    try:
+        for path in [*new.iterdir(), new]:
+            _sync(path)
+        if not final.exists():
+            new.rename(final)
+        elif _exchange(new, final):
+            shutil.rmtree(new)
+        else:
+            old = final.with_name(f".{final.name}.{secrets.token_hex(4)}.old")
+            final.rename(old)
+            new.rename(final)
+            shutil.rmtree(old)
+        _sync(final.parent)
+    except OSError as error:
+        raise OutputUnusable(f"{final} cannot be written: {error.strerror}.") from error
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    rename = getattr(ctypes.CDLL(None), "renameat2", None)
+    if rename is None:
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before what follows."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.view import FeatureView
 from feature_store.sources.filesystems import S3, local_filesystem, matches, s3_filesystem
 from pipelines.batch.errors import InputUnusable
-from pipelines.batch.folders import translated
+from pipelines.batch.folders import translating_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 READ_ROWS = 32_768
 """Rows that are decoded together."""
@@ -77,7 +81,7 @@ class OpenFile:
         """
         import pyarrow as pa
 
-        with translated(self.file.path, InputUnusable):
+        with translating_errors(self.file.path, InputUnusable):
             native = self._native_schema
         ours = [self._ours(name) for name in native.names]
         twice = [name for name in ours if ours.count(name) > 1]
@@ -95,7 +99,7 @@ class OpenFile:
         """
         native = dict(zip(self.schema.names, self._native_schema.names, strict=True))
         wanted = [native[name] for name in columns]
-        with translated(self.file.path, InputUnusable):
+        with translating_errors(self.file.path, InputUnusable):
             read = self._parquet if self.file.is_parquet else self._text
             for batch in read(wanted, start):
                 yield batch.select(wanted).rename_columns(list(columns))
@@ -214,7 +218,7 @@ def input_files(places: Sequence[str], environment: Mapping[str, str]) -> list[I
 def _files_of(place: str, environment: Mapping[str, str]) -> list[InputFile]:
     in_s3 = place.startswith(S3)
     prefix = S3 if in_s3 else ""
-    with translated(place, InputUnusable):
+    with translating_errors(place, InputUnusable):
         filesystem = s3_filesystem(environment) if in_s3 else local_filesystem()
         path = place.removeprefix(S3).rstrip("/") if in_s3 else str(Path(place).absolute())
         if filesystem.get_file_info(path).type.name == "Directory":
@@ -233,3 +237,59 @@ def _without_first(batches: Iterator[pa.RecordBatch], skip: int) -> Iterator[pa.
         if skip < len(batch):
             yield batch[skip:] if skip else batch
         skip = max(0, skip - len(batch))
+
+
+class Kind(StrEnum):
+    """What is known of each row."""
+
+    features = "features"
+    """Everything that the model takes."""
+    attributes = "raw attributes"
+    """Raw attributes, from which the features are computed."""
+    entities = "entity ids"
+    """Whom it is about: the features are in the offline store."""
+    everybody = "all entities of the offline store"
+
+
+def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, path: str) -> Kind:
+    """What the columns of an input say of its rows.
+
+    Raises
+    ------
+    InputUnusable
+        If the entity, or some of the attributes, are missing.
+    """
+    if view.entity not in names:
+        raise InputUnusable(
+            f"{path} has no column '{view.entity}'; it has {_listed(names)}. Add the column, or "
+            "rename it with 'source.rename' in the feature settings."
+        )
+    raw = [feature.name for feature in view.raw_features]
+    if set(schema.names) <= set(names):
+        return Kind.features
+    if not set(raw) & set(names):
+        return Kind.entities
+    absent = [group for group in view.attribute_groups if not set(group) & set(names)]
+    if absent:
+        missing = ", ".join(" or ".join(group) for group in absent)
+        raise InputUnusable(
+            f"{path} lacks the columns {missing}. Give all raw attributes, all {len(schema)} "
+            f"features, or {view.entity} alone."
+        )
+    return Kind.attributes
+
+
+def columns_of(
+    kind: Kind, names: Sequence[str], view: FeatureView, schema: FeatureSchema
+) -> list[str]:
+    """The columns that are read of an input that has so many, the entity first."""
+    if kind is Kind.features:
+        return [view.entity, *schema.names]
+    if kind is Kind.attributes:
+        return [view.entity, *(f.name for f in view.raw_features if f.name in names)]
+    return [view.entity]
+
+
+def _listed(names: Collection[str]) -> str:
+    shown = list(names)[:10]
+    return ", ".join(shown) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

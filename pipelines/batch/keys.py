@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.schema import FeatureSchema
+from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 BUCKETS = 64
 """Files among which keys in no order are divided: 100 million take some 12 MB each."""
@@ -36,7 +40,7 @@ def key_checksum(keys: Keys) -> int:
     return int(_hashes(keys).sum(dtype=np.uint64))
 
 
-def combined(checksums: Iterable[int]) -> int:
+def combine_checksums(checksums: Iterable[int]) -> int:
     """The checksum of all keys, from those of parts of them."""
     return sum(checksums) % 2**64
 
@@ -86,7 +90,7 @@ def ascend(keys: Keys, after: int | None) -> bool:
     return bool((keys[1:] > keys[:-1]).all())
 
 
-def repeated(blocks: Iterable[Keys]) -> int | None:
+def first_duplicate(blocks: Iterable[Keys]) -> int | None:
     """A key that comes twice in blocks in any order; None when all are different.
 
     The keys are divided among files by their hash, and each file is looked at by itself.
@@ -116,3 +120,36 @@ def _hashes(keys: Keys) -> NDArray[np.uint64]:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+EVERY_KEY = -(2**63), 2**63 - 1
+
+
+def entities(
+    offline: OfflineStore,
+    schema: FeatureSchema,
+    entity: str,
+    *,
+    as_of: datetime,
+    known_by: datetime,
+    keys: tuple[int, int] = EVERY_KEY,
+) -> Iterator[Keys]:
+    """Keys that have an event before a time, in blocks as they arrive.
+
+    Parameters
+    ----------
+    as_of
+        Events before this time.
+    known_by
+        Only rows that the store had learned by then.
+    keys
+        The first and last key to look at.
+    """
+    query = (
+        f"SELECT DISTINCT {entity} FROM {offline.table(schema)} "
+        f"WHERE {entity} BETWEEN '{keys[0]}' AND '{keys[1]}' "
+        f"AND event_timestamp < '{as_of.isoformat()}' "
+        f"AND created_timestamp <= '{known_by.isoformat()}' ORDER BY {entity}"
+    )
+    for block in offline.postgres.stream(query):
+        yield block[entity].to_numpy()

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.batch.errors import OutputUnusable
-from pipelines.batch.keys import combined
+from pipelines.batch.keys import combine_checksums
 from pipelines.batch.plan import Plan
 
 FORMAT = 1
@@ -73,7 +73,7 @@ class Totals:
         """Add them up."""
         return cls(
             rows=sum(each.rows for each in receipts),
-            checksum=combined(each.checksum for each in receipts),
+            checksum=combine_checksums(each.checksum for each in receipts),
             without_features=sum(each.without_features for each in receipts),
             positive=sum(each.positive for each in receipts),
             histogram=tuple(map(sum, zip(*(each.histogram for each in receipts), strict=True))),
@@ -118,3 +118,38 @@ def manifest_json(plan: Plan, receipts: Sequence[Receipt], engine: str) -> bytes
         ],
     }
     return (json.dumps(about, indent=1) + "\n").encode()
+
+
+WIDTH = 40
+LINES = 10
+
+
+def histogram(counts: Sequence[int]) -> list[str]:
+    """Rows by probability as lines of a bar chart.
+
+    Examples
+    --------
+    >>> for line in histogram([4, 0, 0, 0, 0, 0, 0, 0, 2, 1])[-2:]:
+    ...     print(line)
+    0.8–0.9 ████████████████████ 2
+    0.9–1.0 ██████████ 1
+    """
+    each = len(counts) // LINES
+    sums = [sum(counts[place : place + each]) for place in range(0, len(counts), each)]
+    most = max(*sums, 1)
+    return [
+        f"{place / LINES:.1f}–{(place + 1) / LINES:.1f} {'█' * round(WIDTH * n / most)} {n:,}"
+        for place, n in enumerate(sums)
+    ]
+
+
+def summary(totals: Totals, texts: tuple[str, str], threshold: float) -> list[str]:
+    """The summary as lines."""
+    share = totals.positive / totals.rows
+    lines = [f"{totals.positive:,} ({share:.1%}) are {texts[1]}: from {threshold:.3f} on"]
+    if totals.without_features:
+        lines.append(
+            f"{totals.without_features:,} had no stored features: their 'feature_event_time' is "
+            "null, and all features are missing"
+        )
+    return [*lines, "rows by probability", *histogram(totals.histogram)]

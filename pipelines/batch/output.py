@@ -27,10 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.batch.errors import OutputUnusable
-from pipelines.batch.folders import Folder
+from pipelines.batch.folders import Folder, replace_folder
 from pipelines.batch.manifest import FORMAT, MANIFEST, Receipt
 from pipelines.batch.plan import Plan
-from pipelines.batch.renaming import replace_folder
 
 PLAN, RECEIPTS, DATA = "plan.json", "receipts", "data"
 STAGING = ".staging"
@@ -157,9 +156,9 @@ class Output:
             return
         import fcntl
 
-        from pipelines.batch.folders import translated
+        from pipelines.batch.folders import translating_errors
 
-        with translated(self.root.shown):
+        with translating_errors(self.root.shown):
             Path(self.root.path).mkdir(parents=True, exist_ok=True)
             held = os.open(self.root.path, os.O_RDONLY)
         try:

@@ -18,9 +18,8 @@ from typing import Any
 import numpy as np
 
 from pipelines.batch.errors import InputUnusable
-from pipelines.batch.inputs import InputFile
-from pipelines.batch.keys import Keys, ascend, combined, key_checksum, repeated
-from pipelines.batch.kinds import Kind
+from pipelines.batch.inputs import InputFile, Kind
+from pipelines.batch.keys import Keys, ascend, combine_checksums, first_duplicate, key_checksum
 
 CHUNK_ROWS = 65_536
 """Most rows of one output file: 12 MB of features, and a file of 1 MB or so."""
@@ -143,7 +142,7 @@ class Plan:
         )
 
 
-class Survey:
+class ChunkPlanner:
     """Cuts rows into chunks while their keys pass by, file after file.
 
     Parameters
@@ -173,7 +172,7 @@ class Survey:
         if self.limit is not None:
             keys = keys[: self.limit - self.rows]
         if len(keys):
-            self.checksum = combined([self.checksum, key_checksum(keys)])
+            self.checksum = combine_checksums([self.checksum, key_checksum(keys)])
             self.ascends = self.ascends and ascend(keys, self._last)
             self._last = int(keys[-1])
             self.rows += len(keys)
@@ -221,7 +220,7 @@ class Survey:
         """
         if not self.rows:
             raise InputUnusable("The input has no rows. Nothing was written.")
-        twice = None if self.ascends else repeated(again)
+        twice = None if self.ascends else first_duplicate(again)
         if twice is not None:
             raise InputUnusable(
                 f"{entity} {twice} comes more than once in the input. Keep one row of each."

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.batch.explanation import top_contributions
-from pipelines.batch.features import Featured, Featurizer
+from models.artifact.artifact import ModelArtifact
+from models.bulk_scorer import BulkScorer, ParallelScorer
+from models.onnx.scorer import OnnxScorer
+from pipelines.batch.features import FeatureBatch, Featurizer
 from pipelines.batch.keys import keys_of
 from pipelines.batch.plan import Plan
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 Matrix = NDArray[np.float32]
 Contributions = Callable[[Matrix], NDArray[np.float64]]
@@ -65,12 +68,12 @@ class ChunkScorer:
 
         return self.predictions(self.features(pa.Table.from_batches([rows]), where))
 
-    def features(self, rows: pa.Table, where: str) -> Featured:
+    def features(self, rows: pa.Table, where: str) -> FeatureBatch:
         """Vectors of the rows of an input."""
         keys = keys_of(rows.column(self.plan.entity), self.plan.entity, where)
         return self.featurize(keys, rows, where)
 
-    def predictions(self, rows: Featured) -> pa.RecordBatch:
+    def predictions(self, rows: FeatureBatch) -> pa.RecordBatch:
         """Predictions of vectors, in their order."""
         import pyarrow as pa
 
@@ -112,3 +115,36 @@ class ChunkScorer:
     def _same(self) -> tuple[str, str, str]:
         """What is the same in every row."""
         return self.plan.model.label, self.scorer.engine, self.plan.model.fingerprint
+
+
+def explainer_of(
+    artifact: ModelArtifact, scorer: BulkScorer | ParallelScorer
+) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+    """What gives contributions ``(n, p)`` to the log-odds of vectors ``(n, p)``."""
+    if isinstance(scorer, BulkScorer):
+        return scorer.contributions
+    from serving.routes.explainer import SampledExplainer
+
+    graph = OnnxScorer(artifact.read("model.onnx"), len(artifact.features))
+    sampled = SampledExplainer(graph, artifact.example()[0])
+
+    def explain(values: NDArray[np.float32]) -> NDArray[np.float64]:
+        return np.array([sampled.contributions(row) for row in values])
+
+    return explain
+
+
+def top_contributions(
+    contributions: NDArray[np.float64], names: tuple[str, ...], n: int
+) -> pa.ListArray:
+    """The ``n`` largest of each row ``(m, p)`` by size, with the names of their features."""
+    import pyarrow as pa
+
+    n = min(n, len(names))
+    largest = np.argsort(-np.abs(contributions), axis=1, kind="stable")[:, :n]
+    values = np.take_along_axis(contributions, largest, axis=1).astype(np.float32)
+    features = pa.array(names).take(pa.array(largest.ravel()))
+    parts = ["feature", "contribution"]
+    pairs = pa.StructArray.from_arrays([features, pa.array(values.ravel())], parts)
+    offsets = np.arange(len(largest) + 1, dtype=np.int32) * n
+    return pa.ListArray.from_arrays(pa.array(offsets), pairs)

@@ -21,23 +21,20 @@ from models.base import share_cores
 from models.bulk_scorer import bulk_scorer
 from monitoring.log.batch_log import BatchLog, Scored
 from monitoring.log.record import Context, Flags, ScoredArm
-from pipelines.batch.everybody import entities
-from pipelines.batch.explanation import explainer_of
 from pipelines.batch.features import (
     EngineeredFeatures,
-    Featured,
+    FeatureBatch,
     Featurizer,
     GivenFeatures,
     StoredFeatures,
 )
 from pipelines.batch.folders import Folder
-from pipelines.batch.inputs import OpenFile, RowStream
-from pipelines.batch.keys import Keys, key_checksum
-from pipelines.batch.kinds import Kind
+from pipelines.batch.inputs import Kind, OpenFile, RowStream
+from pipelines.batch.keys import Keys, entities, key_checksum
 from pipelines.batch.manifest import BINS, Receipt
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
-from pipelines.batch.scoring import ChunkScorer
+from pipelines.batch.scoring import ChunkScorer, explainer_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -165,7 +162,7 @@ class Worker:
             histogram=tuple(bins.tolist()),
         )
 
-    def _log(self, chunk: Chunk, rows: Featured, probabilities: Any) -> None:
+    def _log(self, chunk: Chunk, rows: FeatureBatch, probabilities: Any) -> None:
         computed = self.plan.kind is Kind.attributes
         scored = Scored(
             keys=rows.keys,

@@ -15,13 +15,13 @@ import polars as pl
 import pytest
 
 from models.artifact.artifact import open_artifact
-from pipelines.batch import renaming
+from pipelines.batch import folders
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.folders import Folder
 from pipelines.batch.manifest import Receipt, manifest_json
 from pipelines.batch.output import Output, verified
 from pipelines.batch.plan import Model, Plan
-from pipelines.batch.preparation import Asked, new_plan
+from pipelines.batch.request import BatchRequest, new_plan
 from tests.worlds.batch import BatchWorld, manifest, partition, predictions
 from tests.worlds.serving import now
 
@@ -132,8 +132,8 @@ def plan(batch: BatchWorld) -> Plan:
     """A plan of three chunks."""
     artifact = open_artifact(batch.world.artifacts.folder / "1" / "model")
     model = Model("income-xgb-v1", 1, "", artifact.digest, 1, artifact.fingerprint, 0.5)
-    asked = Asked((str(batch.features("few.parquet", 30)),), chunk_rows=10)
-    made = new_plan(asked, batch.world.settings, model, artifact, now())
+    request = BatchRequest((str(batch.features("few.parquet", 30)),), chunk_rows=10)
+    made = new_plan(request, batch.world.settings, model, artifact, now())
     return replace(made, checksum=6)
 
 
@@ -166,7 +166,7 @@ def test_an_output_takes_the_place_of_another(
     batch: BatchWorld, plan: Plan, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
 ) -> None:
     if not can_exchange:
-        monkeypatch.setattr(renaming, "_exchanged", lambda one, other: False)
+        monkeypatch.setattr(folders, "_exchange", lambda one, other: False)
     output = Output(Folder.of(str(batch.output), {}), plan.partition)
     for _ in range(2):
         receipts = begun(output, plan)

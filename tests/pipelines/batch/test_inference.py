@@ -14,7 +14,7 @@ import pytest
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import UNSEEN
 from feature_store.feature_definitions import MODEL_VIEW
-from pipelines.batch.kinds import Kind
+from pipelines.batch.inputs import Kind
 from tests.worlds.batch import (
     NAMES,
     BatchWorld,

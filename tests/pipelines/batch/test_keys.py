@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.batch.keys import ascend, combined, key_checksum, repeated
-from pipelines.batch.plan import Survey
+from pipelines.batch.keys import ascend, combine_checksums, first_duplicate, key_checksum
+from pipelines.batch.plan import ChunkPlanner
 
 KEYS = arrays(np.int64, st.integers(0, 200), elements=st.integers(-(2**63), 2**63 - 1))
 
@@ -16,14 +16,14 @@ KEYS = arrays(np.int64, st.integers(0, 200), elements=st.integers(-(2**63), 2**6
 def test_the_checksum_is_that_of_the_parts_in_any_order(keys, rows, random) -> None:
     parts = [keys[start : start + rows] for start in range(0, len(keys), rows)]
     random.shuffle(parts)
-    assert combined(map(key_checksum, parts)) == key_checksum(keys)
+    assert combine_checksums(map(key_checksum, parts)) == key_checksum(keys)
 
 
 @given(st.lists(st.integers(-50, 50), max_size=60), st.integers(1, 9))
 def test_a_repeated_key_is_found_wherever_it_lies(found, rows) -> None:
     keys = np.array(found, dtype=np.int64)
     blocks = [keys[start : start + rows] for start in range(0, len(keys), rows)]
-    twice = repeated(blocks)
+    twice = first_duplicate(blocks)
     if len(set(found)) == len(found):
         assert twice is None
     else:
@@ -35,23 +35,23 @@ def test_chunks_of_the_store_hold_each_key_once(found, chunk_rows, data) -> None
     keys = np.array(sorted(found), dtype=np.int64)
     cuts = data.draw(st.lists(st.integers(0, len(keys)), max_size=5).map(sorted))
     limit = data.draw(st.none() | st.integers(1, 400))
-    survey = Survey(chunk_rows, limit)
-    survey.cut_keys(iter(np.split(keys, cuts)))
+    planner = ChunkPlanner(chunk_rows, limit)
+    planner.cut_keys(iter(np.split(keys, cuts)))
     wanted = keys[:limit]
-    held = [wanted[(wanted >= c.start) & (wanted <= c.stop)] for c in survey.chunks]
+    held = [wanted[(wanted >= c.start) & (wanted <= c.stop)] for c in planner.chunks]
     assert np.array_equal(np.concatenate(held), wanted)
-    assert [len(each) for each in held] == [chunk.rows for chunk in survey.chunks]
-    assert max(chunk.rows for chunk in survey.chunks) <= chunk_rows
-    assert (survey.rows, survey.checksum) == (len(wanted), key_checksum(wanted))
-    assert survey.ascends == ascend(wanted, None)
+    assert [len(each) for each in held] == [chunk.rows for chunk in planner.chunks]
+    assert max(chunk.rows for chunk in planner.chunks) <= chunk_rows
+    assert (planner.rows, planner.checksum) == (len(wanted), key_checksum(wanted))
+    assert planner.ascends == ascend(wanted, None)
 
 
 @given(st.integers(0, 5_000), st.integers(1, 700))
 def test_chunks_of_a_file_are_equally_long_and_cover_it(n, chunk_rows) -> None:
-    survey = Survey(chunk_rows, None)
-    survey.cut_file(0, [np.arange(n, dtype=np.int64)])
-    rows = [chunk.rows for chunk in survey.chunks]
+    planner = ChunkPlanner(chunk_rows, None)
+    planner.cut_file(0, [np.arange(n, dtype=np.int64)])
+    rows = [chunk.rows for chunk in planner.chunks]
     assert sum(rows) == n
-    assert [chunk.start for chunk in survey.chunks] == [sum(rows[:i]) for i in range(len(rows))]
+    assert [chunk.start for chunk in planner.chunks] == [sum(rows[:i]) for i in range(len(rows))]
     assert max(rows, default=0) <= chunk_rows
     assert len(set(rows[:-1])) <= 1

@@ -10,6 +10,7 @@ from itertools import chain
 
 import numpy as np
 
+from configs.command_line import note
 from configs.settings import Settings
 from feature_store.connect import ttl
 from feature_store.feature_definitions import MODEL_VIEW
@@ -20,11 +21,11 @@ from models.artifact.artifact import ModelArtifact
 from models.connect import deployment_store
 from models.deployment.record import Arm
 from pipelines.batch.errors import InputUnusable
-from pipelines.batch.everybody import entities
-from pipelines.batch.inputs import InputFile, OpenFile, input_files
-from pipelines.batch.keys import Keys, keys_of
-from pipelines.batch.kinds import Kind, columns_of, kind_of
-from pipelines.batch.plan import CHUNK_ROWS, Model, Plan, Survey, changed_files
+from pipelines.batch.folders import Folder
+from pipelines.batch.inputs import InputFile, Kind, OpenFile, columns_of, input_files, kind_of
+from pipelines.batch.keys import Keys, entities, keys_of
+from pipelines.batch.output import Output
+from pipelines.batch.plan import CHUNK_ROWS, ChunkPlanner, Model, Plan, changed_files
 from pipelines.batch.worker import Job
 from serving.connect import arm_to_serve, model_loader
 
@@ -32,7 +33,7 @@ VIEW = MODEL_VIEW
 
 
 @dataclass(frozen=True)
-class Asked:
+class BatchRequest:
     """What a person asked for.
 
     Parameters
@@ -54,7 +55,7 @@ class Asked:
     chunk_rows: int = CHUNK_ROWS
 
 
-def chosen_model(settings: Settings, label: str | None) -> tuple[Model, ModelArtifact]:
+def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelArtifact]:
     """The version of a label, or the champion, with its checked artifact on this machine.
 
     Raises
@@ -95,7 +96,7 @@ def planned_model(settings: Settings, model: Model) -> ModelArtifact:
 
 
 def new_plan(
-    asked: Asked, settings: Settings, model: Model, artifact: ModelArtifact, now: datetime
+    request: BatchRequest, settings: Settings, model: Model, artifact: ModelArtifact, now: datetime
 ) -> Plan:
     """Look at the whole input, and cut it into chunks.
 
@@ -105,36 +106,36 @@ def new_plan(
         If it cannot be read, lacks columns, has no rows, or repeats an entity.
     """
     plan = Plan(
-        places=asked.places,
-        files=tuple(input_files(asked.places, os.environ)),
+        places=request.places,
+        files=tuple(input_files(request.places, os.environ)),
         kind=Kind.everybody,
         entity=VIEW.entity,
         columns=(),
         model=model,
-        as_of=asked.as_of or now,
+        as_of=request.as_of or now,
         scored_at=now,
-        limit=asked.limit,
-        explain=asked.explain,
-        is_logged=asked.is_logged,
-        chunk_rows=asked.chunk_rows,
+        limit=request.limit,
+        explain=request.explain,
+        is_logged=request.is_logged,
+        chunk_rows=request.chunk_rows,
         chunks=(),
         rows=0,
         checksum=0,
     )
-    survey = Survey(plan.chunk_rows, plan.limit)
+    planner = ChunkPlanner(plan.chunk_rows, plan.limit)
     if plan.files:
         plan = _with_columns(plan, settings, artifact)
         for place, file in enumerate(plan.files):
-            if not survey.is_full:
-                survey.cut_file(place, _keys(plan, file, settings))
+            if not planner.is_full:
+                planner.cut_file(place, _keys(plan, file, settings))
         everything = chain.from_iterable(_keys(plan, file, settings) for file in plan.files)
-        survey.refuse_unusable(plan.entity, _limited(everything, plan.limit))
+        planner.refuse_unusable(plan.entity, _limited(everything, plan.limit))
     else:
         store = OfflineStore(Postgres(postgres_url(settings)))
         schema, known = artifact.feature_schema, plan.scored_at
-        survey.cut_keys(entities(store, schema, plan.entity, as_of=plan.as_of, known_by=known))
-        survey.refuse_unusable(plan.entity, iter(()))
-    return replace(plan, chunks=tuple(survey.chunks), rows=survey.rows, checksum=survey.checksum)
+        planner.cut_keys(entities(store, schema, plan.entity, as_of=plan.as_of, known_by=known))
+        planner.refuse_unusable(plan.entity, iter(()))
+    return replace(plan, chunks=tuple(planner.chunks), rows=planner.rows, checksum=planner.checksum)
 
 
 def job_of(plan: Plan, place: str, settings: Settings) -> Job:
@@ -157,7 +158,7 @@ def aws(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith("AWS_")}
 
 
-def refuse_other_work(plan: Plan, asked: Asked) -> None:
+def refuse_other_work(plan: Plan, request: BatchRequest) -> None:
     """Raise unless an unfinished plan is of what was asked for, and its input is as it was.
 
     Raises
@@ -166,13 +167,13 @@ def refuse_other_work(plan: Plan, asked: Asked) -> None:
         If not.
     """
     wanted = {
-        "--input": (asked.places, plan.places),
-        "--limit": (asked.limit, plan.limit),
-        "--explain": (asked.explain, plan.explain),
-        "--log": (asked.is_logged, plan.is_logged),
-        "--chunk-rows": (asked.chunk_rows, plan.chunk_rows),
-        "--model-version": (asked.model_version or plan.model.label, plan.model.label),
-        "--as-of": (asked.as_of or plan.as_of, plan.as_of),
+        "--input": (request.places, plan.places),
+        "--limit": (request.limit, plan.limit),
+        "--explain": (request.explain, plan.explain),
+        "--log": (request.is_logged, plan.is_logged),
+        "--chunk-rows": (request.chunk_rows, plan.chunk_rows),
+        "--model-version": (request.model_version or plan.model.label, plan.model.label),
+        "--as-of": (request.as_of or plan.as_of, plan.as_of),
     }
     for option, (now, then) in wanted.items():
         if now != then:
@@ -224,6 +225,31 @@ def _limited(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
             return
 
 
-def listed(places: Sequence[str] | None) -> tuple[str, ...]:
+def parse_places(places: Sequence[str] | None) -> tuple[str, ...]:
     """The places of the command line: ``all`` and nothing stand for everybody."""
     return () if not places or list(places) == ["all"] else tuple(places)
+
+
+def find_unfinished_plan(place: str, request: BatchRequest) -> Plan | None:
+    """The plan of the newest unfinished run below a folder; None when there is nothing to resume.
+
+    A run that ended just after its output had become visible is tidied up.
+
+    Raises
+    ------
+    InputUnusable
+        If it was of other work, or its input has changed.
+    """
+    root = Folder.of(place, os.environ)
+    for partition in sorted(Output.unfinished(root), reverse=True):
+        if request.as_of is not None and partition != f"date={request.as_of:%Y-%m-%d}":
+            continue
+        output = Output(root, partition)
+        plan = output.plan()
+        if plan is None or output.is_published(plan):
+            output.tidy()
+            continue
+        refuse_other_work(plan, request)
+        return plan
+    note("there is nothing to resume: the run begins anew")
+    return None
