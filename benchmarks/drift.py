@@ -21,11 +21,10 @@ from configs.settings import Settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres
 from models.artifact.profile import reference_profile
-from monitoring.checks.window_scan import scan
+from monitoring.checks.data_quality import scan
 from monitoring.feature_drift import DriftReport, compare
-from monitoring.log.ids import new_prediction_id
 from monitoring.log.reader import PredictionReader, Window
-from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions, create_predictions
 from monitoring.reporting import evidently_report
 

@@ -22,7 +22,7 @@ from benchmarks.http_load.process import SERVER_CORE
 from benchmarks.http_load.stage import Stage, stage
 from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
-from monitoring.log.ids import new_prediction_ids
+from monitoring.log.record import new_prediction_ids
 from monitoring.log.writer import PredictionLog
 from serving.connect import prediction_service
 from serving.prediction.pending import Pending, PredictionRequest

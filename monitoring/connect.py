@@ -29,10 +29,10 @@ from monitoring.errors import MonitoringRefused
 from monitoring.experiments.exposure_reader import ExposureReader
 from monitoring.experiments.store import ExperimentStore
 from monitoring.log.reader import PredictionReader
-from monitoring.log.shipping_lag import shipping_lag_s
+from monitoring.log.shipper import shipping_lag_s
 from monitoring.passes.follow_up import Watchkeeper
 from monitoring.passes.run import Monitor
-from monitoring.reporting.full_reports import FullReports
+from monitoring.reporting.evidently_report import FullReports
 from monitoring.reporting.results_store import ResultsStore
 from monitoring.retraining.store import RetrainingStore
 from monitoring.simulation.simulation import Assign, Simulation, champion_only, people

@@ -20,7 +20,7 @@ from configs.errors import FTIError, SettingsError
 from configs.settings import Settings, load_settings
 from monitoring.connect import full_reports, watchkeeper
 from monitoring.passes.follow_up import Watch, Watchkeeper
-from monitoring.reporting.gauges import Gauges
+from monitoring.reporting.metrics import Gauges
 from monitoring.retraining.rules import Request
 
 app = new_app()

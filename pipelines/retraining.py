@@ -30,7 +30,7 @@ from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavail
 from models.gates.rules import Decision
 from models.registry.versions import ModelVersion
 from monitoring.connect import retraining_store
-from monitoring.log.adopted_labels import adopt_labels
+from monitoring.log.labels import adopt_labels
 from monitoring.retraining.rules import Request
 from monitoring.retraining.store import RetrainingStore
 from pipelines.training_pipeline import training_pipeline

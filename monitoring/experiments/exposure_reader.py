@@ -14,7 +14,7 @@ from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.offline.postgres import Postgres
 from models.deployment.record import Deployment
 from monitoring.experiments.exposures import Exposures
-from monitoring.log.label_table import create_labels
+from monitoring.log.labels import create_labels
 from monitoring.log.record import DEGRADED
 from monitoring.log.table import create_predictions
 

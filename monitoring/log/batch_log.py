@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.offline.postgres import Postgres, create
-from monitoring.log.ids import new_prediction_ids
-from monitoring.log.record import Context, Flags, PredictionRecord
+from monitoring.log.record import Context, Flags, PredictionRecord, new_prediction_ids
 from monitoring.log.table import TABLES, copy_predictions
 
 COPIED_TOGETHER = 4_096

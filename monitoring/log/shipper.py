@@ -15,18 +15,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
 
-from feature_store.offline.postgres import create
+from feature_store.offline.postgres import create, exists
 from infrastructure.pace import Pace, eased
 from monitoring.errors import RecordCorrupt
-from monitoring.log.label_record import KIND_LABEL, LabelRecord
-from monitoring.log.label_table import create_labels, insert_labels
-from monitoring.log.record import KIND_PREDICTION
+from monitoring.log.labels import KIND_LABEL, LabelRecord, create_labels, insert_labels
+from monitoring.log.record import KIND_PREDICTION, PredictionRecord
 from monitoring.log.segments import (
     HEADER_BYTES,
     MAX_BODY_BYTES,
@@ -266,3 +266,52 @@ def _locks(segment: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+LOOK_BYTES = 64 * 1024
+"""The first record that waits lies within so much."""
+
+
+def shipping_lag_s(
+    folder: Path, connect: Callable[[], psycopg.Connection[Any]], now: datetime
+) -> float:
+    """Age of the oldest record that PostgreSQL does not have, in seconds; 0 when it has all.
+
+    Parameters
+    ----------
+    folder
+        The prediction log's on this host.
+    """
+    segments = sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []
+    if not segments:
+        return 0.0
+    with connect() as connection:
+        shipped: dict[str, int] = {}
+        if exists(connection, "shipped_segments"):
+            query = "SELECT segment, shipped_bytes FROM shipped_segments WHERE segment = ANY (%s)"
+            shipped = dict(
+                connection.execute(query, ([path.name for path in segments],)).fetchall()
+            )
+    times = [_first_waiting_us(path, shipped.get(path.name, 0)) for path in segments]
+    waiting = [time_us for time_us in times if time_us is not None]
+    return max(now.timestamp() - min(waiting) / 1e6, 0.0) if waiting else 0.0
+
+
+def _first_waiting_us(path: Path, start: int) -> int | None:
+    """Time of the first record behind ``start``; None when there is none."""
+    try:
+        with path.open("rb") as segment:
+            data = os.pread(segment.fileno(), LOOK_BYTES, start)
+    except FileNotFoundError:  # shipped and removed meanwhile
+        return None
+    records = read_records(data, start)
+    try:
+        return _time_us(records[0]) if records else None
+    except RecordCorrupt:  # set aside by who ships it, with an alert
+        return None
+
+
+def _time_us(record: Record) -> int:
+    if record.kind == KIND_LABEL:
+        return LabelRecord.unpack(record.body).received_at_us
+    return PredictionRecord.unpack(record.body).predicted_at_us

@@ -10,7 +10,7 @@ from configs.monitoring_config import MonitoringConfig
 from monitoring.alerting.states import Alert, Sample
 from monitoring.alerts import Alerts
 from monitoring.passes.run import Monitor, PassResult
-from monitoring.reporting.metric_samples import samples_of
+from monitoring.reporting.metrics import samples_of
 from monitoring.reporting.page import SERIES, report_page
 from monitoring.reporting.results_store import ResultsStore
 from monitoring.retraining.rules import Request, Withheld

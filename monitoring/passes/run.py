@@ -17,14 +17,12 @@ from models.artifact.profile import ReferenceProfile
 from models.evaluation.slices import MISSING_WORD
 from monitoring import feature_drift, model_performance
 from monitoring.checks import data_quality, label_drift
-from monitoring.checks.data_quality import Lags, QualityReport
+from monitoring.checks.data_quality import Lags, QualityReport, WindowScan, scan
 from monitoring.checks.label_drift import LabelDrift
 from monitoring.checks.outcomes import join_labels
 from monitoring.checks.results import Skipped
 from monitoring.checks.serving_models import Watched
-from monitoring.checks.skew_audit import COLUMNS, SkewAudit
-from monitoring.checks.skew_report import NOTHING, SkewReport
-from monitoring.checks.window_scan import WindowScan, scan
+from monitoring.checks.skew_audit import COLUMNS, NOTHING, SkewAudit, SkewReport
 from monitoring.feature_drift import DriftReport
 from monitoring.log.reader import PredictionReader, Window
 from monitoring.model_performance import PerformanceReport

@@ -23,7 +23,7 @@ from models.reports.model_card.parts import (
 from models.reports.model_card.style import STYLE
 from monitoring.alerting.states import Alert
 from monitoring.checks.data_quality import QualityReport
-from monitoring.checks.skew_report import SkewReport
+from monitoring.checks.skew_audit import SkewReport
 from monitoring.feature_drift import DriftReport, FeatureDrift
 from monitoring.model_performance import Performance, PerformanceReport
 from monitoring.passes.run import Outcome, PassResult

@@ -20,9 +20,8 @@ from models.artifact.cache import ArtifactCache
 from models.base import narrowed
 from models.deployment.record import Arm, Deployment
 from models.onnx.scorer import OnnxScorer
-from monitoring.log.ids import new_prediction_id
-from monitoring.log.label_table import create_labels
-from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.labels import create_labels
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions, create_predictions
 from monitoring.simulation.world import Visits, World
 

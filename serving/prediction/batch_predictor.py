@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
-from monitoring.log.ids import new_prediction_ids
-from monitoring.log.record import Flags
+from monitoring.log.record import Flags, new_prediction_ids
 from monitoring.log.writer import SharedLog
 from serving.deployment.live import DeploymentWatcher
 from serving.deployment.live_arms import LiveDeployment

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monitoring.log.ids import as_text
-from monitoring.log.record import DEGRADED, Flags, packed_prediction
+from monitoring.log.record import DEGRADED, Flags, as_text, packed_prediction
 from serving.deployment.live_arms import LiveArm
 from serving.prediction.model_features import Asked, ModelFeatures
 from serving.prediction.stored_features import StoredFeatures

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.deployment.record import Arm
-from monitoring.log.ids import as_text, new_prediction_id
 from monitoring.log.receipts import Receipt
+from monitoring.log.record import as_text, new_prediction_id
 from serving.deployment.live_arms import LiveArm, LiveDeployment
 from serving.errors import ModelUnusable, TookTooLong, TooManyAtOnce
 from serving.model_loader import LoadedModel

@@ -10,8 +10,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from feature_store.online.row_codec import EPOCH
-from monitoring.log.ids import time_us_of
-from monitoring.log.label_record import LabelRecord
+from monitoring.log.labels import LabelRecord
+from monitoring.log.record import time_us_of
 from serving.routes.request_schema import LARGEST_KEY
 from serving.routes.route_documents import EXAMPLE_ID
 

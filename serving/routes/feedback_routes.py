@@ -7,7 +7,7 @@ from datetime import datetime
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
-from monitoring.log.label_record import KIND_LABEL
+from monitoring.log.labels import KIND_LABEL
 from monitoring.log.writer import SharedLog
 from serving.answers import json_response
 from serving.routes.bulk_route import add_bulk_path, refused

@@ -14,8 +14,7 @@ from configs.settings import ROOT
 from infrastructure.dashboards import DASHBOARDS
 from monitoring.alerting.states import Sample
 from monitoring.checks.data_quality import Lags
-from monitoring.reporting.gauges import Gauges
-from monitoring.reporting.metric_samples import samples_of
+from monitoring.reporting.metrics import Gauges, samples_of
 from tests.monitoring.conftest import (  # noqa: F401
     artifact,
     own_settings,

@@ -13,8 +13,7 @@ from models.connect import postgres
 from monitoring import model_performance
 from monitoring.checks.outcomes import join_labels
 from monitoring.checks.results import Skipped
-from monitoring.log.label_record import LabelRecord
-from monitoring.log.label_table import create_labels, insert_labels
+from monitoring.log.labels import LabelRecord, create_labels, insert_labels
 from monitoring.log.reader import PredictionReader, Window
 from monitoring.model_performance import PerformanceReport, judge
 

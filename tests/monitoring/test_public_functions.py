@@ -15,10 +15,8 @@ from monitoring.alerts import send_alert
 from monitoring.checks.results import Skipped
 from monitoring.errors import MonitoringRefused
 from monitoring.feature_drift import DriftReport, detect_drift
-from monitoring.log.ids import new_prediction_id
-from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
-from monitoring.log.shipper import PredictionShipper
-from monitoring.log.shipping_lag import shipping_lag_s
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
+from monitoring.log.shipper import PredictionShipper, shipping_lag_s
 from monitoring.log.writer import PredictionLog
 from monitoring.model_performance import (
     PerformanceReport,
@@ -26,7 +24,7 @@ from monitoring.model_performance import (
     load_predictions,
     monitor_performance,
 )
-from monitoring.reporting.full_reports import FullReports
+from monitoring.reporting.evidently_report import FullReports
 from monitoring.retraining.rules import Request, Withheld
 from monitoring.retraining.store import trigger_training_pipeline
 

@@ -12,9 +12,8 @@ from models.deployment.ab_tests import start_ab_test, widen
 from models.deployment.plan import ExperimentPlan
 from models.deployment.record import Arm, Deployment, deploy
 from monitoring.experiments.exposures import Exposures
-from monitoring.log.ids import new_prediction_id
-from monitoring.log.label_table import create_labels
-from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.labels import create_labels
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions, create_predictions
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -25,7 +25,7 @@ from models.deployment import store as deployment_store
 from models.gates import decision_store
 from monitoring.alerting import store as alert_store
 from monitoring.experiments import store as experiment_store
-from monitoring.log.label_table import create_labels
+from monitoring.log.labels import create_labels
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.table import TABLES
 from monitoring.reporting import results_store

@@ -12,9 +12,8 @@ from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import missing_vector
 from monitoring.checks.skew_audit import COLUMNS, SkewAudit
-from monitoring.log.ids import new_prediction_id
 from monitoring.log.reader import PredictionReader, Window
-from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions, create_predictions
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -9,8 +9,8 @@ from hypothesis import given, strategies as st
 from feature_store.offline.postgres import create
 from infrastructure import embedded
 from monitoring.errors import RecordCorrupt
-from monitoring.log.ids import new_prediction_id, time_us_of
-from monitoring.log.label_record import KIND_LABEL, LabelRecord
+from monitoring.log.labels import KIND_LABEL, LabelRecord
+from monitoring.log.record import new_prediction_id, time_us_of
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog
 from tests.monitoring.log.test_shipper import receipt

@@ -6,8 +6,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from monitoring.errors import RecordCorrupt
-from monitoring.log.ids import new_prediction_id
-from monitoring.log.record import DEGRADED, Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.record import (
+    DEGRADED,
+    Context,
+    Flags,
+    PredictionRecord,
+    ScoredArm,
+    new_prediction_id,
+)
 
 CONTEXT = Context(
     generation=3,

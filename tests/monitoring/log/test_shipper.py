@@ -13,8 +13,7 @@ import psycopg
 import pytest
 
 from infrastructure import embedded
-from monitoring.log.ids import new_prediction_id
-from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
+from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.segments import frame
 from monitoring.log.shipper import CHUNK_BYTES, PredictionShipper
 from monitoring.log.table import PIECE_ROWS

@@ -21,13 +21,12 @@ from monitoring.alerting.store import AlertStore
 from monitoring.alerts import Alerts
 from monitoring.checks.data_quality import Lags, QualityReport
 from monitoring.checks.results import Skipped
-from monitoring.checks.skew_report import SkewReport
+from monitoring.checks.skew_audit import SkewReport
 from monitoring.feature_drift import DriftReport
 from monitoring.model_performance import PerformanceReport
 from monitoring.passes.follow_up import Watchkeeper
 from monitoring.passes.run import Failed
-from monitoring.reporting.gauges import Gauges
-from monitoring.reporting.metric_samples import samples_of
+from monitoring.reporting.metrics import Gauges, samples_of
 from monitoring.reporting.results_store import ResultsStore
 from monitoring.retraining.rules import Request
 from monitoring.retraining.store import RetrainingStore

@@ -6,7 +6,7 @@ import pytest
 
 from configs.monitoring_config import RetrainingConfig
 from models.connect import postgres
-from monitoring.log.adopted_labels import adopt_labels
+from monitoring.log.labels import adopt_labels
 from monitoring.retraining.rules import Request, Withheld
 from monitoring.retraining.store import RetrainingStore
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from models.connect import postgres
-from monitoring.log.ids import new_prediction_id
+from monitoring.log.record import new_prediction_id
 from tests.worlds.serving import Api, running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}

@@ -9,7 +9,7 @@ from psycopg.rows import dict_row
 
 from feature_store.connect import offline_store
 from models.connect import postgres
-from monitoring.log.ids import new_prediction_id, time_us_of
+from monitoring.log.record import new_prediction_id, time_us_of
 from tests.worlds.serving import running_api
 
 AT = "2026-01-31T12:00:00Z"

@@ -16,7 +16,7 @@ from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded
 from infrastructure.servers import services
-from monitoring.log.ids import new_prediction_id
+from monitoring.log.record import new_prediction_id
 from tests.worlds.serving import running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
