@@ -7,20 +7,23 @@ import sys
 from pathlib import Path
 
 NOT_BENCHMARKS = {
-    *("__init__", "__main__", "batch_rows", "batch_subject", "harness", "history", "memory"),
-    *("stage", "stock_feast", "table"),
+    *("__init__", "__main__", "batch_rows", "batch_subject", "code_digest", "harness", "history"),
+    *("memory", "stage", "stock_feast", "table"),
 }
 
 
 def main() -> int:
     """Run them; 1 when any ended with an error or missed a target."""
-    names = sorted(path.stem for path in Path(__file__).parent.glob("*.py"))
+    found = {path.stem for path in Path(__file__).parent.glob("*.py")}
+    names = sorted(found - NOT_BENCHMARKS)
+    if {"--help", "-h"} & set(sys.argv):
+        print(__doc__, "\nOne alone: `python -m benchmarks.NAME [--quick]`.\n\n" + "\n".join(names))
+        return 0
     failed = []
     for name in names:
-        if name not in NOT_BENCHMARKS:
-            command = [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]]
-            if subprocess.run(command, check=False).returncode:
-                failed.append(name)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *sys.argv[1:]]
+        if subprocess.run(command, check=False).returncode:
+            failed.append(name)
     if failed:
         print(f"✗ Missed a target or failed: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

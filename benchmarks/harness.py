@@ -18,6 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.code_digest import code_digest
 from configs.settings import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -160,6 +161,7 @@ class Report:
         content = {
             "name": self.name,
             "command": f"python -m benchmarks.{self.name}",
+            "code": code_digest(f"benchmarks.{self.name}"),
             "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": {
                 "cpus": os.cpu_count(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 from configs.settings import ROOT
 
@@ -27,3 +28,18 @@ def test_the_licence_is_one() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     assert 'license = "Apache-2.0"' in (ROOT / "pyproject.toml").read_text()
     assert "Apache-2.0" in (ROOT / "README.md").read_text()
+
+
+def test_every_path_that_a_page_names_is_there() -> None:
+    rooms = (
+        "benchmarks|configs|feature_store|infrastructure|models|monitoring|pipelines|serving|tests"
+    )
+    pages = chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"), ROOT.glob("infrastructure/*.md"))
+    absent = [
+        f"{page.relative_to(ROOT)}: {path}"
+        for page in pages
+        if page.name != "CHANGELOG.md"
+        for path in re.findall(rf"`((?:{rooms})/[\w./-]*)`", page.read_text())
+        if not (ROOT / path).exists() and path != "infrastructure/alertmanager/secrets"
+    ]
+    assert absent == []
