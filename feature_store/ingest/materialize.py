@@ -13,7 +13,7 @@ KEYS_AT_ONCE = 50_000
 """Entities named in one query."""
 
 
-def publish(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int64]) -> int:
+def materialize(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int64]) -> int:
     """Write the newest stored row of each entity ``(k,)`` online; return how many were newer there.
 
     The online row is read back and not taken from the run: so it is the stored one to the bit,
