@@ -12,7 +12,7 @@ from configs.settings import Settings, load_settings
 from feature_store import versions
 from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest.materialize import publish
+from feature_store.ingest.materialize import materialize
 from feature_store.ingest.staging import Staging
 from feature_store.ingest.watermarks import Watermark
 from infrastructure import embedded
@@ -29,7 +29,7 @@ def run_pipeline(settings: Settings) -> None:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
         compute(reading, staging, settings.feature, None, Stopwatch())
         versions.start_fill(offline, online, MODEL_VIEW.entity)
-        publish(offline, online, staging.store().keys)
+        materialize(offline, online, staging.store().keys)
         versions.switch(offline, online, settings.feature.max_bad_share)
     watermark.advance(before, reading.position)
 

@@ -18,8 +18,7 @@ from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore, missing_vector
 from feature_store.online.deadline import bounded, bounded_by_cancelling
-from feature_store.online_store import OnlineStore
-from feature_store.online_views import read_views
+from feature_store.online_store import OnlineStore, read_views
 from feature_store.profiles.writer import ProfileChange, ProfileWriter
 from feature_store.references import by_view, resolve
 from feature_store.sources.files import FileSource

@@ -14,13 +14,13 @@ from feature_store.definitions.engine import Created, FeatureMatrix, created_tim
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
-from feature_store.offline.indexed_lookup import Lookup
+from feature_store.offline.newest_rows import Lookup, events_within, matrix_values, utc_times
 from feature_store.offline.postgres import Postgres, append_changed, create, exists
 from feature_store.offline.versions import VersionCatalogue
 from feature_store.offline.windowed_reads import ActivityStore
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 
 @dataclass(frozen=True)
@@ -260,14 +260,6 @@ class OfflineStore:
         return self.versions.readable(schema).table
 
 
-def events_within(start: datetime, end: datetime) -> list[str]:
-    """SQL conditions on rows: the event lies in ``[start, end)``."""
-    return [
-        f"event_timestamp >= '{start.isoformat()}'",
-        f"event_timestamp < '{end.isoformat()}'",
-    ]
-
-
 def missing_vector(schema: FeatureSchema) -> NDArray[np.float32]:
     """The vector ``(p,)`` in which everything is missing: NaN, and code 0 of categories."""
     return np.array(
@@ -292,18 +284,3 @@ def _copy_blocks(
         for start in range(0, len(matrix), ROWS_PER_CHUNK):
             part = slice(start, start + ROWS_PER_CHUNK)
             yield tables.copy_columns(matrix.rows(part), entity, times[part])
-
-
-def matrix_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.float32]:
-    """float32 ``(n, p)`` of a frame's feature columns; NULL is NaN."""
-    import polars as pl
-
-    values = np.empty((len(frame), len(schema)), dtype=np.float32)
-    for place, name in enumerate(schema.names):
-        values[:, place] = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    return values
-
-
-def utc_times(column: pl.Series) -> NDArray[np.datetime64]:
-    """datetime64[us] ``(n,)`` of a column of times with a zone."""
-    return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")

@@ -13,7 +13,7 @@ from feature_store import versions
 from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.batches import Interval
-from feature_store.ingest.run_stats import Tally
+from feature_store.ingest.run_stats import RunStats
 from feature_store.offline_store import OfflineStore
 from feature_store.sources.port import Position, position_text
 from feature_store.windows.writer import ActivityWriter
@@ -88,7 +88,7 @@ def rebuild_activity(
     done(f"Rebuilt the windows of {users:,} users with events", watch.lap())
 
 
-def report_checks(tally: Tally, features: int, watch: Stopwatch) -> None:
+def report_checks(tally: RunStats, features: int, watch: Stopwatch) -> None:
     """Say what was read and computed, and what is remarkable about it."""
     done(f"Loaded {tally.rows:,} rows", watch.spent["load"])
     done(f"Engineered {features} features", watch.spent["engineer"])
@@ -114,7 +114,9 @@ def report_nothing(mode: Mode, during: Interval | None, before: Position | None)
         raise SourceError("The source has no rows. See 'source' in the feature settings.")
 
 
-def report_progress(before: Position | None, after: Position, tally: Tally, now: datetime) -> None:
+def report_progress(
+    before: Position | None, after: Position, tally: RunStats, now: datetime
+) -> None:
     """Say how far the watermark has moved, and how late the newest row is."""
     note(f"watermark: {position_text(before)} → {position_text(after)}")
     if tally.newest_event is not None:

@@ -29,8 +29,8 @@ from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import batches as ingest
 from feature_store.ingest.batches import Interval
-from feature_store.ingest.materialize import publish
-from feature_store.ingest.run_stats import Tally
+from feature_store.ingest.materialize import materialize
+from feature_store.ingest.run_stats import RunStats
 from feature_store.ingest.staging import Staging
 from feature_store.ingest.watermarks import Watermark
 from feature_store.sources.port import Reading
@@ -113,7 +113,7 @@ def feature_pipeline(
             keys = None if mode is Mode.batch else stored.keys
             if changed := profile_writer(settings).reconcile(keys):
                 note(f"{changed:,} rows follow from profile changes")
-            publish(offline, online, stored.keys)
+            materialize(offline, online, stored.keys)
             versions.switch(offline, online, settings.feature.max_bad_share)
             done("Synced to online store (Redis)", watch.lap())
 
@@ -131,9 +131,9 @@ def compute(
     config: FeatureConfig,
     during: Interval | None,
     watch: Stopwatch,
-) -> Tally:
+) -> RunStats:
     """Read, parse, compute and check batch by batch, and keep the good rows aside."""
-    engine, tally = Engine(MODEL_VIEW), Tally()
+    engine, tally = Engine(MODEL_VIEW), RunStats()
     with progress("Loading", None, " rows") as advance:
         watch.lap()
         for read in reading:

@@ -16,7 +16,7 @@ from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.validation import check_column
-from feature_store.offline.stored_rows import StoredRows, every_row, newest_rows
+from feature_store.offline.newest_rows import StoredRows, every_row, newest_rows
 from feature_store.offline.tables import row_digests
 from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore

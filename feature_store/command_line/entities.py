@@ -12,7 +12,7 @@ from feature_store.command_line.names import schema_of, unknown_entity, view_nam
 from feature_store.command_line.output import Answer, Table, text
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import EntityNotFound
-from feature_store.offline.stored_rows import StoredRows, every_row
+from feature_store.offline.newest_rows import StoredRows, every_row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Values = dict[str, int | float | str | None]

@@ -13,7 +13,7 @@ from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
-from feature_store.offline.stored_rows import newest_rows
+from feature_store.offline.newest_rows import newest_rows
 from feature_store.offline.versions import FILL, ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore

@@ -17,8 +17,7 @@ from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.definitions import our_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
-from feature_store.offline.stored_rows import count_entities, newest_rows
-from feature_store.offline_store import events_within
+from feature_store.offline.newest_rows import count_entities, events_within, newest_rows
 from feature_store.online_store import OnlineStore
 
 

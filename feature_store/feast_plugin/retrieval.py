@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.queries import Source, moment, quoted, source_columns
 from feature_store.feast_plugin.sieve import KeptRows, Sieve, like
-from feature_store.offline.indexed_lookup import Lookup
+from feature_store.offline.newest_rows import Lookup
 from feature_store.offline.postgres import Postgres
 
 KEYS_IN_QUERY = 2_000

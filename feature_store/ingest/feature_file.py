@@ -11,7 +11,7 @@ from feature_store import versions
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import FeatureStoreError
-from feature_store.ingest.materialize import publish
+from feature_store.ingest.materialize import materialize
 from feature_store.ingest.staging import Staging, Stored
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore
@@ -85,7 +85,7 @@ def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entit
         staging.add(features, labels, [])
         versions.start_fill(offline, online, entity)
         stored = staging.store()
-        publish(offline, online, stored.keys)
+        materialize(offline, online, stored.keys)
         versions.switch(offline, online, 0)
     return stored
 

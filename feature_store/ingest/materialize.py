@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.offline.copied_rows import copied_newest
+from feature_store.offline.newest_rows import keys_among, newest_rows
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 
@@ -13,7 +13,7 @@ KEYS_AT_ONCE = 50_000
 """Entities named in one query."""
 
 
-def publish(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int64]) -> int:
+def materialize(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int64]) -> int:
     """Write the newest stored row of each entity ``(k,)`` online; return how many were newer there.
 
     The online row is read back and not taken from the run: so it is the stored one to the bit,
@@ -28,6 +28,6 @@ def publish(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int64])
     written = 0
     for start in range(0, len(keys), KEYS_AT_ONCE):
         named = keys[start : start + KEYS_AT_ONCE]
-        for matrix, created in copied_newest(offline.postgres, version, named):
-            written += online.write(matrix, created)
+        for rows in newest_rows(offline.postgres, version, [keys_among(version.entity, named)]):
+            written += online.write(rows.matrix, rows.created)
     return written

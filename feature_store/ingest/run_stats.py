@@ -16,7 +16,7 @@ UNSEEN_SHOWN = 5
 
 
 @dataclass
-class Tally:
+class RunStats:
     """Counts of rows, of refused ones with their reasons, and of unseen words."""
 
     rows: int = 0

@@ -1,17 +1,30 @@
-"""PostgreSQL's binary COPY format, written from arrays without a loop over rows or values."""
+"""PostgreSQL's binary COPY format, written from arrays and read into them.
+
+Neither way loops over rows or values, and no driver for Arrow is loaded, which takes longer than a
+small run. The format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary
+Format".
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    import psycopg
+
 SIGNATURE = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 TRAILER = b"\xff\xff"
 POSTGRES_EPOCH = np.datetime64("2000-01-01", "us")
+FOREVER = np.datetime64(np.iinfo(np.int64).max, "us")
+"""How an infinite time of PostgreSQL is read."""
 ROWS_PER_CHUNK = 5_000
+BLOCK_BYTES = 8 * 1024 * 1024
+"""Some 20,000 rows of 47 features are read at a time."""
 
 DTYPES = {
     **{"bigint": ">i8", "integer": ">i4", "smallint": ">i2", "real": ">f4"},
@@ -45,8 +58,7 @@ class CopyColumn:
 def copy_blocks(blocks: Iterable[Sequence[CopyColumn]]) -> Iterator[bytes]:
     """Yield the bytes of a binary COPY of blocks of equally long columns.
 
-    Some 5,000 rows at a time; a block is asked for when those before it have been taken. The
-    format is that of https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
+    Some 5,000 rows at a time; a block is asked for when those before it have been taken.
     """
     yield SIGNATURE
     for columns in blocks:
@@ -87,3 +99,72 @@ def _rows(columns: Sequence[CopyColumn], dtype: np.dtype[np.void], part: slice) 
         return rows.tobytes()
     every_byte = rows.view(np.uint8).reshape(n, dtype.itemsize)
     return bytes(every_byte[keep].tobytes())
+
+
+def copy_layout(columns: Mapping[str, str], reals: int = 0) -> np.dtype[np.void]:
+    """How rows without NULLs lie in a binary COPY: a count of fields, then size and value of each.
+
+    Parameters
+    ----------
+    columns
+        Names to SQL types, those of `CopyColumn`.
+    reals
+        How many columns of type ``real`` follow; they are read as one, ``reals``.
+    """
+    fields: list[tuple[Any, ...]] = [("fields", ">i2")]
+    for name, sql_type in columns.items():
+        fields += [(f"size of {name}", ">i4"), (name, DTYPES.get(sql_type, ">i8"))]
+    real = np.dtype([("size", ">i4"), ("value", DTYPES["real"])])
+    return np.dtype([*fields, ("reals", real, (reals,))])
+
+
+def read_blocks(
+    connection: psycopg.Connection,
+    query: str,
+    layout: np.dtype[np.void],
+    parameters: Mapping[str, Any] | None = None,
+) -> Iterator[NDArray[np.void]]:
+    """Read a query's result, no value of which may be NULL, in structured arrays ``(n,)``.
+
+    Blocks come as they arrive, so that memory does not grow with the result; there is at least
+    one. Unlike `Postgres.stream` this sees what its transaction has written.
+
+    Parameters
+    ----------
+    layout
+        That of the query's columns, by `copy_layout`.
+    """
+    kept, skip = bytearray(), len(SIGNATURE)
+    command = f"COPY ({query}) TO STDOUT (FORMAT BINARY)"
+    with connection.cursor() as cursor, cursor.copy(command, parameters) as parts:
+        for part in parts:
+            kept += part
+            if len(kept) >= BLOCK_BYTES:
+                end = len(kept) - (len(kept) - skip) % layout.itemsize
+                yield np.frombuffer(bytes(kept[skip:end]), layout)
+                del kept[:end]
+                skip = 0
+    yield np.frombuffer(bytes(kept[skip : -len(TRAILER)]), layout)
+
+
+def read_rows(
+    connection: psycopg.Connection,
+    query: str,
+    layout: np.dtype[np.void],
+    parameters: Mapping[str, Any] | None = None,
+) -> NDArray[np.void]:
+    """`read_blocks`, all of them in one array."""
+    return np.concatenate(list(read_blocks(connection, query, layout, parameters)))
+
+
+def times_of(microseconds: NDArray[Any]) -> NDArray[np.datetime64]:
+    """datetime64[us] ``(n,)`` in UTC of a read column of times."""
+    numbers = microseconds.astype(np.int64)
+    is_infinite = numbers == np.iinfo(np.int64).max
+    finite = np.where(is_infinite, 0, numbers).astype("timedelta64[us]")
+    return np.where(is_infinite, FOREVER, POSTGRES_EPOCH + finite)
+
+
+def reals_of(rows: NDArray[np.void]) -> NDArray[np.float32]:
+    """float32 ``(n, p)`` of what was read as ``reals``."""
+    return np.ascontiguousarray(rows["reals"]["value"], dtype=np.float32)

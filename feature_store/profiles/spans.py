@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FOREVER = np.datetime64(np.iinfo(np.int64).max, "us")
+from feature_store.offline.binary_copy import FOREVER
+from feature_store.offline.newest_rows import as_array
+
 LONG_AGO = np.datetime64(np.iinfo(np.int64).min + 1, "us")
 
 ASKED = (
@@ -51,10 +53,10 @@ class Spans:
     def parameters(self) -> dict[str, Any]:
         """What `ASKED` takes: arrays as PostgreSQL writes them, since lists are slow to convert."""
         return {
-            "places": as_array(map(str, range(len(self)))),
-            "keys": as_array(map(str, self.keys.tolist())),
-            "since": as_array(_as_texts(self.since)),
-            "until": as_array(_as_texts(self.until)),
+            "places": _as_array(map(str, range(len(self)))),
+            "keys": as_array(self.keys),
+            "since": _as_array(_as_texts(self.since)),
+            "until": _as_array(_as_texts(self.until)),
         }
 
 
@@ -72,7 +74,7 @@ def all_of(users: NDArray[np.int64]) -> Spans:
     return Spans(users, np.full(len(users), LONG_AGO), np.full(len(users), FOREVER))
 
 
-def as_array(texts: Iterable[str]) -> str:
+def _as_array(texts: Iterable[str]) -> str:
     """An array as PostgreSQL reads it, of texts that need no quotes."""
     return "{" + ",".join(texts) + "}"
 

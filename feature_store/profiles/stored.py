@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.definitions.schema import FeatureSchema
-from feature_store.offline.binary_copy import POSTGRES_EPOCH
-from feature_store.offline.fixed_rows import fixed_dtype, fixed_rows
+from feature_store.definitions.engine import Engine
+from feature_store.offline.binary_copy import (
+    FOREVER,
+    copy_layout,
+    read_rows,
+    reals_of,
+    times_of,
+)
 from feature_store.profiles.fold import Changes, RawRows, is_last_of_each, newest_stored
 from feature_store.profiles.spans import (
     ASKED,
-    FOREVER,
     LONG_AGO,
     Spans,
     all_of,
-    as_array,
     spans_over,
 )
 
@@ -67,42 +69,15 @@ class RowsAround:
         return digests, np.append(self.created, LONG_AGO)[found]
 
 
-@dataclass(frozen=True)
-class NewestRows:
-    """Newest rows of some users, on their way to the online store.
-
-    Parameters
-    ----------
-    matrix
-        Keys, event times and features.
-    created
-        datetime64[us] ``(n,)``: when the store learned each row.
-    """
-
-    matrix: FeatureMatrix
-    created: NDArray[np.datetime64]
-
-    def with_rows(self, others: NewestRows) -> NewestRows:
-        """These rows and others."""
-        mine, theirs = self.matrix, others.matrix
-        matrix = FeatureMatrix(
-            np.concatenate([mine.values, theirs.values]),
-            np.concatenate([mine.keys, theirs.keys]),
-            np.concatenate([mine.times, theirs.times]),
-            mine.schema,
-        )
-        return NewestRows(matrix, np.concatenate([self.created, others.created]))
-
-
 def logged_spans(connection: psycopg.Connection, event_ids: Sequence[str]) -> Spans:
     """From the first to the last of these logged changes, for each user that they are about."""
     query = (
         "SELECT user_id, min(event_timestamp) AS since, max(event_timestamp) AS until "
         "FROM profile_changes WHERE event_id = ANY(%(ids)s) GROUP BY user_id"
     )
-    dtype = fixed_dtype(user_id="bigint", since="timestamptz", until="timestamptz")
-    found = fixed_rows(connection, query, {"ids": list(event_ids)}, dtype)
-    since, until = as_times(found["since"]), as_times(found["until"])
+    layout = copy_layout({"user_id": "bigint", "since": "timestamptz", "until": "timestamptz"})
+    found = read_rows(connection, query, layout, {"ids": list(event_ids)})
+    since, until = times_of(found["since"]), times_of(found["until"])
     return Spans(found["user_id"].astype(np.int64), since, until)
 
 
@@ -113,10 +88,10 @@ def up_to_full_rows(connection: psycopg.Connection, table: str, entity: str, spa
             SELECT event_timestamp FROM {table}
             WHERE {entity} = asked.key AND event_timestamp > asked.until AND NOT from_changes
             ORDER BY event_timestamp LIMIT 1) AS found"""
-    dtype = fixed_dtype(asked_place="bigint", event_timestamp="timestamptz")
-    found = fixed_rows(connection, query, spans.parameters, dtype)
+    layout = copy_layout({"asked_place": "bigint", "event_timestamp": "timestamptz"})
+    found = read_rows(connection, query, layout, spans.parameters)
     until = np.full(len(spans), FOREVER)
-    until[found["asked_place"].astype(np.int64)] = as_times(found["event_timestamp"])
+    until[found["asked_place"].astype(np.int64)] = times_of(found["event_timestamp"])
     return Spans(spans.keys, spans.since, until)
 
 
@@ -126,32 +101,35 @@ def rows_around(
     """All rows in the spans, and for each user the newest one before."""
     entity, raw = engine.view.entity, [feature.name for feature in engine.raw]
     names = ", ".join(raw)
+    reals = ", ".join(f"coalesce({name}::real, 'NaN')" for name in raw)
     rows = (
         f"SELECT event_timestamp, created_timestamp, from_changes, row_digest, {names} "
         f"FROM {table} WHERE {entity} = asked.key AND event_timestamp"
     )
     query = f"""
         SELECT asked_place, event_timestamp, created_timestamp, from_changes, row_digest,
-               {_reals(raw)}
+               {reals}
         FROM {ASKED} CROSS JOIN LATERAL (
             ({rows} < asked.since ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1)
             UNION ALL {rows} >= asked.since AND event_timestamp < asked.until) AS found"""
-    dtype = fixed_dtype(
-        asked_place="bigint",
-        event_timestamp="timestamptz",
-        created_timestamp="timestamptz",
-        from_changes="boolean",
-        row_digest="uuid",
-        **dict.fromkeys(raw, "real"),
+    layout = copy_layout(
+        {
+            "asked_place": "bigint",
+            "event_timestamp": "timestamptz",
+            "created_timestamp": "timestamptz",
+            "from_changes": "boolean",
+            "row_digest": "uuid",
+        },
+        len(raw),
     )
-    found = fixed_rows(connection, query, spans.parameters, dtype)
+    found = read_rows(connection, query, layout, spans.parameters)
     return RowsAround(
         RawRows(
             found["asked_place"].astype(np.int64),
-            as_times(found["event_timestamp"]),
-            _matrix(found, raw),
+            times_of(found["event_timestamp"]),
+            reals_of(found),
         ),
-        as_times(found["created_timestamp"]),
+        times_of(found["created_timestamp"]),
         ~found["from_changes"],
         found["row_digest"].copy(),
     )
@@ -187,59 +165,11 @@ def changed_spans(
     """
     if keys is None:
         query = "SELECT DISTINCT user_id FROM profile_changes"
-        found = fixed_rows(connection, query, {}, fixed_dtype(user_id="bigint"))
+        found = read_rows(connection, query, copy_layout({"user_id": "bigint"}))
         return all_of(found["user_id"].astype(np.int64))
     spans = all_of(np.unique(keys)) if times is None else spans_over(keys, times)
     query = f"""
         SELECT asked_place FROM {ASKED} WHERE EXISTS (
             SELECT FROM profile_changes WHERE user_id = key AND event_timestamp >= since)"""
-    found = fixed_rows(connection, query, spans.parameters, fixed_dtype(asked_place="bigint"))
+    found = read_rows(connection, query, copy_layout({"asked_place": "bigint"}), spans.parameters)
     return spans.part(np.sort(found["asked_place"].astype(np.int64)))
-
-
-def newest_rows(
-    connection: psycopg.Connection,
-    table: str,
-    entity: str,
-    schema: FeatureSchema,
-    keys: NDArray[np.int64],
-) -> NewestRows:
-    """The newest row of each user."""
-    query = f"""
-        SELECT found.* FROM unnest(%(keys)s::bigint[]) AS asked (key) CROSS JOIN LATERAL (
-            SELECT {entity}, event_timestamp, created_timestamp, {_reals(schema.names)}
-            FROM {table} WHERE {entity} = asked.key
-            ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1) AS found"""
-    dtype = fixed_dtype(
-        user_key="bigint",
-        event_timestamp="timestamptz",
-        created_timestamp="timestamptz",
-        **dict.fromkeys(schema.names, "real"),
-    )
-    found = fixed_rows(connection, query, {"keys": as_array(map(str, keys.tolist()))}, dtype)
-    matrix = FeatureMatrix(
-        _matrix(found, schema.names),
-        found["user_key"].astype(np.int64),
-        as_times(found["event_timestamp"]),
-        schema,
-    )
-    return NewestRows(matrix, as_times(found["created_timestamp"]))
-
-
-def as_times(microseconds: NDArray[Any]) -> NDArray[np.datetime64]:
-    """datetime64[us] ``(n,)`` of PostgreSQL's times; infinity is `FOREVER`."""
-    numbers = microseconds.astype(np.int64)
-    is_infinite = numbers == np.iinfo(np.int64).max
-    finite = np.where(is_infinite, 0, numbers).astype("timedelta64[us]")
-    return np.where(is_infinite, FOREVER, POSTGRES_EPOCH + finite)
-
-
-def _reals(names: Sequence[str]) -> str:
-    return ", ".join(f"coalesce({name}::real, 'NaN') AS {name}" for name in names)
-
-
-def _matrix(found: NDArray[np.void], names: Sequence[str]) -> NDArray[np.float32]:
-    values = np.empty((len(found), len(names)), dtype=np.float32)
-    for place, name in enumerate(names):
-        values[:, place] = found[name]
-    return values

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.offline import tables
+from feature_store.offline.newest_rows import StoredRows, newest_of
 from feature_store.offline.postgres import clock, copy_into, create, exists, lock_table
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.profiles import stored as change_rows
 from feature_store.profiles.fold import fold, vectors
 from feature_store.profiles.spans import Spans, spans_over
-from feature_store.profiles.stored import NewestRows
 
 if TYPE_CHECKING:
     import psycopg
@@ -153,7 +153,7 @@ class ProfileWriter:
             self._has_tables = False  # the version may have been dropped meanwhile
             raise
 
-    def _derive(self, connection: psycopg.Connection, spans: Spans) -> tuple[NewestRows, int]:
+    def _derive(self, connection: psycopg.Connection, spans: Spans) -> tuple[StoredRows, int]:
         """Append the rows that follow from the changes in the spans, where others are stored.
 
         Returns
@@ -168,18 +168,19 @@ class ProfileWriter:
         keys = spans.keys[rows.places]
         matrix = FeatureMatrix(vectors(self.engine, rows), keys, rows.times, self.engine.schema)
         digests, known = around.newest_of(rows)
-        differs = digests != tables.row_digests(matrix.values)
+        made = tables.row_digests(matrix.values)
+        differs = digests != made
         # A clock that was set back must not let the older row win.
         fresh = np.maximum(clock(connection), known + MICROSECOND)
         created = np.where(differs, fresh, known)
         self._append(connection, matrix.rows(differs), created[differs])
         # Of a user without a full row behind the span the last of these rows is the newest.
         last = spans.are_open[rows.places] & (np.append(rows.places[1:], -1) != rows.places)
-        newest = NewestRows(matrix.rows(last), created[last])
+        newest = StoredRows(matrix.rows(last), created[last], made[last])
         others = spans.keys[~spans.are_open]
         if len(others):
             schema = self.engine.schema
-            stored = change_rows.newest_rows(connection, self.table, self.entity, schema, others)
+            stored = newest_of(connection, self.table, self.entity, schema, others)
             newest = newest.with_rows(stored)
         return newest, int(differs.sum())
 

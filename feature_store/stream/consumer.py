@@ -15,10 +15,8 @@ from configs.settings import StreamConfig
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.stream.events import Event, EventParser
 from feature_store.stream.group import ConsumerGroup, Entry, Refused
-from feature_store.stream.isolation import isolate
-from feature_store.stream.patience import Patience, Stopped
 from feature_store.stream.progress import Progress
-from feature_store.stream.waiting import Waiting
+from feature_store.stream.retry import Patience, Stopped, Waiting, isolate
 
 logger = logging.getLogger(__name__)
 

@@ -27,13 +27,11 @@ from numpy.typing import NDArray
 
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FeatureSchema
-from feature_store.offline.indexed_lookup import Lookup
+from feature_store.offline.newest_rows import Lookup, matrix_values, utc_times
 from feature_store.offline.tables import row_digests
 from feature_store.offline_store import (
     OfflineStore,
-    matrix_values,
     missing_vector,
-    utc_times,
 )
 from monitoring.log.reader import Vectors
 

@@ -20,8 +20,8 @@ from feature_store.definitions.schema import (
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.validation import Reasons
 from feature_store.ingest.parsing import cleaned, parse_categories, parse_numbers
-from feature_store.offline.indexed_lookup import Lookup
-from feature_store.offline_store import OfflineStore, matrix_values, missing_vector, utc_times
+from feature_store.offline.newest_rows import Lookup, matrix_values, utc_times
+from feature_store.offline_store import OfflineStore, missing_vector
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.keys import Keys, is_text
 

@@ -17,7 +17,7 @@ from feature_store.definitions.engine import Engine
 from feature_store.errors import SourceError, ValidationFailed
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import batches as ingest
-from feature_store.ingest.run_stats import Tally
+from feature_store.ingest.run_stats import RunStats
 from feature_store.sources.files import FileSource
 from feature_store.sources.port import Batch
 
@@ -50,7 +50,7 @@ def parsed(folder: Path, *lines: str) -> ingest.RawTable:
 
 
 def test_the_original_files_hold_48842_good_rows() -> None:
-    config, engine, tally = load_settings().feature, Engine(MODEL_VIEW), Tally()
+    config, engine, tally = load_settings().feature, Engine(MODEL_VIEW), RunStats()
     keys, positive = [], 0
     for batch in FileSource(config.source, ROOT, {}).read():
         table = ingest.parse(batch, MODEL_VIEW, config.source, EVENT_TIME)
@@ -135,7 +135,7 @@ def test_too_many_bad_rows_stop_the_run_and_name_the_commonest_reason(tmp_path: 
     lines = [GOOD] * 199
     lines[3], lines[9] = GOOD.replace("39", "-3"), GOOD.replace("39", "-4")
     table = parsed(tmp_path, *lines)
-    enough = Tally()
+    enough = RunStats()
     enough.add(table, table.reasons, {})
     with pytest.raises(ValidationFailed, match=r"2 of 199 rows are bad \(1.0%\)") as caught:
         enough.refuse_too_many(max_bad_share=0.01)
@@ -147,7 +147,7 @@ def test_too_many_bad_rows_stop_the_run_and_name_the_commonest_reason(tmp_path: 
 
 def test_so_few_bad_rows_as_are_tolerated_do_not_stop_an_increment(tmp_path: Path) -> None:
     table = parsed(tmp_path, GOOD, GOOD.replace("39", "-3"))
-    tally = Tally()
+    tally = RunStats()
     tally.add(table, table.reasons, {})
     tally.refuse_too_many(max_bad_share=0.01, tolerated=1)
     with pytest.raises(ValidationFailed, match="1 of 2 rows are bad"):

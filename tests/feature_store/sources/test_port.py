@@ -15,7 +15,7 @@ from configs.settings import EventTimeConfig, FeatureConfig
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest.run_stats import Tally
+from feature_store.ingest.run_stats import RunStats
 from feature_store.ingest.staging import Staging, Stored
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
@@ -74,7 +74,7 @@ def read(world: World, after: Position | None = None) -> tuple[list[Batch], Posi
     return batches, json.loads(json.dumps(reading.position))
 
 
-def stored(offline: OfflineStore, reading: Reading) -> tuple[Tally, Stored]:
+def stored(offline: OfflineStore, reading: Reading) -> tuple[RunStats, Stored]:
     """Compute and store as the pipeline does."""
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)

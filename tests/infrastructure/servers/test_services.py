@@ -34,7 +34,7 @@ ENSURE = """
 import sys
 from pathlib import Path
 from configs.settings import load_settings
-from infrastructure import services
+from infrastructure.servers import services
 from tests.infrastructure.servers.test_services import WEB
 print(services.ensure(WEB, load_settings(var_dir=Path(sys.argv[1]))).pid)
 """

@@ -284,7 +284,7 @@ WRITER = """
 import os, signal, sys
 from pathlib import Path
 from tests.monitoring.log.test_shipper import receipt
-from monitoring.prediction_log import PredictionLog
+from monitoring.log.writer import PredictionLog
 log = PredictionLog(Path(sys.argv[1]), 8192)
 while True:
     each = receipt()

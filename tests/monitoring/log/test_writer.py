@@ -160,7 +160,7 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
 def test_a_receipt_survives_the_death_of_its_process(tmp_path):
     program = (
         "import os, signal, sys; from pathlib import Path; "
-        "from monitoring.prediction_log import PredictionLog; "
+        "from monitoring.log.writer import PredictionLog; "
         "log = PredictionLog(Path(sys.argv[1]), 4096); "
         "[log.append([bytes([n])]) for n in range(50)]; "
         "os.kill(os.getpid(), signal.SIGKILL)"
