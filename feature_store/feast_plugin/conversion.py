@@ -23,7 +23,7 @@ from feature_store.definitions.schema import (
 )
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.packing import PACKED, packing_of
+from feature_store.feast_plugin.on_demand import PACKED, packing_of
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """What Feast hands to an online store: key, values, event time, created time."""

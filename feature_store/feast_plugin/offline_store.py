@@ -31,8 +31,7 @@ from feature_store.feast_plugin.conversion import matrix_of
 from feature_store.feast_plugin.definitions import PACKED_VIEW, arrow_types, known_view, our_view
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
-from feature_store.feast_plugin.on_demand import as_text
-from feature_store.feast_plugin.packing import PACKED, pack, raw_columns
+from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
 from feature_store.feast_plugin.queries import Source, batch_source, rows_of, source_columns
 from feature_store.feast_plugin.retrieval import (
     Request,

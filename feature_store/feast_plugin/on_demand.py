@@ -2,7 +2,8 @@
 
 What follows from a given attribute follows anew, computed by the engine that computes everything.
 The stored attributes are the only feature of the view ``<view>_packed``, which is read from the
-view's own rows (see `packing`).
+view's own rows as one value. In it they are float32, so a word that was never seen differs from a
+missing one: as words both are null.
 """
 
 from __future__ import annotations
@@ -10,17 +11,143 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import FunctionType
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from feast import Entity, FeatureView, Field, OnDemandFeatureView, RequestSource
 from feast.types import Bytes, Int64, String, from_feast_to_pyarrow_type
+from numpy.typing import NDArray
 
 from feature_store.definitions import view as ours
-from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW
-from feature_store.feast_plugin.packing import ATTRIBUTES, PACKED, packing_of
+from feature_store.definitions.engine import Engine
+from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
+from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW, known_view
+
+ATTRIBUTES = "attributes"
+"""What a request gives: raw attributes by name, as JSON; ``{"age": null}`` says it is unknown."""
+PACKED = "packed_"
+"""What the value that holds a row's stored raw attributes begins with; the view's name follows."""
+
+
+class Packing:
+    """A view's raw attributes as one value, and what follows from them.
+
+    Examples
+    --------
+    >>> packing = packing_of("user_features")
+    >>> stored = packing.packed(packing.engine.row({"age": 35, "education": "Bachelors"}))
+    >>> features = packing.answer([stored, None], ['{"age": 40}', None])
+    >>> features["age"], features["education_num"]
+    ([40, None], [13, None])
+    """
+
+    def __init__(self, view: ours.FeatureView) -> None:
+        self.engine = Engine(view)
+        self.raw = {feature.name: feature for feature in self.engine.raw}
+        self.places = [view.schema.position(name) for name in self.raw]
+        self.missing = self.packed(self.engine.row({}))
+        self._words = {
+            feature.name: [None] * FIRST_KNOWN + list(feature.categories)
+            for feature in view.schema.features
+            if feature.kind == "category"
+        }
+
+    def packed(self, vector: NDArray[np.float32]) -> bytes:
+        """The raw attributes of a vector ``(p,)`` as one value."""
+        return vector[self.places].tobytes()
+
+    def unpacked(self, rows: Sequence[bytes | None]) -> NDArray[np.float32]:
+        """Vectors ``(n, p)`` of which only the raw attributes are set; all missing where None."""
+        held = b"".join(self.missing if row is None else row for row in rows)
+        values = np.full((len(rows), len(self.engine.schema)), np.nan, dtype=np.float32)
+        values[:, self.places] = np.frombuffer(held, "<f4").reshape(len(rows), len(self.places))
+        return values
+
+    def answer(
+        self, rows: Sequence[bytes | None], requests: Sequence[object]
+    ) -> dict[str, list[Any]]:
+        """Features ``(n,)`` by name, as people know them, of packed rows and what is given."""
+        given = [self._given(request) for request in requests]
+        values = self.engine.overrides(self.unpacked(rows), given)
+        return {
+            feature.name: self._decoded(feature, values[:, place])
+            for place, feature in enumerate(self.engine.schema.features)
+        }
+
+    def _decoded(self, feature: FeatureDefinition, column: NDArray[np.float32]) -> list[Any]:
+        numbers = column.tolist()
+        if feature.kind == "category":
+            words = self._words[feature.name]
+            return [words[int(code)] for code in numbers]
+        number = int if feature.kind == "integer" else float
+        return [number(x) if x == x else None for x in numbers]
+
+    def _given(self, request: object) -> dict[str, Any]:
+        if request is None:
+            return {}
+        try:
+            given = json.loads(request) if isinstance(request, str) else request
+        except json.JSONDecodeError as error:
+            raise FeatureStoreError(f"The request's {ATTRIBUTES} are no JSON: {error}.") from error
+        if not isinstance(given, Mapping):
+            raise FeatureStoreError(
+                f"The request's {ATTRIBUTES} are {request!r}; expected an object of raw "
+                'attributes, such as {"age": 35}.'
+            )
+        for name, value in given.items():
+            if name in self.raw:  # the engine names those that are not
+                _refuse(self.raw[name], value)
+        return dict(given)
+
+
+@cache
+def packing_of(view: str) -> Packing:
+    """The packing of a view, by its name."""
+    own = known_view(view)
+    assert isinstance(own, ours.FeatureView)  # a windowed view has no attributes to give
+    return Packing(own)
+
+
+def raw_columns(view: str) -> dict[str, tuple[str, pa.DataType]]:
+    """Columns of a table of codes that `pack` makes one of: name, name in the table, type."""
+    return {f"{PACKED}{view}.{name}": (name, pa.float32()) for name in packing_of(view).raw}
+
+
+def pack(table: pa.Table, view: str) -> pa.Table:
+    """A table with the columns of `raw_columns` made one; null where no row was found."""
+    packing, names = packing_of(view), list(raw_columns(view))
+    missing = np.frombuffer(packing.missing, "<f4")
+    columns = [
+        table[name].fill_null(float(absent)).to_numpy()
+        for name, absent in zip(names, missing, strict=True)
+    ]
+    width = missing.nbytes
+    held = np.ascontiguousarray(np.stack(columns, axis=1), dtype="<f4").tobytes()
+    rows = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), table.num_rows, [None, pa.py_buffer(held)]
+    )
+    return table.drop_columns(names).append_column(f"{PACKED}{view}", rows.cast(pa.binary()))
+
+
+def _refuse(feature: FeatureDefinition, value: object) -> None:
+    if value is None:
+        return
+    if feature.kind == "category":
+        valid, expected = isinstance(value, str), "a word"
+    else:
+        low, high = feature.valid_range or (-np.inf, np.inf)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        valid = is_number and low <= float(value) <= high  # type: ignore[arg-type]
+        expected = f"a number from {low:g} to {high:g}"
+    if not valid:
+        raise FeatureStoreError(
+            f"The request gives {feature.name} = {value!r}; expected {expected}, or null."
+        )
 
 
 class KnownFields(OnDemandFeatureView):

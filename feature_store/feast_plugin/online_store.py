@@ -21,6 +21,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feature_store import online_store as ours
 from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
+from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
 from feature_store.feast_plugin.definitions import known_view
 from feature_store.feast_plugin.reading import (
@@ -31,7 +32,6 @@ from feature_store.feast_plugin.reading import (
     requested_view_read,
     whole_view_read,
 )
-from feature_store.feast_plugin.redis_clients import RedisClients
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):

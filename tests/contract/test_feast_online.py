@@ -25,7 +25,7 @@ from feast.types import Int64
 from feature_store.connect import get_online_features
 from feature_store.definitions.engine import Engine
 from feature_store.errors import StoreUnavailable, UnknownFeature
-from feature_store.feast_plugin.redis_clients import RedisClients
+from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.contract.conftest import CREATED, REPO, UNKNOWN, USERS, World
 from tests.faults import servers as misbehaving
