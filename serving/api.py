@@ -77,24 +77,22 @@ def create_app(
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
     )
-    app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
-    _watch(metrics, service, app.state.traffic)
+    traffic = app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
+    service.add_gauges()
+    in_flight = "Requests that are being answered."
+    metrics.add_gauge("fti_http_requests_in_flight", in_flight, lambda: traffic.in_flight, sum)
     pause = "Longest pause of the garbage collector since the start."
-    metrics.watch("fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max)
+    metrics.add_gauge(
+        "fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max
+    )
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
-    service.beside.add_paths(app, view)
+    for add_routes in service.routes:
+        add_routes(app)
     _add_refusals(app, view)
     _add_gate(app, metrics, config)
     document_gate(app, asks_for_keys=bool(config.keys))
     return app
-
-
-def _watch(metrics: Metrics, service: PredictionService, traffic: Traffic) -> None:
-    for name, watched in service.watched().items():
-        metrics.watch(name, *watched)
-    in_flight = "Requests that are being answered."
-    metrics.watch("fti_http_requests_in_flight", in_flight, lambda: traffic.in_flight, sum)
 
 
 def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:

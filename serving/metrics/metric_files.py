@@ -86,7 +86,7 @@ class MetricFiles:
 
 
 def _retired(parts: list[Snapshot]) -> Snapshot:
-    """Add up what was counted; what was watched is over."""
+    """Add up what was counted; gauges are over."""
     names = {name for part in parts for name in part.tallies}
     return Snapshot(
         {name: added_up(part.tallies.get(name, {}) for part in parts) for name in names}
@@ -98,7 +98,7 @@ def _write(path: Path, snapshot: Snapshot, process: Process | None) -> None:
     values = {
         "process": process and asdict(process),
         "tallies": tallies,
-        "watched": snapshot.watched,
+        "watched": snapshot.gauges,
     }
     unfinished = path.with_suffix(".new")
     unfinished.write_text(json.dumps(values))

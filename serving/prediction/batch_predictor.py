@@ -108,6 +108,11 @@ class BatchPredictor:
             self.on_answered(answers)
             yield answers
 
+    def close(self) -> None:
+        """Close the connections to Redis and the log."""
+        self.rows.close()
+        self.log.close()
+
     def _answer(self, batch: Sequence[Pending], now_us: int) -> None:
         """Score, record and answer those that are not refused."""
         flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Protocol
 
 from models.deployment.record import Arm
-from monitoring.log.postgres_reader import Rows
+from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.record import ScoredArm
 from serving.deployment.live import DeploymentWatcher
 from serving.errors import ModelUnusable, TookTooLong
@@ -20,13 +19,6 @@ LOAD_LIMIT_S = 10.0
 ARMS = (
     "SELECT arms FROM deployments WHERE model_name = %(model_name)s AND generation = %(generation)s"
 )
-
-
-class ReadsRows(Protocol):
-    """What reads PostgreSQL."""
-
-    async def rows(self, query: str, parameters: dict[str, object]) -> Rows:
-        """Rows of a query."""
 
 
 class PastModels:
@@ -50,7 +42,7 @@ class PastModels:
         self,
         watcher: DeploymentWatcher,
         loader: ModelLoader,
-        records: ReadsRows,
+        records: PostgresReader,
         model_name: str,
         limit_s: float = LOAD_LIMIT_S,
     ) -> None:
@@ -62,8 +54,8 @@ class PastModels:
         self._kept: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
 
-    async def find(self, generation: int, scored: ScoredArm) -> LoadedModel:
-        """Give the model that a deployment's arm scored with.
+    async def find(self, generation: int, scored: ScoredArm) -> tuple[Arm, LoadedModel]:
+        """Give the arm of a deployment that scored, and its model.
 
         Raises
         ------
@@ -71,8 +63,11 @@ class PastModels:
             If there is no record of it, or its artifact cannot be had as it was.
         StoreUnavailable
             If the record of deployments cannot be read.
+        TookTooLong
+            If the model is not there in time.
         """
-        return await self.load(await self.arm(generation, scored))
+        arm = await self._arm(generation, scored)
+        return arm, await self.load(arm)
 
     async def load(self, arm: Arm) -> LoadedModel:
         """Give the model of an arm, from memory if it is there.
@@ -114,16 +109,7 @@ class PastModels:
             self._kept.popitem(last=False)
         return model
 
-    async def arm(self, generation: int, scored: ScoredArm) -> Arm:
-        """Give the arm of a deployment that scored.
-
-        Raises
-        ------
-        ModelUnusable
-            If there is no record of it.
-        StoreUnavailable
-            If the record of deployments cannot be read.
-        """
+    async def _arm(self, generation: int, scored: ScoredArm) -> Arm:
         live = self.watcher.live
         if live is not None and live.deployment.generation == generation:
             arms = list(live.deployment.arms)
