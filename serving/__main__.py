@@ -12,7 +12,7 @@ from types import FrameType
 from configs.api_config import MOST_WORKERS
 from configs.errors import FTIError
 from configs.settings import Settings, load_settings
-from serving.middleware.new_key import print_new_key
+from serving.middleware.access import print_new_key
 from serving.process.listening import listen_often
 from serving.process.logs import log_as_json
 from serving.process.memory import share_one_arena

@@ -18,13 +18,12 @@ from configs.api_config import ApiConfig
 from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
-from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
+from serving.answers import Alive, Ready, documented, invalid, json_response, problem, refusal
 from serving.metrics.metrics import Metrics
 from serving.middleware.access import KeyHolder, KeyRing
 from serving.middleware.access_log import AccessLog
 from serving.middleware.rate_limit import RateLimit
-from serving.middleware.request_gate import Gate, Rules
-from serving.middleware.request_gate_documents import document_gate
+from serving.middleware.request_gate import RequestGate, document_gate
 from serving.middleware.traffic import Traffic
 from serving.prediction.predictor import Answer
 from serving.process.collector import GarbagePauses
@@ -99,12 +98,10 @@ def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:
     holders = [KeyHolder(key.name, key.role, bytes.fromhex(key.key_sha256)) for key in config.keys]
     limit, log = config.rate_limit, config.access_log
     app.add_middleware(
-        Gate,
-        rules=Rules(
-            KeyRing(tuple(holders)),
-            RateLimit(limit.per_second, limit.burst) if limit.per_second else None,
-            app.state.traffic,
-        ),
+        RequestGate,
+        keys=KeyRing(tuple(holders)),
+        rate_limit=RateLimit(limit.per_second, limit.burst) if limit.per_second else None,
+        traffic=app.state.traffic,
         metrics=metrics,
         access_log=AccessLog(every=log.requests == "all", slow_s=log.slow_ms / 1000),
         paths=[getattr(route, "path", "") for route in app.routes],
@@ -148,9 +145,9 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
     @app.get("/ready", response_model=Ready, responses=documented(503))
     async def ready() -> Response:
         """Tell whether predictions can be answered, and by which models."""
-        problem = service.problem()
-        if problem is not None:
-            return json_response({"error": problem}, 503)
+        missing = service.problem()
+        if missing is not None:
+            return problem(missing, 503)
         live = service.watcher.require()
         models = {arm.arm.name: arm.arm.label for arm in live.arms}
         generation = live.deployment.generation
