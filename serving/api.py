@@ -26,7 +26,7 @@ from serving.middleware.rate_limit import RateLimit
 from serving.middleware.request_gate import RequestGate, document_gate
 from serving.middleware.traffic import Traffic
 from serving.prediction.predictor import Answer
-from serving.process.collector import GarbagePauses
+from serving.process.runtime import GarbagePauses
 from serving.routes.json_route import JsonRoute
 from serving.routes.request_schema import explain, request_schema, to_request
 from serving.service import PredictionService

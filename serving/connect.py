@@ -24,9 +24,8 @@ from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.receipts import Receipts
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog, SharedLog
-from serving.deployment.agent import HostAgent
+from serving.deployment.agent import HostAgent, HostLock
 from serving.deployment.current_file import AgentFile, CurrentFile, RestageRequest
-from serving.deployment.host_lock import HostLock
 from serving.deployment.live import NOTHING_DEPLOYED, DeploymentWatcher
 from serving.deployment.past_models import PastModels
 from serving.deployment.stager import DeploymentStaging

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from monitoring.log.record import DEGRADED, Flags, as_text, packed_prediction
-from serving.deployment.live_arms import LiveArm
+from serving.deployment.live import LiveArm
 from serving.prediction.model_features import Asked, ModelFeatures
 from serving.prediction.stored_features import StoredFeatures
 

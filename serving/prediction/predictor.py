@@ -16,8 +16,7 @@ from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from monitoring.log.record import Flags, new_prediction_ids
 from monitoring.log.writer import PredictionLog
-from serving.deployment.live import DeploymentWatcher
-from serving.deployment.live_arms import LiveDeployment
+from serving.deployment.live import DeploymentWatcher, LiveDeployment
 from serving.errors import UnknownEntity
 from serving.prediction.model_features import FeatureVersions
 from serving.prediction.pending import Answer, Pending, PredictionRequest, fail_all
