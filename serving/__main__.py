@@ -15,7 +15,7 @@ from configs.settings import Settings, load_settings
 from serving.middleware.access import print_new_key
 from serving.process.listening import listen_often
 from serving.process.logs import log_as_json
-from serving.process.presence import announced
+from serving.process.presence import announce
 from serving.process.runtime import prepare_threads
 from serving.process.supervisor import Supervisor, become_worker
 
@@ -45,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     host, port = listeners[0].getsockname()[:2]
     log_as_json()
     logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
-    with announced(settings.var_dir, port):
+    with announce(settings.var_dir, port):
         if options.workers == 1:
             _serve(settings, listeners[0])
         else:

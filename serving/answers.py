@@ -100,7 +100,7 @@ def invalid(problems: list[dict[str, str]]) -> Response:
     return json_response({"error": summary, "fields": problems}, 422)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Name the refusals of a path for its documentation."""
     models = {404: Problem, 422: InvalidBody, 503: Problem}
     return {status: {"model": models[status]} for status in statuses}

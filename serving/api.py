@@ -18,7 +18,7 @@ from configs.api_config import ApiConfig
 from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
-from serving.answers import Alive, Ready, documented, invalid, json_response, problem, refusal
+from serving.answers import Alive, Ready, invalid, json_response, problem, refusal, refusals
 from serving.metrics.metrics import Metrics
 from serving.middleware.access import KeyHolder, KeyRing
 from serving.middleware.access_log import AccessLog
@@ -61,11 +61,11 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await service.start()
         telling.start()
-        watching = asyncio.create_task(app.state.traffic.watch())
+        sweeping = asyncio.create_task(app.state.traffic.cancel_overdue())
         pauses.shorten()
-        yield {"awake": service.reader.awake}
+        yield {"busy_wait": service.reader.busy_wait}
         pauses.stop()
-        watching.cancel()
+        sweeping.cancel()
         await asyncio.to_thread(telling.stop)
         await service.stop()
 
@@ -123,7 +123,7 @@ def _add_predict(
     body_schema = request_schema(view)
     app.router.route_class = JsonRoute
 
-    @app.post("/predict", response_model=Answer, responses=documented(404, 422, 503))
+    @app.post("/predict", response_model=Answer, responses=refusals(404, 422, 503))
     async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
         answer = await service.predictor.predict(to_request(body, view.entity))
@@ -142,13 +142,13 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
         """Tell that the process is alive; depends on nothing else."""
         return Alive(status="alive")
 
-    @app.get("/ready", response_model=Ready, responses=documented(503))
+    @app.get("/ready", response_model=Ready, responses=refusals(503))
     async def ready() -> Response:
         """Tell whether predictions can be answered, and by which models."""
         missing = service.problem()
         if missing is not None:
             return problem(missing, 503)
-        live = service.watcher.require()
+        live = service.follower.require()
         models = {arm.arm.name: arm.arm.label for arm in live.arms}
         generation = live.deployment.generation
         return json_response({"status": "ready", "generation": generation, "models": models})

@@ -15,7 +15,7 @@ from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog
 from serving.deployment.agent import HostAgent
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.metrics.metric_files import MetricFiles
 from serving.metrics.metrics import Metrics
 from serving.prediction.batch_predictor import BatchPredictor
@@ -38,7 +38,7 @@ class PredictionService:
     agent
         Stages deployments and ships the log for the host, when this process holds its lock.
     following
-        The thread that calls the watcher again and again.
+        The thread that calls the follower again and again.
     metrics
         What is counted here.
     numbers
@@ -52,7 +52,7 @@ class PredictionService:
     """
 
     predictor: Predictor
-    watcher: DeploymentWatcher
+    follower: DeploymentFollower
     reader: OnlineReader
     log: PredictionLog
     shipper: PredictionShipper
@@ -87,17 +87,17 @@ class PredictionService:
                 self.log.open()
         if self.log.problem is not None:
             return f"The prediction log cannot be written: {self.log.problem}."
-        if self.watcher.live is None:
-            return self.watcher.missing_because
+        if self.follower.live is None:
+            return self.follower.missing_because
         return None
 
     def add_gauges(self) -> None:
         """Let the metrics show how the parts are."""
-        add, watcher, reader = self.metrics.add_gauge, self.watcher, self.reader
+        add, follower, reader = self.metrics.add_gauge, self.follower, self.reader
         add(
             "fti_deployment_generation",
             "Generation that is live, in the worker furthest behind; 0 for none.",
-            lambda: watcher.live.deployment.generation if watcher.live else 0,
+            lambda: follower.live.deployment.generation if follower.live else 0,
         )
         add(
             "fti_deployment_challenger_share",
@@ -107,19 +107,19 @@ class PredictionService:
         add(
             "fti_deployment_swaps",
             "Deployments made live since the start, over all workers.",
-            lambda: watcher.swaps,
+            lambda: follower.swaps,
             sum,
         )
         add(
             "fti_deployment_refusals",
             "Staged deployments that could not be loaded, over all workers.",
-            lambda: watcher.refusals,
+            lambda: follower.refusals,
             sum,
         )
         add(
             "fti_deployment_confirmed",
             "1 while the record of deployments can be read.",
-            lambda: watcher.is_confirmed,
+            lambda: follower.is_confirmed,
         )
         add(
             "fti_prediction_batches",
@@ -156,7 +156,7 @@ class PredictionService:
         )
 
     def _challenger_share(self) -> float:
-        live = self.watcher.live
+        live = self.follower.live
         challenger = live.deployment.challenger if live else None
         return challenger.share if challenger else 0
 
@@ -164,7 +164,7 @@ class PredictionService:
         """Make live what is newest, or soon what is there; never wait long for either."""
         self.agent.has_looked.wait(NEWS_LIMIT_S)
         self.following.attempt()
-        if self.watcher.live is None:
+        if self.follower.live is None:
             self.agent.has_looked.wait(FIRST_MODEL_LIMIT_S)
             self.following.attempt()
 

@@ -88,7 +88,7 @@ class LiveDeployment:
         return self.arms[choose(deployment.arms, bucket_of(unit, deployment.salt))]
 
 
-class DeploymentWatcher:
+class DeploymentFollower:
     """Keeps a worker at what is staged; `poll` is called again and again from one thread.
 
     Parameters

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from models.deployment.record import Arm
 from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.record import ScoredArm
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.errors import ModelUnusable, TookTooLong
 from serving.model_loader import LoadedModel, ModelLoader
 
@@ -26,7 +26,7 @@ class PastModels:
 
     Parameters
     ----------
-    watcher
+    follower
         Knows the deployment that is live.
     loader
         Loads the others.
@@ -40,13 +40,13 @@ class PastModels:
 
     def __init__(
         self,
-        watcher: DeploymentWatcher,
+        follower: DeploymentFollower,
         loader: ModelLoader,
         records: PostgresReader,
         model_name: str,
         limit_s: float = LOAD_LIMIT_S,
     ) -> None:
-        self.watcher = watcher
+        self.follower = follower
         self.loader = loader
         self.records = records
         self.model_name = model_name
@@ -79,7 +79,7 @@ class PastModels:
         TookTooLong
             If it is not there in time; whoever asks again waits for the same fetch.
         """
-        live = self.watcher.live
+        live = self.follower.live
         for each in live.arms if live else ():
             if each.model.digest == arm.digest:
                 return each.model
@@ -110,7 +110,7 @@ class PastModels:
         return model
 
     async def _arm(self, generation: int, scored: ScoredArm) -> Arm:
-        live = self.watcher.live
+        live = self.follower.live
         if live is not None and live.deployment.generation == generation:
             arms = list(live.deployment.arms)
         else:

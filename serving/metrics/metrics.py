@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from serving.metrics.tallies import Cells, Counts, Histogram, added_up
-from serving.prediction.pending import Answer
+from serving.metrics.tallies import Cells, Counts, Histogram, add_up
+from serving.prediction.in_flight import Answer
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
@@ -170,7 +170,7 @@ class Metrics:
 
     def _families(self, workers: list[Snapshot]) -> Iterator[Metric]:
         for tally in self.tallies:
-            yield tally.family(added_up(each.tallies.get(tally.name, {}) for each in workers))
+            yield tally.family(add_up(each.tallies.get(tally.name, {}) for each in workers))
         for name, gauge in self._gauges.items():
             values = [each.gauges[name] for each in workers if name in each.gauges]
             yield GaugeMetricFamily(name, gauge.meaning, gauge.across(values))

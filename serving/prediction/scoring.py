@@ -15,14 +15,14 @@ import numpy as np
 from configs.errors import FTIError
 from monitoring.log.record import Flags
 from serving.errors import ModelUnusable
-from serving.prediction.pending import Pending
+from serving.prediction.in_flight import InFlightPrediction
 
 _OVER_BUDGET, _FAILED = int(Flags.OVER_BUDGET), int(Flags.CHALLENGER_FAILED)
 
 
-def score(batch: Sequence[Pending]) -> list[Pending]:
+def score(batch: Sequence[InFlightPrediction]) -> list[InFlightPrediction]:
     """Fill in vector, probability and missing attributes; give those that have a probability."""
-    by_arm: dict[int, list[Pending]] = {}
+    by_arm: dict[int, list[InFlightPrediction]] = {}
     for pending in batch:
         by_arm.setdefault(id(pending.arm), []).append(pending)
     if batch and batch[0].arm.is_in_test:
@@ -33,7 +33,7 @@ def score(batch: Sequence[Pending]) -> list[Pending]:
     return [pending for pending in batch if not pending.future.done()]
 
 
-def _score(group: Sequence[Pending]) -> None:
+def _score(group: Sequence[InFlightPrediction]) -> None:
     """Score requests of one arm; where they fail together, each is tried alone."""
     try:
         _score_together(group)
@@ -45,9 +45,9 @@ def _score(group: Sequence[Pending]) -> None:
             _score([pending])
 
 
-def _score_together(group: Sequence[Pending]) -> None:
+def _score_together(group: Sequence[InFlightPrediction]) -> None:
     arm, features = group[0].arm, group[0].features
-    values = features.vectors([pending.asked for pending in group])
+    values = features.vectors([pending.inputs for pending in group])
     probabilities = arm.model.scorer.predict(values).tolist()
     packed, size = values.tobytes(), values.shape[1] * values.itemsize
     rows = zip(group, probabilities, features.missing.of(values), strict=True)
@@ -64,7 +64,7 @@ def _score_together(group: Sequence[Pending]) -> None:
             )
 
 
-def _give_up(pending: Pending, error: Exception) -> None:
+def _give_up(pending: InFlightPrediction, error: Exception) -> None:
     """Fail a request, unless it was the challenger's turn: its failures hurt nobody."""
     fallback = pending.arm.fallback
     is_of_model = isinstance(error, ModelUnusable) or not isinstance(error, FTIError)
@@ -76,7 +76,7 @@ def _give_up(pending: Pending, error: Exception) -> None:
     _score([pending])
 
 
-def _score_test(groups: Collection[Sequence[Pending]]) -> None:
+def _score_test(groups: Collection[Sequence[InFlightPrediction]]) -> None:
     """Score the groups of a test; an arm's answers do not count as slow for the other's time."""
     began, own = time.perf_counter(), []
     for group in groups:
@@ -94,7 +94,7 @@ def _score_test(groups: Collection[Sequence[Pending]]) -> None:
                 pending.noted |= _OVER_BUDGET
 
 
-def _score_paired(group: Sequence[Pending]) -> None:
+def _score_paired(group: Sequence[InFlightPrediction]) -> None:
     """Let the arm that does not answer score the same vectors; its failures are noted."""
     for pending in group:
         pending.other = math.nan

@@ -106,7 +106,7 @@ class Explanations:
         unit = request.unit_id or as_text(new_prediction_id(now_us))
         if request.user_id is not None:
             unit = str(request.user_id)
-        live = self.predictor.watcher.require().arm_of(unit)
+        live = self.predictor.follower.require().arm_of(unit)
         features = self.predictor.features.of(live.model.schema)
         stored = None
         if request.user_id is not None:

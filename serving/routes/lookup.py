@@ -19,7 +19,7 @@ from models.deployment.record import Arm
 from models.errors import RegistryUnavailable
 from models.registry.mlflow_api import MlflowApi
 from serving.answers import json_response
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.errors import UnknownEntity
 from serving.model_loader import ModelLoader
 from serving.prediction.predictor import Predictor
@@ -198,7 +198,7 @@ class Lineages:
         )
 
 
-def add_model(app: FastAPI, watcher: DeploymentWatcher, lineages: Lineages) -> None:
+def add_model(app: FastAPI, follower: DeploymentFollower, lineages: Lineages) -> None:
     """Add ``GET /model``."""
 
     @app.get(
@@ -208,7 +208,7 @@ def add_model(app: FastAPI, watcher: DeploymentWatcher, lineages: Lineages) -> N
     )
     async def show_model() -> Response:
         """Show which versions answer which share of the traffic, and where they come from."""
-        live = watcher.require()
+        live = follower.require()
         found = await asyncio.gather(*[lineages.of(arm.arm) for arm in live.arms])
         arms = [
             {
@@ -234,7 +234,7 @@ def add_model(app: FastAPI, watcher: DeploymentWatcher, lineages: Lineages) -> N
             "deployed_at": deployment.created_at,
             "action": deployment.action,
             "reason": deployment.reason,
-            "confirmed": watcher.is_confirmed,
+            "confirmed": follower.is_confirmed,
         }
         return json_response(about | {"arms": arms})
 
@@ -270,7 +270,7 @@ def add_features(
         Words stand for categories, and null for what is missing. `stale` and `outdated` say that
         predictions take them as missing: they are older than allowed, or of another definition.
         """
-        live = predictor.watcher.live
+        live = predictor.follower.live
         served = live.arms[0].model.schema if live else view.schema
         schema = served.whole or served  # rows are stored whole
         about = {"user_id": user_id, "schema_fingerprint": schema.fingerprint}

@@ -146,7 +146,7 @@ def add_receipts(app: FastAPI, view: FeatureView, receipts: Receipts, models: Pa
         process knows the version of the features that the model took.
         """
         receipt = await find_receipt(receipts, prediction_id)
-        live = models.watcher.live
+        live = models.follower.live
         known = [view.schema, *(arm.model.schema for arm in (live.arms if live else ()))]
         schemas = {schema.fingerprint: schema for schema in known}
         schema = schemas.get(receipt.schema_fingerprint)
@@ -191,7 +191,7 @@ async def find_receipt(receipts: Receipts, prediction_id: UUID) -> Receipt:
 
 async def _replay(receipt: Receipt, models: PastModels) -> ReplayAnswer:
     """Score the logged vector with the logged versions; say in words what is not as it was."""
-    arms, differs, engine = [], [], models.watcher.engine
+    arms, differs, engine = [], [], models.follower.engine
     if receipt.engine != engine:
         differs.append(f"engine: logged '{receipt.engine}', here '{engine}'")
     for scored in receipt.scored:

@@ -4,7 +4,7 @@ import re
 
 from serving.metrics.metric_files import MetricFiles
 from serving.metrics.metrics import Metrics
-from serving.prediction.pending import Answer
+from serving.prediction.in_flight import Answer
 from tests.worlds.serving import Api, running_api
 
 ANSWERED = r'fti_http_requests_total\{path="/predict",status="200"\} (\S+)'
