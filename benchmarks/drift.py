@@ -22,7 +22,7 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres
 from models.artifact.profile import reference_profile
 from monitoring.checks.data_quality import scan
-from monitoring.feature_drift import DriftReport, compare
+from monitoring.checks.drift import DriftReport, compare
 from monitoring.log.reader import PredictionReader, Window
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions, create_predictions

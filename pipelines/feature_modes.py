@@ -77,7 +77,7 @@ def rebuild_activity(
 ) -> None:
     """Make the online rows of windowed features anew out of the stored events, if there are any."""
     start, end = (None, None) if during is None else (during.start, during.end)
-    users, watch = writer.count_users(start, end), Stopwatch()
+    users, stopwatch = writer.count_users(start, end), Stopwatch()
     if not users:
         return
     versions.start_fill(offline, writer.online, MODEL_VIEW.entity)
@@ -85,15 +85,15 @@ def rebuild_activity(
         writer.rebuild(start, end, advance)
     if during is None:
         versions.switch(offline, writer.online, 0)
-    done(f"Rebuilt the windows of {users:,} users with events", watch.lap())
+    done(f"Rebuilt the windows of {users:,} users with events", stopwatch.lap())
 
 
-def report_checks(tally: RunStats, features: int, watch: Stopwatch) -> None:
+def report_checks(tally: RunStats, features: int, stopwatch: Stopwatch) -> None:
     """Say what was read and computed, and what is remarkable about it."""
-    done(f"Loaded {tally.rows:,} rows", watch.spent["load"])
-    done(f"Engineered {features} features", watch.spent["engineer"])
+    done(f"Loaded {tally.rows:,} rows", stopwatch.spent["load"])
+    done(f"Engineered {features} features", stopwatch.spent["engineer"])
     valid = features - len(tally.failing)
-    done(f"Validated {valid}/{features} features", watch.spent["validate"])
+    done(f"Validated {valid}/{features} features", stopwatch.spent["validate"])
     for line in tally.findings():
         note(line)
 

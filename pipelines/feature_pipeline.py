@@ -88,7 +88,7 @@ def feature_pipeline(
     if mode is Mode.stream:
         run_stream(settings, until_empty=until_empty)
         return
-    source, watch = raw_source(settings), Stopwatch()
+    source, stopwatch = raw_source(settings), Stopwatch()
     offline, online = offline_store(settings), online_store(settings)
     watermark = Watermark(offline.postgres, MODEL_VIEW.schema, source.name)
     before = watermark.position()
@@ -96,18 +96,18 @@ def feature_pipeline(
 
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        tally = compute(reading, staging, settings.feature, during, watch)
+        tally = compute(reading, staging, settings.feature, during, stopwatch)
         if not tally.rows:
             report_nothing(mode, during, before)
         else:
             tolerated = settings.feature.tolerated_bad_rows if mode is Mode.incremental else 0
             tally.refuse_too_many(settings.feature.max_bad_share, tolerated)
-            report_checks(tally, len(MODEL_VIEW.schema), watch)
+            report_checks(tally, len(MODEL_VIEW.schema), stopwatch)
 
             versions.start_fill(offline, online, MODEL_VIEW.entity)
             stored = staging.store()
-            watch.spend("store")
-            done("Written to offline store (PostgreSQL)", watch.spent["store"])
+            stopwatch.spend("store")
+            done("Written to offline store (PostgreSQL)", stopwatch.spent["store"])
             note(f"{stored.added:,} rows are new or changed, {stored.known:,} were stored already")
 
             keys = None if mode is Mode.batch else stored.keys
@@ -115,7 +115,7 @@ def feature_pipeline(
                 note(f"{changed:,} rows follow from profile changes")
             materialize(offline, online, stored.keys)
             versions.switch(offline, online, settings.feature.max_bad_share)
-            done("Synced to online store (Redis)", watch.lap())
+            done("Synced to online store (Redis)", stopwatch.lap())
 
     if mode is not Mode.incremental:
         rebuild_activity(offline, activity_writer(settings), during)
@@ -130,28 +130,28 @@ def compute(
     staging: Staging,
     config: FeatureConfig,
     during: Interval | None,
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
 ) -> RunStats:
     """Read, parse, compute and check batch by batch, and keep the good rows aside."""
     engine, tally = Engine(MODEL_VIEW), RunStats()
     with progress("Loading", None, " rows") as advance:
-        watch.lap()
+        stopwatch.lap()
         for read in reading:
             batch = ingest.inside(read, MODEL_VIEW, config, during)
             if len(batch):
                 table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
-                watch.spend("load")
+                stopwatch.spend("load")
                 matrix = ingest.engineer(table, engine)
-                watch.spend("engineer")
+                stopwatch.spend("engineer")
                 refused, failing = validation.check_features(matrix.schema, matrix.values)
                 refused |= table.reasons
                 tally.add(table, refused, failing)
-                watch.spend("validate")
+                stopwatch.spend("validate")
                 features, labels = ingest.good_rows(table, matrix, refused)
                 staging.add(features, labels, ingest.quarantined_rows(table, refused))
-                watch.spend("store")
+                stopwatch.spend("store")
             advance(len(read))
-        watch.spend("load")
+        stopwatch.spend("load")
     return tally
 
 

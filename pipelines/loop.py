@@ -13,12 +13,12 @@ from monitoring.connect import (
     current_deployment,
     experiment_store,
     exposure_reader,
+    pass_runner,
     retraining_store,
     simulation,
-    watchkeeper,
 )
-from monitoring.passes.follow_up import Watch, Watchkeeper
-from monitoring.retraining.rules import Request
+from monitoring.passes.follow_up import PassOutcome, PassRunner
+from monitoring.retraining_requests import RetrainingRequest
 from monitoring.simulation.simulation import Simulation
 from pipelines.experiments.controller import ExperimentController, ExperimentObserver, Outcome
 from pipelines.retraining import Retraining
@@ -32,7 +32,7 @@ class Day:
 
     Parameters
     ----------
-    watch
+    monitoring
         What monitoring found at its end.
     request
         The retraining that was acted on, as it is then; None when there is none.
@@ -42,8 +42,8 @@ class Day:
 
     number: int
     visits: int
-    watch: Watch
-    request: Request | None
+    monitoring: PassOutcome
+    request: RetrainingRequest | None
     outcome: Outcome | None
 
     @property
@@ -51,7 +51,7 @@ class Day:
         """Of the champion over the window; None where too few labels are known."""
         found = [
             each.value
-            for each in self.watch.samples
+            for each in self.monitoring.samples
             if each.metric == "accuracy" and each.labels == {"arm": "champion"}
         ]
         return found[0] if found else None
@@ -83,12 +83,12 @@ class Loop:
     settings: Settings
     start: datetime
     clock: Clock = field(init=False)
-    keeper: Watchkeeper = field(init=False)
+    runner: PassRunner = field(init=False)
     simulation: Simulation = field(init=False)
 
     def __post_init__(self) -> None:
         self.clock = Clock(self.start)
-        self.keeper = watchkeeper(self.settings)
+        self.runner = pass_runner(self.settings)
         self.simulation = simulation(self.settings, self.start, assigned)
 
     def learn(self, days: int) -> ModelVersion:
@@ -106,11 +106,11 @@ class Loop:
         """Play a day; then monitoring looks, and what it asks for is done."""
         visits = self.simulation.play(number)
         self.clock.now = self.simulation.world.now(number + 1)
-        watch = self.keeper.keep(self.clock.now)
+        found = self.runner.run(self.clock.now)
         outcome = self._decide()
         store = retraining_store(self.settings)
         request = Retraining(self.settings, store, self.clock).act()
-        return Day(number, visits, watch, request, outcome)
+        return Day(number, visits, found, request, outcome)
 
     def _decide(self) -> Outcome | None:
         current = current_deployment(self.settings)

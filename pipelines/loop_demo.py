@@ -70,7 +70,7 @@ def play(settings: Settings) -> None:
     LoopBroken
         If the world ends before accuracy is back.
     """
-    watch, world = Stopwatch(), settings.monitoring.simulation
+    stopwatch, world = Stopwatch(), settings.monitoring.simulation
     headline("A world to learn from")
     loop = Loop(settings, START)
     version = loop.learn(LEARNING_DAYS)
@@ -90,18 +90,18 @@ def play(settings: Settings) -> None:
             promoted_on = number
         if promoted_on is not None and number >= promoted_on + 2 and is_well(day, settings):
             break
-    conclude(settings, loop, days, watch.lap())
+    conclude(settings, loop, days, stopwatch.lap())
 
 
 def tell(day: Day) -> None:
     """Say what came of a day."""
     accuracy = "too few labels yet" if day.accuracy is None else f"accuracy {day.accuracy:.3f}"
-    champion = day.watch.result.watched
+    champion = day.monitoring.result.serving
     done(
         f"Day {day.number}: {day.visits:,} visits to {champion.champion if champion else '–'}, "
         f"{accuracy}"
     )
-    for alert in day.watch.changed:
+    for alert in day.monitoring.changed:
         if alert.state in ("firing", "resolved"):
             colour = typer.colors.RED if alert.state == "firing" else typer.colors.GREEN
             typer.secho(f"  ● {alert.name} is {alert.state}: {alert.message}", fg=colour)
@@ -133,9 +133,9 @@ def conclude(settings: Settings, loop: Loop, days: list[Day], seconds: float) ->
     folder = settings.var_dir / "monitoring"
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(loop.keeper.page(days[-1].watch), encoding="utf-8")
+    page.write_text(loop.runner.page(days[-1].monitoring), encoding="utf-8")
     known = [day.accuracy for day in days if day.accuracy is not None]
-    requests = loop.keeper.retraining.requests()
+    requests = loop.runner.retraining.requests()
     if not is_well(days[-1], settings) or not any(r.status == "promoted" for r in requests):
         states = ", ".join(f"{r.request_id} {r.status}" for r in requests) or "none"
         raise LoopBroken(
@@ -147,9 +147,9 @@ def conclude(settings: Settings, loop: Loop, days: list[Day], seconds: float) ->
         f"{seconds / 60:.1f} minutes"
     )
     for request in requests:
-        for step in loop.keeper.retraining.steps(request.request_id):
+        for step in loop.runner.retraining.steps(request.request_id):
             note(f"{step.at:%d %b %H:%M}  {step.step}: {step.detail}")
-    full = full_reports(settings).make(days[-1].watch.result)
+    full = full_reports(settings).make(days[-1].monitoring.result)
     if full is not None:
         note(f"Evidently: {full.html}")
     done(f"Report: {page}")

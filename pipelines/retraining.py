@@ -31,8 +31,7 @@ from models.gates.rules import Decision
 from models.registry.versions import ModelVersion
 from monitoring.connect import retraining_store
 from monitoring.log.labels import adopt_labels
-from monitoring.retraining.rules import Request
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingRequest, RetrainingStore
 from pipelines.training_pipeline import training_pipeline
 
 AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)
@@ -63,7 +62,7 @@ class Retraining:
     clock: Callable[[], datetime] = now
     train: Callable[[datetime, datetime], ModelVersion] = trained
 
-    def act(self) -> Request | None:
+    def act(self) -> RetrainingRequest | None:
         """Take the open request as far as it can be taken; None when there is none.
 
         Raises
@@ -82,7 +81,7 @@ class Retraining:
             except FTIError as error:
                 return self.store.move(request, "failed", str(error), self.clock())
 
-    def _carried(self, request: Request) -> Request:
+    def _carried(self, request: RetrainingRequest) -> RetrainingRequest:
         if request.status == "requested":
             request = self._begin(request)
         if request.status == "training":
@@ -93,7 +92,7 @@ class Retraining:
             request = self._follow(request)
         return request
 
-    def _begin(self, request: Request) -> Request:
+    def _begin(self, request: RetrainingRequest) -> RetrainingRequest:
         try:
             with closing(postgres(self.settings)()) as connection:
                 adopted = adopt_labels(connection)
@@ -103,14 +102,14 @@ class Retraining:
         detail = f"{adopted:,} labels of predictions became labels of users"
         return self.store.move(request, "training", detail, self.clock(), adopted=adopted)
 
-    def _train(self, request: Request) -> Request:
+    def _train(self, request: RetrainingRequest) -> RetrainingRequest:
         """Train on the rows that the request names; a version of the very same is kept."""
         start = request.data_start or self.settings.training.start
         version = self.train(start, request.data_end)
         detail = f"{version.label} learned from labels of [{start:%F}, {request.data_end:%F %H:%M})"
         return self.store.move(request, "judging", detail, self.clock(), label=version.label)
 
-    def _challenge(self, request: Request) -> Request:
+    def _challenge(self, request: RetrainingRequest) -> RetrainingRequest:
         """Let the gates decide; enter what passes as challenger of the champion."""
         registry = model_registry(self.settings)
         deploys = replace(promoter(self.settings), clock=self.clock)
@@ -145,7 +144,7 @@ class Retraining:
             decision = gates.judge_and_record(version, champion)
         return decision
 
-    def _follow(self, request: Request) -> Request:
+    def _follow(self, request: RetrainingRequest) -> RetrainingRequest:
         """See what became of the experiment."""
         with closing(deployment_store(self.settings)) as deployments:
             current = deployments.current()
@@ -158,7 +157,7 @@ class Retraining:
         return request
 
 
-def retrain(settings: Settings, clock: Callable[[], datetime] = now) -> Request | None:
+def retrain(settings: Settings, clock: Callable[[], datetime] = now) -> RetrainingRequest | None:
     """Act on the open request and say what came of it."""
     store = retraining_store(settings)
     request = Retraining(settings, store, clock).act()

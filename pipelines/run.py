@@ -17,8 +17,8 @@ from configs.errors import SettingsError
 from configs.settings import load_settings, utc_time
 from models.connect import deployment_store
 from monitoring.connect import retraining_store
-from monitoring.retraining.rules import Withheld
-from monitoring.retraining.store import trigger_training_pipeline
+from monitoring.retraining import trigger_training_pipeline
+from monitoring.retraining_requests import Withheld
 from pipelines.demo import command, found
 from pipelines.entering import why_not_entered
 from pipelines.retraining import retrain as act
@@ -123,7 +123,7 @@ def requested(
     if request is None or request.status == EXPERIMENT:
         done("No retraining is asked for")
         raise typer.Exit(else_exit)
-    done(f"Request {request.request_id} is {request.status}: {request.reason}")
+    done(f"RetrainingRequest {request.request_id} is {request.status}: {request.reason}")
 
 
 @app.command()
@@ -143,7 +143,7 @@ def retrain(
         if isinstance(asked, Withheld):
             done(f"No new request: {asked.reason}")
         else:
-            done(f"Request {asked.request_id} written")
+            done(f"RetrainingRequest {asked.request_id} written")
     act(load_settings())
 
 

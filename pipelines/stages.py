@@ -44,7 +44,7 @@ METRICS, PLOTS, PREDICTIONS = DATA / "metrics.json", DATA / "plots", DATA / "pre
 @app.command()
 def prepare(debug: Debug = False) -> None:
     """Read the configured source whole, and write its rows with key and event time."""
-    settings, watch = load_settings(), Stopwatch()
+    settings, stopwatch = load_settings(), Stopwatch()
     table = prepared(raw_source(settings), MODEL_VIEW, settings.feature)
     rows = len(table.frame) + table.refused
     if table.refused > settings.feature.max_bad_share * rows:
@@ -53,7 +53,7 @@ def prepare(debug: Debug = False) -> None:
             f"{settings.feature.max_bad_share:.1%} may. See 'source' in the feature settings."
         )
     table.frame.write_parquet(PREPARED)
-    done(f"Prepared {len(table.frame):,} rows", watch.lap())
+    done(f"Prepared {len(table.frame):,} rows", stopwatch.lap())
     if table.refused:
         note(f"{table.refused:,} rows without a usable key or time were left out")
 

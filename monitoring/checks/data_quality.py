@@ -91,7 +91,7 @@ class Lags:
     shipping_s: float | None = None
 
 
-def judge(
+def check_contracts(
     config: QualityConfig,
     scanned: WindowScan | None,
     duplicates: float | None,
