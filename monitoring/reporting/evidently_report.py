@@ -30,6 +30,7 @@ from monitoring.log.reader import PredictionReader, Window
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger(__name__)
 
 WORKSPACE = "evidently"
 PROJECT = "drift"
@@ -109,9 +110,6 @@ def sampled(matrix: FeatureMatrix, most: int, seed: int = 0) -> FeatureMatrix:
     if len(matrix) <= most:
         return matrix
     return matrix.rows(np.sort(np.random.default_rng(seed).permutation(len(matrix))[:most]))
-
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from monitoring.checks.performance import Performance, PerformanceReport
 from monitoring.checks.results import PassResult
 from monitoring.checks.skew_audit import SkewReport
 
+PREFIX = "fti_monitoring_"
+
 
 def samples_of(result: PassResult, min_labels: int) -> list[Sample]:
     """The values of metrics that a pass gives, for rules, gauges and history.
@@ -84,9 +86,6 @@ def _of_quality(report: QualityReport) -> Iterator[Sample]:
 
 def _failures(result: PassResult) -> str:
     return "; ".join(f"{each.check}: {each.reason}" for each in result.failed)
-
-
-PREFIX = "fti_monitoring_"
 
 
 class Gauges:
