@@ -28,7 +28,7 @@ class Mode(StrEnum):
     stream = "stream"
 
 
-def known_mode(text: str) -> Mode:
+def parse_mode(text: str) -> Mode:
     """Read a mode.
 
     Raises
@@ -88,13 +88,13 @@ def rebuild_activity(
     done(f"Rebuilt the windows of {users:,} users with events", stopwatch.lap())
 
 
-def report_checks(tally: RunStats, features: int, stopwatch: Stopwatch) -> None:
+def report_checks(stats: RunStats, features: int, stopwatch: Stopwatch) -> None:
     """Say what was read and computed, and what is remarkable about it."""
-    done(f"Loaded {tally.rows:,} rows", stopwatch.spent["load"])
+    done(f"Loaded {stats.rows:,} rows", stopwatch.spent["load"])
     done(f"Engineered {features} features", stopwatch.spent["engineer"])
-    valid = features - len(tally.failing)
+    valid = features - len(stats.failing)
     done(f"Validated {valid}/{features} features", stopwatch.spent["validate"])
-    for line in tally.findings():
+    for line in stats.findings():
         note(line)
 
 
@@ -115,15 +115,15 @@ def report_nothing(mode: Mode, during: Interval | None, before: Position | None)
 
 
 def report_progress(
-    before: Position | None, after: Position, tally: RunStats, now: datetime
+    before: Position | None, after: Position, stats: RunStats, now: datetime
 ) -> None:
     """Say how far the watermark has moved, and how late the newest row is."""
     note(f"watermark: {position_text(before)} → {position_text(after)}")
-    if tally.newest_event is not None:
-        note(f"newest event {_shown(tally.newest_event)}, {_age(tally.newest_event, now)} ago")
+    if stats.newest_event is not None:
+        note(f"newest event {_format(stats.newest_event)}, {_age(stats.newest_event, now)} ago")
 
 
-def _shown(moment: np.datetime64) -> str:
+def _format(moment: np.datetime64) -> str:
     return f"{np.datetime_as_string(moment, 's').replace('T', ' ')} UTC"
 
 

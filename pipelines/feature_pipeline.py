@@ -37,7 +37,7 @@ from feature_store.sources.port import Reading
 from pipelines.feature_modes import (
     Mode,
     interval,
-    known_mode,
+    parse_mode,
     rebuild_activity,
     refuse_until_empty,
     report_checks,
@@ -57,7 +57,7 @@ def feature_pipeline(
     mode: Annotated[
         Mode,
         typer.Option(
-            parser=known_mode,
+            parser=parse_mode,
             metavar=MODES,
             help="All rows; new ones; a range; or events as they come.",
         ),
@@ -96,13 +96,13 @@ def feature_pipeline(
 
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        tally = compute(reading, staging, settings.feature, during, stopwatch)
-        if not tally.rows:
+        stats = compute(reading, staging, settings.feature, during, stopwatch)
+        if not stats.rows:
             report_nothing(mode, during, before)
         else:
             tolerated = settings.feature.tolerated_bad_rows if mode is Mode.incremental else 0
-            tally.refuse_too_many(settings.feature.max_bad_share, tolerated)
-            report_checks(tally, len(MODEL_VIEW.schema), stopwatch)
+            stats.refuse_too_many(settings.feature.max_bad_share, tolerated)
+            report_checks(stats, len(MODEL_VIEW.schema), stopwatch)
 
             versions.start_fill(offline, online, MODEL_VIEW.entity)
             stored = staging.store()
@@ -122,7 +122,7 @@ def feature_pipeline(
     if during is None:
         if not watermark.advance(before, reading.position):
             note("another run has moved the watermark meanwhile; it stays there")
-        report_progress(before, reading.position, tally, datetime.now(UTC))
+        report_progress(before, reading.position, stats, datetime.now(UTC))
 
 
 def compute(
@@ -133,7 +133,7 @@ def compute(
     stopwatch: Stopwatch,
 ) -> RunStats:
     """Read, parse, compute and check batch by batch, and keep the good rows aside."""
-    engine, tally = Engine(MODEL_VIEW), RunStats()
+    engine, stats = Engine(MODEL_VIEW), RunStats()
     with progress("Loading", None, " rows") as advance:
         stopwatch.lap()
         for read in reading:
@@ -145,14 +145,14 @@ def compute(
                 stopwatch.spend("engineer")
                 refused, failing = validation.check_features(matrix.schema, matrix.values)
                 refused |= table.reasons
-                tally.add(table, refused, failing)
+                stats.add(table, refused, failing)
                 stopwatch.spend("validate")
                 features, labels = ingest.good_rows(table, matrix, refused)
                 staging.add(features, labels, ingest.quarantined_rows(table, refused))
                 stopwatch.spend("store")
             advance(len(read))
         stopwatch.spend("load")
-    return tally
+    return stats
 
 
 if __name__ == "__main__":

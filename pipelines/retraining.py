@@ -1,4 +1,4 @@
-"""Acts on a request for a new model: trains, judges, and enters it as challenger; never further.
+"""Acts on a request for a new model: trains it, asks the gates, enters it as challenger; no more.
 
 Every step is recorded when it is done, and finds out what was done before: a process that dies at
 any moment leaves the champion serving, and the next one goes on where it ended.
@@ -38,7 +38,7 @@ AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)
 """What passes by itself: the request stays open, and the next run goes on."""
 
 
-def trained(start: datetime, end: datetime) -> ModelVersion:
+def train_version(start: datetime, end: datetime) -> ModelVersion:
     """Train as `training_pipeline` does; a version of the same data, settings and code is kept."""
     version = training_pipeline(start=start.isoformat(), end=end.isoformat(), reuse=True)
     assert version is not None
@@ -60,7 +60,7 @@ class Retraining:
     settings: Settings
     store: RetrainingStore
     clock: Callable[[], datetime] = now
-    train: Callable[[datetime, datetime], ModelVersion] = trained
+    train: Callable[[datetime, datetime], ModelVersion] = train_version
 
     def act(self) -> RetrainingRequest | None:
         """Take the open request as far as it can be taken; None when there is none.
@@ -75,13 +75,13 @@ class Retraining:
             if request is None or not is_alone:
                 return request
             try:
-                return self._carried(request)
+                return self._advance(request)
             except AWAY:
                 raise
             except FTIError as error:
                 return self.store.move(request, "failed", str(error), self.clock())
 
-    def _carried(self, request: RetrainingRequest) -> RetrainingRequest:
+    def _advance(self, request: RetrainingRequest) -> RetrainingRequest:
         if request.status == "requested":
             request = self._begin(request)
         if request.status == "training":
@@ -122,7 +122,7 @@ class Retraining:
             if other is not None and other.label != version.label:
                 note(f"{version.label} waits: {other.label} is under test")
                 return request
-            decision = self._judged(version)
+            decision = self._gate_decision(version)
             if not decision.passed:
                 reasons = "; ".join(f"{each.gate}: {each.reason}" for each in decision.failed)
                 return self.store.move(request, "refused", reasons, self.clock())
@@ -133,8 +133,8 @@ class Retraining:
         detail = f"{version.label} challenges {current.champion.label} on {share:.0%} of traffic"
         return self.store.move(request, "experiment", detail, self.clock(), share=share)
 
-    def _judged(self, version: ModelVersion) -> Decision:
-        """What the gates say; a training that died before they were asked is judged now."""
+    def _gate_decision(self, version: ModelVersion) -> Decision:
+        """The newest decision of the gates; they are asked now unless it is of this champion."""
         with closing(deployment_store(self.settings)) as deployments:
             current = deployments.current()
         gates = admission(self.settings)

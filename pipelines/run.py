@@ -14,13 +14,12 @@ import typer
 
 from configs.command_line import Debug, done, new_app, run
 from configs.errors import SettingsError
-from configs.settings import load_settings, utc_time
-from models.connect import deployment_store
+from configs.settings import Settings, load_settings, utc_time
+from models.connect import decision_store, deployment_store, model_registry
 from monitoring.connect import retraining_store
 from monitoring.retraining import trigger_training_pipeline
 from monitoring.retraining_requests import Withheld
-from pipelines.demo import command, found
-from pipelines.entering import why_not_entered
+from pipelines.demo import command, find_after
 from pipelines.retraining import retrain as act
 
 EXPERIMENT = "experiment"
@@ -72,8 +71,8 @@ def training(debug: Debug = False) -> None:
         act(settings)
         return
     printed = command("pipelines/training_pipeline.py", "--reuse")
-    label = found(printed, "Model registered: ").split()[0]
-    reason = why_not_entered(settings, label)
+    label = find_after(printed, "Model registered: ").split()[0]
+    reason = challenge_blocker(settings, label)
     if reason is not None:
         done(f"{label} is not deployed: {reason}")
         return
@@ -123,7 +122,7 @@ def requested(
     if request is None or request.status == EXPERIMENT:
         done("No retraining is asked for")
         raise typer.Exit(else_exit)
-    done(f"RetrainingRequest {request.request_id} is {request.status}: {request.reason}")
+    done(f"Request {request.request_id} is {request.status}: {request.reason}")
 
 
 @app.command()
@@ -143,8 +142,31 @@ def retrain(
         if isinstance(asked, Withheld):
             done(f"No new request: {asked.reason}")
         else:
-            done(f"RetrainingRequest {asked.request_id} written")
+            done(f"Request {asked.request_id} written")
     act(load_settings())
+
+
+def challenge_blocker(settings: Settings, label: str) -> str | None:
+    """Why a version must not be entered now, in words; None when it may be.
+
+    A version enters once: what lost a test would lose the next one too, and another test is not
+    disturbed. What the gates refused against the present champion is not asked about again.
+    """
+    with closing(deployment_store(settings)) as store:
+        current, past = store.current(), store.history()
+    if current is None:
+        return None
+    if current.champion.label == label:
+        return "it is the champion already"
+    other = current.challenger
+    if other is not None:
+        return None if other.label == label else f"{other.label} is under test"
+    if label in {arm.label for each in past for arm in each.arms}:
+        return f"it was deployed before, and {current.champion.label} came after it"
+    decision = decision_store(settings).newest(model_registry(settings).find(label))
+    if decision is None or decision.passed or decision.champion_digest != current.champion.digest:
+        return None
+    return "; ".join(f"{each.gate}: {each.reason}" for each in decision.failed)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from models.training.study_store import StudyStore
 from models.training.tuning import Tuned, tune
 
 
-def tuned_settings(
+def tune_settings(
     store: StudyStore,
     split: Split,
     masker: Masker,
