@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, progress, run
-from configs.settings import ROOT, FeatureConfig, load_settings, utc_time
+from configs.feature_config import FeatureConfig
+from configs.section import utc_time
+from configs.settings import ROOT, load_settings
 from feature_store import versions
 from feature_store.connect import (
     activity_writer,

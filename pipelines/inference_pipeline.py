@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
-from configs.settings import Settings, load_settings, utc_time
+from configs.section import utc_time
+from configs.settings import Settings, load_settings
 from pipelines.batch.execution import EngineName, execute_plan
 from pipelines.batch.manifest import Totals, summary
 from pipelines.batch.plan import CHUNK_ROWS

@@ -14,7 +14,8 @@ import typer
 
 from configs.command_line import Debug, done, new_app, run
 from configs.errors import SettingsError
-from configs.settings import Settings, load_settings, utc_time
+from configs.section import utc_time
+from configs.settings import Settings, load_settings
 from models.connect import decision_store, deployment_store, model_registry
 from monitoring.connect import retraining_store
 from monitoring.retraining import trigger_training_pipeline

@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
-from configs.settings import ROOT, Settings, load_settings, utc_time
+from configs.section import utc_time
+from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store, online_store, raw_source, ttl
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.feature_file import md5, read_rows, refill, write_rows

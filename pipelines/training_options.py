@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs.command_line import done, note, progress
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from models.families import new_model
 from models.gates.rules import SLICE, Decision

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.settings import ROOT, EventTimeConfig, load_settings
+from configs.feature_config import EventTimeConfig
+from configs.settings import ROOT, load_settings
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.definitions import validation
 from feature_store.definitions.engine import Engine

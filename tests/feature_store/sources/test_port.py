@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.command_line import Stopwatch
-from configs.settings import EventTimeConfig, FeatureConfig
+from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW
