@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
-from benchmarks.stage import real_rows, servers
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
+from benchmarks.harness.stage import real_rows, servers
 from configs.settings import Settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.stage import real_rows
+from benchmarks.harness.stage import real_rows
 from configs.settings import Settings, load_settings
 from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW

@@ -11,7 +11,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from benchmarks.stage import real_rows
+from benchmarks.harness.stage import real_rows
 from configs.monitoring_config import IncidentConfig, MonitoringConfig, SimulationConfig
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
