@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from feature_store.connect import get_training_data
 from feature_store.feature_definitions import MODEL_VIEW
 from models.evaluation import intervals
-from models.reports.plots import BLUE, GREY, ORANGE, STYLE
+from models.reports.charts import BLUE, GREY, ORANGE, STYLE
 from pipelines.feature_pipeline import feature_pipeline
 
 plt.rcParams.update(STYLE)

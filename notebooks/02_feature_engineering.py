@@ -27,7 +27,7 @@ from models.base import narrowed
 from models.evaluation import intervals
 from models.evaluation.metrics import log_loss, row_losses
 from models.families import new_model
-from models.reports.plots import BLUE, GREY, ORANGE, STYLE
+from models.reports.charts import BLUE, GREY, ORANGE, STYLE
 from models.rows.masking import Masker
 from models.rows.split import split_rows
 from models.training.fit import fit

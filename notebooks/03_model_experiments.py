@@ -26,8 +26,8 @@ from models.evaluation.explanations import contributions
 from models.evaluation.metrics import calibration_error, row_losses
 from models.evaluation.slices import slices
 from models.families import new_model
+from models.reports.charts import BLUE, GREY, INK, ORANGE, STYLE
 from models.reports.evaluation_report import headline
-from models.reports.plots import BLUE, GREY, INK, ORANGE, STYLE
 from models.rows.masking import Masker
 from models.rows.split import split_rows
 from models.training.fit import fit

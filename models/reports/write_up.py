@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from models.artifact.artifact import (
     PROFILE,
     ModelArtifact,
@@ -22,10 +22,9 @@ from models.lineage import Recipe, git_commit
 from models.onnx.parity import parity_rows, refuse_different
 from models.onnx.scorer import OnnxScorer
 from models.registry.tracking import TrainingRecord
-from models.reports import plots
+from models.reports.charts import save_plots
 from models.reports.evaluation_report import NO_EXTRAS, Extras, evaluate_in_detail
-from models.reports.model_card.page import model_card
-from models.reports.search_plots import save_contributions, save_tuning
+from models.reports.model_card import model_card
 from models.rows.masking import Masker
 from models.training.fit import Trained
 
@@ -60,12 +59,7 @@ def write_up(
     files.mkdir()
     shutil.copy(artifact.path / "config.json", files)
     (files / "evaluation.json").write_bytes(json_bytes(report.to_json()))
-    plots.save_plots(
-        files, report.labels, report.probabilities, model.threshold, model.importance()
-    )
-    save_contributions(files, report.explained)
-    if extras.tuned is not None:
-        save_tuning(files, extras.tuned)
+    save_plots(files, report, model.importance())
     card = model_card(trained, recipe, report, started_at)
     (files / "model_card.html").write_text(card, encoding="utf-8")
     return TrainingRecord(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.reports.plots import BLUE, GREY, INK, ORANGE, STYLE
+from models.reports.charts import BLUE, GREY, INK, ORANGE, drawing, new_figure
 from monitoring.experiments.store import ExperimentDecision
 
 if TYPE_CHECKING:
@@ -22,14 +22,8 @@ WIDTHS_SHOWN = 5
 
 def save_plot(decision: ExperimentDecision, path: Path) -> Path:
     """Draw the evidence of a decision as a PNG file; return its path."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with rc_context(STYLE):
-        figure = Figure(figsize=WIDE, layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+    with drawing():
+        figure, axes = new_figure(*WIDE)
         figure.suptitle(
             f"{decision.experiment}: {decision.action}", x=0.01, ha="left", weight="bold"
         )

@@ -23,13 +23,13 @@ from infrastructure.operations.backup import backup, restore
 from infrastructure.operations.partitions import maintain
 from models.deployment import store as deployment_store
 from models.gates import decision_store
+from monitoring import retraining_requests as retraining
 from monitoring.alerting import store as alert_store
 from monitoring.experiments import store as experiment_store
 from monitoring.log.labels import create_labels
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.table import TABLES
 from monitoring.reporting import results_store
-from monitoring.retraining import store as retraining
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 RECEIPT = """

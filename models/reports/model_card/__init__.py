@@ -1,1 +1,0 @@
-"""The model card: one page that stands for itself."""
