@@ -25,7 +25,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from monitoring.log.record import new_prediction_ids
 from monitoring.log.writer import PredictionLog
 from serving.connect import prediction_service
-from serving.prediction.pending import Pending, PredictionRequest
+from serving.prediction.in_flight import InFlightPrediction, PredictionRequest
 from serving.routes.request_schema import request_schema, to_request
 from serving.service import PredictionService
 
@@ -40,7 +40,7 @@ class Batch:
         self, service: PredictionService, log: PredictionLog, bodies: Sequence[str]
     ) -> None:
         self.predictor, self.log = service.predictor, log
-        self.live = service.watcher.require()
+        self.live = service.follower.require()
         self.features = self.predictor.features.of(self.live.arms[0].model.schema)
         self.bodies = [body.encode() for body in bodies]
         self.validate = request_schema(MODEL_VIEW).__pydantic_validator__.validate_json
@@ -77,7 +77,7 @@ class Batch:
 
     def vectors(self) -> Any:
         """Make the vectors."""
-        return self.features.vectors([pending.asked for pending in self.batch])
+        return self.features.vectors([pending.inputs for pending in self.batch])
 
     def score(self) -> None:
         """Ask the model."""
@@ -106,8 +106,8 @@ class Batch:
     def _read(self, body: bytes) -> PredictionRequest:
         return to_request(self.validate(body), MODEL_VIEW.entity)
 
-    def _pending(self, request: PredictionRequest) -> Pending:
-        pending = Pending(request, asyncio.get_running_loop().create_future(), 0.0)
+    def _pending(self, request: PredictionRequest) -> InFlightPrediction:
+        pending = InFlightPrediction(request, asyncio.get_running_loop().create_future(), 0.0)
         pending.arm, pending.features = self.live.arms[0], self.features
         return pending
 

@@ -12,16 +12,14 @@ from types import FrameType
 from configs.deployment_config import MOST_WORKERS
 from configs.errors import FTIError
 from configs.settings import Settings, load_settings
-from serving.middleware.new_key import print_new_key
+from serving.middleware.access import print_new_key
 from serving.process.listening import listen_often
 from serving.process.logs import log_as_json
-from serving.process.memory import share_one_arena
-from serving.process.presence import announced
+from serving.process.presence import announce
+from serving.process.runtime import prepare_threads
 from serving.process.supervisor import Supervisor, become_worker
 
 DRAIN_LIMIT_S = 10
-THREAD_SWITCH_S = 0.0001
-"""A thread that ships or stages gives way to requests after this long; Python's own is 5 ms."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     host, port = listeners[0].getsockname()[:2]
     log_as_json()
     logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
-    with announced(settings.var_dir, port):
+    with announce(settings.var_dir, port):
         if options.workers == 1:
             _serve(settings, listeners[0])
         else:
@@ -66,8 +64,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     from serving.process.http_protocol import OneWriteProtocol
 
     log_as_json()
-    share_one_arena()
-    sys.setswitchinterval(THREAD_SWITCH_S)
+    prepare_threads()
     app = create_app(prediction_service(settings), MODEL_VIEW, settings.deployment.api)
     config = uvicorn.Config(
         app,

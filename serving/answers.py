@@ -81,21 +81,26 @@ def json_response(
     return Response(to_json(value), status, headers, media_type="application/json")
 
 
+def problem(message: str, status: int, headers: dict[str, str] | None = None) -> Response:
+    """Answer why there is nothing else to answer: a `Problem`."""
+    return json_response({"error": message}, status, headers)
+
+
 def refusal(error: FTIError) -> Response:
     """Answer with an error, by what it means for the caller."""
     meaning = MEANINGS.get(type(error), NOT_NOW)
-    return json_response({"error": str(error)}, meaning.status, meaning.headers)
+    return problem(str(error), meaning.status, meaning.headers)
 
 
 def invalid(problems: list[dict[str, str]]) -> Response:
     """Answer that a body cannot be used, and why."""
     summary = "; ".join(
-        f"{problem['field']} is {problem['value']}: {problem['expected']}" for problem in problems
+        f"{each['field']} is {each['value']}: {each['expected']}" for each in problems
     )
     return json_response({"error": summary, "fields": problems}, 422)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Name the refusals of a path for its documentation."""
     models = {404: Problem, 422: InvalidBody, 503: Problem}
     return {status: {"model": models[status]} for status in statuses}

@@ -18,16 +18,15 @@ from configs.deployment_config import ApiConfig
 from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
-from serving.answers import Alive, Ready, documented, invalid, json_response, refusal
+from serving.answers import Alive, Ready, invalid, json_response, problem, refusal, refusals
 from serving.metrics.metrics import Metrics
 from serving.middleware.access import KeyHolder, KeyRing
 from serving.middleware.access_log import AccessLog
 from serving.middleware.rate_limit import RateLimit
-from serving.middleware.request_gate import Gate, Rules
-from serving.middleware.request_gate_documents import document_gate
+from serving.middleware.request_gate import RequestGate, document_gate
 from serving.middleware.traffic import Traffic
 from serving.prediction.predictor import Answer
-from serving.process.collector import GarbagePauses
+from serving.process.runtime import GarbagePauses
 from serving.routes.json_route import JsonRoute
 from serving.routes.request_schema import explain, request_schema, to_request
 from serving.service import PredictionService
@@ -62,11 +61,11 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await service.start()
         telling.start()
-        watching = asyncio.create_task(app.state.traffic.watch())
+        sweeping = asyncio.create_task(app.state.traffic.cancel_overdue())
         pauses.shorten()
-        yield {"awake": service.reader.awake}
+        yield {"busy_wait": service.reader.busy_wait}
         pauses.stop()
-        watching.cancel()
+        sweeping.cancel()
         await asyncio.to_thread(telling.stop)
         await service.stop()
 
@@ -77,36 +76,32 @@ def create_app(
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
     )
-    app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
-    _watch(metrics, service, app.state.traffic)
+    traffic = app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
+    service.add_gauges()
+    in_flight = "Requests that are being answered."
+    metrics.add_gauge("fti_http_requests_in_flight", in_flight, lambda: traffic.in_flight, sum)
     pause = "Longest pause of the garbage collector since the start."
-    metrics.watch("fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max)
+    metrics.add_gauge(
+        "fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max
+    )
     _add_predict(app, service, view, metrics)
     _add_probes(app, service, metrics)
-    service.beside.add_paths(app, view)
+    for add_routes in service.routes:
+        add_routes(app)
     _add_refusals(app, view)
     _add_gate(app, metrics, config)
     document_gate(app, asks_for_keys=bool(config.keys))
     return app
 
 
-def _watch(metrics: Metrics, service: PredictionService, traffic: Traffic) -> None:
-    for name, watched in service.watched().items():
-        metrics.watch(name, *watched)
-    in_flight = "Requests that are being answered."
-    metrics.watch("fti_http_requests_in_flight", in_flight, lambda: traffic.in_flight, sum)
-
-
 def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:
     holders = [KeyHolder(key.name, key.role, bytes.fromhex(key.key_sha256)) for key in config.keys]
     limit, log = config.rate_limit, config.access_log
     app.add_middleware(
-        Gate,
-        rules=Rules(
-            KeyRing(tuple(holders)),
-            RateLimit(limit.per_second, limit.burst) if limit.per_second else None,
-            app.state.traffic,
-        ),
+        RequestGate,
+        keys=KeyRing(tuple(holders)),
+        rate_limit=RateLimit(limit.per_second, limit.burst) if limit.per_second else None,
+        traffic=app.state.traffic,
         metrics=metrics,
         access_log=AccessLog(every=log.requests == "all", slow_s=log.slow_ms / 1000),
         paths=[getattr(route, "path", "") for route in app.routes],
@@ -128,7 +123,7 @@ def _add_predict(
     body_schema = request_schema(view)
     app.router.route_class = JsonRoute
 
-    @app.post("/predict", response_model=Answer, responses=documented(404, 422, 503))
+    @app.post("/predict", response_model=Answer, responses=refusals(404, 422, 503))
     async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
         answer = await service.predictor.predict(to_request(body, view.entity))
@@ -147,13 +142,13 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
         """Tell that the process is alive; depends on nothing else."""
         return Alive(status="alive")
 
-    @app.get("/ready", response_model=Ready, responses=documented(503))
+    @app.get("/ready", response_model=Ready, responses=refusals(503))
     async def ready() -> Response:
         """Tell whether predictions can be answered, and by which models."""
-        problem = service.problem()
-        if problem is not None:
-            return json_response({"error": problem}, 503)
-        live = service.watcher.require()
+        missing = service.problem()
+        if missing is not None:
+            return problem(missing, 503)
+        live = service.follower.require()
         models = {arm.arm.name: arm.arm.label for arm in live.arms}
         generation = live.deployment.generation
         return json_response({"status": "ready", "generation": generation, "models": models})

@@ -24,10 +24,10 @@ from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.receipts import Receipts
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog, SharedLog
-from serving.deployment.agent import HostAgent
+from serving.deployment.agent import HostAgent, HostLock
 from serving.deployment.current_file import AgentFile, CurrentFile, RestageRequest
-from serving.deployment.host_lock import HostLock
-from serving.deployment.live import NOTHING_DEPLOYED, DeploymentWatcher
+from serving.deployment.live import NOTHING_DEPLOYED, DeploymentFollower
+from serving.deployment.past_models import PastModels
 from serving.deployment.stager import DeploymentStaging
 from serving.errors import NothingDeployed
 from serving.metrics.metric_files import MetricFiles
@@ -38,15 +38,16 @@ from serving.prediction.model_features import FeatureVersions
 from serving.prediction.online_rows import OnlineRows, UnrememberedFeatureSource
 from serving.prediction.predictor import Predictor
 from serving.prediction.stored_features import StoredFeatureSource
-from serving.redis.busy_wait import Awake
+from serving.redis.busy_wait import BusyWait
 from serving.redis.protocol import RedisAddress
 from serving.redis.reader import OnlineReader
-from serving.routes.beside import Beside
-from serving.routes.explainer import Explainer
-from serving.routes.explanations import Explanations
-from serving.routes.lineage import Lineages
-from serving.routes.past_models import PastModels
-from serving.service import PredictionService
+from serving.routes.batch import add_batch
+from serving.routes.experiment import add_experiment
+from serving.routes.explain import Explanations, add_explain
+from serving.routes.feedback import add_feedback
+from serving.routes.lookup import Lineages, add_features, add_model
+from serving.routes.receipts import add_receipts
+from serving.service import AddRoutes, PredictionService
 
 SHIPPING_REST_SHARE = 6.0
 """Shipping takes a seventh of a core, some 16,000 receipts a second, and more when more come."""
@@ -59,32 +60,61 @@ LOOKUP_LIMIT_S = 1.0
 def prediction_service(settings: Settings) -> PredictionService:
     """Everything behind the API; nothing is connected before it is started."""
     api = settings.deployment.api
-    watcher = deployment_watcher(settings)
+    follower = deployment_follower(settings)
     reader = online_reader(settings)
     log = PredictionLog(
         settings.var_dir / "predictions", settings.monitoring.prediction_log.segment_bytes
     )
     shipper = PredictionShipper(log.folder, postgres(settings), SHIPPING_REST_SHARE)
     metrics = Metrics()
-    predictor = _predictor(settings, reader, watcher, log, metrics)
+    predictor = _predictor(settings, reader, follower, log, metrics)
+    batches = _batches(settings, predictor, metrics)
+    table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
     return PredictionService(
         predictor=predictor,
-        watcher=watcher,
+        follower=follower,
         reader=reader,
         log=log,
         shipper=shipper,
         agent=host_agent(settings, shipper),
-        following=Repeating("models", watcher.poll, api.current_poll_ms / 1000),
+        following=Repeating("models", follower.poll, api.current_poll_ms / 1000),
         metrics=metrics,
         numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
-        beside=beside(settings, predictor, reader, metrics),
+        table=table,
+        batches=batches,
+        routes=_routes(settings, predictor, batches, table),
     )
+
+
+def _routes(
+    settings: Settings, predictor: Predictor, batches: BatchPredictor, table: PostgresReader
+) -> list[AddRoutes]:
+    """What answers beside ``/predict``; nothing is connected before it is asked for."""
+    follower, name = predictor.follower, settings.model_name
+    receipts = Receipts(table, predictor.log.folder)
+    models = PastModels(follower, follower.loader, table, name)
+    lineages = Lineages(follower.loader, partial(_mlflow_url, settings), name)
+    view, texts = MODEL_VIEW, predictor.texts
+    return [
+        partial(add_receipts, view=view, receipts=receipts, models=models),
+        partial(add_feedback, view=view, log=batches.log, texts=texts, clock=now),
+        partial(add_batch, view=view, predictor=batches),
+        partial(
+            add_explain,
+            view=view,
+            explanations=Explanations(predictor, models),
+            receipts=receipts,
+        ),
+        partial(add_model, follower=follower, lineages=lineages),
+        partial(add_experiment, follower=follower, records=table, model_name=name),
+        partial(add_features, view=view, predictor=predictor, ttl=ttl(settings)),
+    ]
 
 
 def host_agent(settings: Settings, shipper: PredictionShipper) -> HostAgent:
     """What stages deployments and ships the log, in one process of this host at a time."""
     staging = DeploymentStaging(
-        deployment_store(settings), model_loader(settings), *_staged(settings)
+        deployment_store(settings), model_loader(settings), *_staged_files(settings)
     )
     return HostAgent(
         HostLock(settings.var_dir / "serving" / "agent.lock"),
@@ -95,51 +125,22 @@ def host_agent(settings: Settings, shipper: PredictionShipper) -> HostAgent:
     )
 
 
-def deployment_watcher(settings: Settings) -> DeploymentWatcher:
+def deployment_follower(settings: Settings) -> DeploymentFollower:
     """What keeps a worker at the deployment that is staged on this host."""
     engine = f"{OnnxScorer.engine} {version('onnxruntime')}"
-    return DeploymentWatcher(*_staged(settings), model_loader(settings), engine)
+    return DeploymentFollower(*_staged_files(settings), model_loader(settings), engine)
 
 
-def beside(
-    settings: Settings, predictor: Predictor, reader: OnlineReader, metrics: Metrics
-) -> Beside:
-    """What answers beside ``/predict``; nothing is connected before it is asked for."""
-    watcher = predictor.watcher
-    log = SharedLog(predictor.log.folder, predictor.log.segment_bytes)
-    table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
-    models = PastModels(watcher, watcher.loader, table, settings.model_name)
-    return Beside(
-        predictor=predictor,
-        reader=reader,
-        log=log,
-        table=table,
-        receipts=Receipts(table, log.folder),
-        models=models,
-        lineages=Lineages(watcher.loader, partial(_mlflow_url, settings), settings.model_name),
-        explanations=Explanations(predictor, models, Explainer(watcher.loader)),
-        batches=_batches(settings, predictor, reader, log, metrics),
-        ttl=ttl(settings),
-        clock=now,
-    )
-
-
-def _batches(
-    settings: Settings,
-    predictor: Predictor,
-    reader: OnlineReader,
-    log: SharedLog,
-    metrics: Metrics,
-) -> BatchPredictor:
+def _batches(settings: Settings, predictor: Predictor, metrics: Metrics) -> BatchPredictor:
     def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
-        rows, entity = reader.rows(schema), MODEL_VIEW.entity
+        rows, entity = predictor.reader.rows(schema), MODEL_VIEW.entity
         return UnrememberedFeatureSource(rows, entity, nothing, ttl(settings), remembered=0)
 
     return BatchPredictor(
         FeatureVersions(Engine(MODEL_VIEW), source),
         OnlineRows(partial(redis_client, settings, BATCH_READ_MS)),
-        predictor.watcher,
-        log,
+        predictor.follower,
+        SharedLog(predictor.log.folder, predictor.log.segment_bytes),
         predictor.texts,
         metrics.observe_batch,
     )
@@ -187,11 +188,11 @@ def online_reader(settings: Settings) -> OnlineReader:
         address,
         settings.feature.project,
         settings.feature.online.read_deadline_ms / 1000,
-        Awake(settings.deployment.api.awake_us / 1e6),
+        BusyWait(settings.deployment.api.awake_us / 1e6),
     )
 
 
-def _staged(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRequest]:
+def _staged_files(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRequest]:
     folder = settings.var_dir / "serving"
     return (
         CurrentFile(folder / "current.json"),
@@ -203,7 +204,7 @@ def _staged(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRequest]
 def _predictor(
     settings: Settings,
     reader: OnlineReader,
-    watcher: DeploymentWatcher,
+    follower: DeploymentFollower,
     log: PredictionLog,
     metrics: Metrics,
 ) -> Predictor:
@@ -220,7 +221,7 @@ def _predictor(
     features = FeatureVersions(Engine(MODEL_VIEW), source)
     deployment = settings.deployment
     return Predictor(
-        *(features, reader, watcher, log),
+        *(features, reader, follower, log),
         texts=deployment.prediction_texts,
         batch_rows=deployment.api.batch_rows,
     )

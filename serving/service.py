@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from fastapi import FastAPI
+
 from infrastructure.background import Repeating
 from monitoring.errors import LogUnavailable
+from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog
 from serving.deployment.agent import HostAgent
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.metrics.metric_files import MetricFiles
-from serving.metrics.metrics import Across, Metrics
+from serving.metrics.metrics import Metrics
+from serving.prediction.batch_predictor import BatchPredictor
 from serving.prediction.predictor import Predictor
 from serving.redis.reader import OnlineReader
-from serving.routes.beside import Beside
 
-ServingModels = tuple[str, Callable[[], float]] | tuple[str, Callable[[], float], Across]
-"""Meaning, reading, and how the readings of several workers make one."""
+AddRoutes = Callable[[FastAPI], None]
 NEWS_LIMIT_S = 1.0
 """So long the start waits for news from the record of deployments before it serves what it has."""
 FIRST_MODEL_LIMIT_S = 10.0
@@ -36,17 +38,21 @@ class PredictionService:
     agent
         Stages deployments and ships the log for the host, when this process holds its lock.
     following
-        The thread that calls the watcher again and again.
+        The thread that calls the follower again and again.
     metrics
         What is counted here.
     numbers
         Where it is told to the other workers of the host.
-    beside
-        What answers beside ``/predict``.
+    batches
+        Answers many requests at once.
+    table
+        Reads PostgreSQL for requests that look something up.
+    routes
+        Each adds paths beside ``/predict`` to an app.
     """
 
     predictor: Predictor
-    watcher: DeploymentWatcher
+    follower: DeploymentFollower
     reader: OnlineReader
     log: PredictionLog
     shipper: PredictionShipper
@@ -54,7 +60,9 @@ class PredictionService:
     following: Repeating
     metrics: Metrics
     numbers: MetricFiles
-    beside: Beside
+    batches: BatchPredictor
+    table: PostgresReader
+    routes: Sequence[AddRoutes]
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""
@@ -67,7 +75,8 @@ class PredictionService:
     async def stop(self) -> None:
         """Stop all parts; receipts are shipped first, as far as PostgreSQL answers."""
         await self.reader.stop()
-        await self.beside.stop()
+        await self.table.close()
+        self.batches.close()
         self.log.close()
         await asyncio.to_thread(self._stop_threads)
 
@@ -78,67 +87,76 @@ class PredictionService:
                 self.log.open()
         if self.log.problem is not None:
             return f"The prediction log cannot be written: {self.log.problem}."
-        if self.watcher.live is None:
-            return self.watcher.missing_because
+        if self.follower.live is None:
+            return self.follower.missing_because
         return None
 
-    def watched(self) -> dict[str, ServingModels]:
-        """Name the values that metrics show."""
-        live, reader = self.watcher, self.reader
-        return {
-            "fti_deployment_generation": (
-                "Generation that is live, in the worker furthest behind; 0 for none.",
-                lambda: live.live.deployment.generation if live.live else 0,
-            ),
-            "fti_deployment_challenger_share": (
-                "Share of the traffic that the challenger should get; 0 without one.",
-                self._challenger_share,
-            ),
-            "fti_deployment_swaps": (
-                "Deployments made live since the start, over all workers.",
-                lambda: live.swaps,
-                sum,
-            ),
-            "fti_deployment_refusals": (
-                "Staged deployments that could not be loaded, over all workers.",
-                lambda: live.refusals,
-                sum,
-            ),
-            "fti_deployment_confirmed": (
-                "1 while the record of deployments can be read.",
-                lambda: live.is_confirmed,
-            ),
-            "fti_prediction_batches": (
-                "Batches in which predictions were answered, over all workers.",
-                lambda: self.predictor.batches,
-                sum,
-            ),
-            "fti_online_store_connected": (
-                "1 while all workers read features from Redis.",
-                lambda: reader.is_connected,
-            ),
-            "fti_online_store_trips": (
-                "Times that the breaker has opened, over all workers.",
-                lambda: reader.breaker.trips,
-                sum,
-            ),
-            "fti_prediction_log_spool_bytes": (
-                "Bytes of segment files not yet removed.",
-                self.shipper.spool_bytes,
-                max,
-            ),
-            "fti_prediction_log_shipping": (
-                "1 while receipts reach PostgreSQL.",
-                lambda: self.agent.shipping.problem is None,
-            ),
-            "fti_prediction_log_writable": (
-                "1 while all workers can record predictions.",
-                lambda: self.log.problem is None,
-            ),
-        }
+    def add_gauges(self) -> None:
+        """Let the metrics show how the parts are."""
+        add, follower, reader = self.metrics.add_gauge, self.follower, self.reader
+        add(
+            "fti_deployment_generation",
+            "Generation that is live, in the worker furthest behind; 0 for none.",
+            lambda: follower.live.deployment.generation if follower.live else 0,
+        )
+        add(
+            "fti_deployment_challenger_share",
+            "Share of the traffic that the challenger should get; 0 without one.",
+            self._challenger_share,
+        )
+        add(
+            "fti_deployment_swaps",
+            "Deployments made live since the start, over all workers.",
+            lambda: follower.swaps,
+            sum,
+        )
+        add(
+            "fti_deployment_refusals",
+            "Staged deployments that could not be loaded, over all workers.",
+            lambda: follower.refusals,
+            sum,
+        )
+        add(
+            "fti_deployment_confirmed",
+            "1 while the record of deployments can be read.",
+            lambda: follower.is_confirmed,
+        )
+        add(
+            "fti_prediction_batches",
+            "Batches in which predictions were answered, over all workers.",
+            lambda: self.predictor.batches,
+            sum,
+        )
+        add(
+            "fti_online_store_connected",
+            "1 while all workers read features from Redis.",
+            lambda: reader.is_connected,
+        )
+        add(
+            "fti_online_store_trips",
+            "Times that the breaker has opened, over all workers.",
+            lambda: reader.breaker.trips,
+            sum,
+        )
+        add(
+            "fti_prediction_log_spool_bytes",
+            "Bytes of segment files not yet removed.",
+            self.shipper.spool_bytes,
+            max,
+        )
+        add(
+            "fti_prediction_log_shipping",
+            "1 while receipts reach PostgreSQL.",
+            lambda: self.agent.shipping.problem is None,
+        )
+        add(
+            "fti_prediction_log_writable",
+            "1 while all workers can record predictions.",
+            lambda: self.log.problem is None,
+        )
 
     def _challenger_share(self) -> float:
-        live = self.watcher.live
+        live = self.follower.live
         challenger = live.deployment.challenger if live else None
         return challenger.share if challenger else 0
 
@@ -146,7 +164,7 @@ class PredictionService:
         """Make live what is newest, or soon what is there; never wait long for either."""
         self.agent.has_looked.wait(NEWS_LIMIT_S)
         self.following.attempt()
-        if self.watcher.live is None:
+        if self.follower.live is None:
             self.agent.has_looked.wait(FIRST_MODEL_LIMIT_S)
             self.following.attempt()
 

@@ -123,7 +123,7 @@ def explainer_of(
     """What gives contributions ``(n, p)`` to the log-odds of vectors ``(n, p)``."""
     if isinstance(scorer, BulkScorer):
         return scorer.contributions
-    from serving.routes.explainer import SampledExplainer
+    from serving.prediction.explainer import SampledExplainer
 
     graph = OnnxScorer(artifact.read("model.onnx"), len(artifact.features))
     sampled = SampledExplainer(graph, artifact.example()[0])

@@ -127,7 +127,7 @@ class RestageRequest:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path.touch()
 
-    def taken(self) -> bool:
+    def take(self) -> bool:
         """Tell whether somebody has asked since the last time."""
         try:
             self.path.unlink()

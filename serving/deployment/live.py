@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from configs.errors import FTIError
-from models.deployment.record import Deployment
+from models.deployment.plan import ExperimentPlan
+from models.deployment.record import Arm, Deployment
+from monitoring.log.record import Context, ScoredArm
+from serving.ab_testing import bucket_of, choose
 from serving.deployment.current_file import (
     AgentFile,
     AgentState,
@@ -19,9 +24,8 @@ from serving.deployment.current_file import (
     RestageRequest,
     Stamp,
 )
-from serving.deployment.live_arms import LiveDeployment, live_deployment
 from serving.errors import NothingDeployed
-from serving.model_loader import ModelLoader
+from serving.model_loader import LoadedModel, ModelLoader
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +38,57 @@ NOTHING_DEPLOYED = (
 )
 
 
-class DeploymentWatcher:
+@dataclass(frozen=True)
+class LiveArm:
+    """An arm that can answer, and what its receipts have in common.
+
+    Parameters
+    ----------
+    is_in_test
+        Whether an A/B test is running, so that slow answers are noted.
+    budget_s
+        What an answer of the test may take.
+    paired
+        In a paired test: the other model, which scores every request too.
+    fallback
+        In a test: what answers when the challenger cannot; None where nothing can.
+    """
+
+    arm: Arm
+    model: LoadedModel
+    context: Context
+    is_in_test: bool = False
+    budget_s: float = 0.0
+    paired: LoadedModel | None = None
+    fallback: LiveArm | None = None
+
+
+@dataclass(frozen=True)
+class LiveDeployment:
+    """A deployment whose models are all in memory.
+
+    Parameters
+    ----------
+    overrides
+        Units that always get an arm.
+    """
+
+    deployment: Deployment
+    arms: tuple[LiveArm, ...]
+    overrides: Mapping[str, LiveArm] = field(default_factory=dict)
+
+    def arm_of(self, unit: str) -> LiveArm:
+        """Give the arm that answers a unit."""
+        if len(self.arms) == 1:
+            return self.arms[0]
+        overruled = self.overrides.get(unit) if self.overrides else None
+        if overruled is not None:
+            return overruled
+        deployment = self.deployment
+        return self.arms[choose(deployment.arms, bucket_of(unit, deployment.salt))]
+
+
+class DeploymentFollower:
     """Keeps a worker at what is staged; `poll` is called again and again from one thread.
 
     Parameters
@@ -81,11 +135,6 @@ class DeploymentWatcher:
         self._seen: Stamp | None = None
         self._refused: tuple[Stamp, float, FTIError] | None = None
 
-    @property
-    def problem(self) -> FTIError | None:
-        """What keeps the deployment that is staged from being served, if anything does."""
-        return self._refused[2] if self._refused else None
-
     def poll(self) -> None:
         """Look whether something else is staged, and if so make it live."""
         self._look_at_agent()
@@ -114,8 +163,8 @@ class DeploymentWatcher:
     @property
     def missing_because(self) -> str:
         """Why nothing is live."""
-        if self.problem is not None:
-            return str(self.problem)
+        if self._refused is not None:
+            return str(self._refused[2])
         return self._agent.problem or NOTHING_DEPLOYED
 
     def _look_at_agent(self) -> None:
@@ -138,17 +187,75 @@ class DeploymentWatcher:
         self.request.ask()
 
     def _follow(self, deployment: Deployment) -> None:
-        if self.live is None or self.live.deployment != deployment:
-            self._activate(self._load(deployment))
-
-    def _load(self, deployment: Deployment) -> LiveDeployment:
-        """Load the models of a deployment; those already in memory are used again."""
-        loaded = {arm.model.digest: arm.model for arm in self.live.arms} if self.live else {}
+        """Load the models of another deployment, those in memory excepted, and swap."""
+        live = self.live
+        if live is not None and live.deployment == deployment:
+            return
+        loaded = {arm.model.digest: arm.model for arm in live.arms} if live else {}
         models = [loaded.get(arm.digest) or self.loader.load_staged(arm) for arm in deployment.arms]
-        return live_deployment(deployment, models, self.engine)
-
-    def _activate(self, loaded: LiveDeployment) -> None:
-        self.live = loaded
+        self.live = live_deployment(deployment, models, self.engine)
         self.swaps += 1
-        arms = ", ".join(f"{arm.arm.label} {arm.arm.share:.0%}" for arm in loaded.arms)
-        logger.info("deployment %d is live: %s", loaded.deployment.generation, arms)
+        arms = ", ".join(f"{arm.label} {arm.share:.0%}" for arm in deployment.arms)
+        logger.info("deployment %d is live: %s", deployment.generation, arms)
+
+
+def live_deployment(
+    deployment: Deployment, models: Sequence[LoadedModel], engine: str
+) -> LiveDeployment:
+    """Join a deployment with its models, in the order of its arms."""
+    pairs = list(zip(deployment.arms, models, strict=True))
+    plain = tuple(
+        LiveArm(arm, model, _context(deployment, arm, model, pairs, engine)) for arm, model in pairs
+    )
+    if len(plain) == 1:
+        return LiveDeployment(deployment, plain)
+    champion, challenger = (_in_test(arm, other, deployment) for arm, other in (plain, plain[::-1]))
+    if champion.model.schema.fingerprint == challenger.model.schema.fingerprint:
+        # The receipt is still one of the challenger's turns, with the challenger's chance.
+        turn = replace(champion.context, propensity=challenger.arm.share)
+        challenger = replace(challenger, fallback=replace(champion, context=turn))
+    named = {"champion": champion, "challenger": challenger}
+    return LiveDeployment(
+        deployment,
+        (champion, challenger),
+        {unit: _certain(named[arm]) for unit, arm in deployment.overrides},
+    )
+
+
+def _context(
+    deployment: Deployment,
+    arm: Arm,
+    model: LoadedModel,
+    pairs: Sequence[tuple[Arm, LoadedModel]],
+    engine: str,
+) -> Context:
+    is_test = deployment.experiment is not None  # else nobody asks for thresholds
+    return Context(
+        generation=deployment.generation,
+        arm=arm.name,
+        propensity=arm.share,
+        scored=tuple(
+            ScoredArm(a.name, a.version, a.label, m.threshold if is_test else None)
+            for a, m in (pairs if deployment.mode == "paired" else [(arm, model)])
+        ),
+        experiment=deployment.experiment,
+        engine=engine,
+        fingerprint=model.schema.fingerprint,
+        threshold=model.threshold,
+    )
+
+
+def _in_test(live: LiveArm, other: LiveArm, deployment: Deployment) -> LiveArm:
+    plan = deployment.plan or ExperimentPlan()
+    return replace(
+        live,
+        is_in_test=True,
+        budget_s=plan.latency_budget_ms / 1000,
+        paired=other.model if deployment.mode == "paired" else None,
+    )
+
+
+def _certain(live: LiveArm) -> LiveArm:
+    """The arm for units that had no chance of another one."""
+    fallback = _certain(live.fallback) if live.fallback else None
+    return replace(live, context=replace(live.context, propensity=1.0), fallback=fallback)

@@ -80,7 +80,7 @@ class DeploymentStaging:
         try:
             generation = self.records.generation()
             confirmed_at = time.time()
-            if self.request.taken() or self.current.stamp() is None:
+            if self.request.take() or self.current.stamp() is None:
                 self._staged = None
             if generation and generation != self._staged:
                 self._follow(generation)

@@ -18,7 +18,7 @@ from typing import Any
 
 from infrastructure.servers.processes import Process
 from serving.metrics.metrics import Snapshot
-from serving.metrics.tallies import added_up
+from serving.metrics.tallies import add_up
 
 RETIRED = "retired.json"
 
@@ -52,7 +52,7 @@ class MetricFiles:
             read = list(self._others().values())
             alive = [_snapshot(each) for each in read if _lives(each)]
             gone = [_snapshot(each) for each in read if not _lives(each)]
-            return [*alive, _retired([*gone, self._retired_before()])]
+            return [*alive, _retire([*gone, self._retired_before()])]
 
     def _begin(self) -> None:
         """Put together what those counted that are gone, or forget it when nobody is left."""
@@ -62,7 +62,7 @@ class MetricFiles:
             dead = {path: read for path, read in files.items() if not _lives(read)}
             if len(dead) < len(files):
                 gone = [_snapshot(read) for read in dead.values()]
-                _write(self.folder / RETIRED, _retired([*gone, self._retired_before()]), None)
+                _write(self.folder / RETIRED, _retire([*gone, self._retired_before()]), None)
             else:
                 (self.folder / RETIRED).unlink(missing_ok=True)
             for path in dead:
@@ -85,12 +85,10 @@ class MetricFiles:
             yield
 
 
-def _retired(parts: list[Snapshot]) -> Snapshot:
-    """Add up what was counted; what was watched is over."""
+def _retire(parts: list[Snapshot]) -> Snapshot:
+    """Add up what was counted; gauges are over."""
     names = {name for part in parts for name in part.tallies}
-    return Snapshot(
-        {name: added_up(part.tallies.get(name, {}) for part in parts) for name in names}
-    )
+    return Snapshot({name: add_up(part.tallies.get(name, {}) for part in parts) for name in names})
 
 
 def _write(path: Path, snapshot: Snapshot, process: Process | None) -> None:
@@ -98,7 +96,7 @@ def _write(path: Path, snapshot: Snapshot, process: Process | None) -> None:
     values = {
         "process": process and asdict(process),
         "tallies": tallies,
-        "watched": snapshot.watched,
+        "watched": snapshot.gauges,
     }
     unfinished = path.with_suffix(".new")
     unfinished.write_text(json.dumps(values))

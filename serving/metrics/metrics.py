@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from serving.metrics.tallies import Cells, Counts, Histogram, added_up
-from serving.prediction.pending import Answer
+from serving.metrics.tallies import Cells, Counts, Histogram, add_up
+from serving.prediction.in_flight import Answer
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 SCORE_BUCKETS = tuple(tenth / 10 for tenth in range(1, 11))
@@ -24,7 +24,7 @@ AGE_BUCKETS_S = (60.0, HOUR_S, 6 * HOUR_S, DAY_S, 7 * DAY_S, 30 * DAY_S, 365 * D
 Across = Callable[[Iterable[float]], float]
 
 
-class _Watched(NamedTuple):
+class _Gauge(NamedTuple):
     meaning: str
     value: Callable[[], float]
     across: Across
@@ -32,14 +32,14 @@ class _Watched(NamedTuple):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The numbers of one worker at some time: metric to cells, and watched values."""
+    """The numbers of one worker at some time: metric to cells, and gauges."""
 
     tallies: dict[str, Cells] = field(default_factory=dict)
-    watched: dict[str, float] = field(default_factory=dict)
+    gauges: dict[str, float] = field(default_factory=dict)
 
 
 class Metrics:
-    """All that is counted and watched; use it from one thread, that of the event loop."""
+    """All counts, histograms and gauges; use it from one thread, that of the event loop."""
 
     def __init__(self) -> None:
         self.requests = Counts(
@@ -93,7 +93,7 @@ class Metrics:
         )
         self._ages: deque[float] = deque()
         self._batches = threading.Lock()
-        self._watched: dict[str, _Watched] = {}
+        self._gauges: dict[str, _Gauge] = {}
         self._answered: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
 
     @property
@@ -140,7 +140,7 @@ class Metrics:
             for reason, n in reasons.items():
                 self.batch_degraded.add((reason,), n)
 
-    def watch(
+    def add_gauge(
         self, name: str, meaning: str, value: Callable[[], float], across: Across = min
     ) -> None:
         """Show a value that is asked for whenever somebody looks.
@@ -150,7 +150,7 @@ class Metrics:
         across
             How the values of several workers make one.
         """
-        self._watched[name] = _Watched(meaning, value, across)
+        self._gauges[name] = _Gauge(meaning, value, across)
 
     def snapshot(self) -> Snapshot:
         """Give the numbers of this worker."""
@@ -159,7 +159,7 @@ class Metrics:
                 self.ages.observe((), self._ages.popleft())
         return Snapshot(
             {each.name: each.cells.copy() for each in self.tallies},
-            {name: float(each.value()) for name, each in self._watched.items()},
+            {name: float(each.value()) for name, each in self._gauges.items()},
         )
 
     def text(self, workers: Iterable[Snapshot]) -> bytes:
@@ -170,10 +170,10 @@ class Metrics:
 
     def _families(self, workers: list[Snapshot]) -> Iterator[Metric]:
         for tally in self.tallies:
-            yield tally.family(added_up(each.tallies.get(tally.name, {}) for each in workers))
-        for name, watched in self._watched.items():
-            values = [each.watched[name] for each in workers if name in each.watched]
-            yield GaugeMetricFamily(name, watched.meaning, watched.across(values))
+            yield tally.family(add_up(each.tallies.get(tally.name, {}) for each in workers))
+        for name, gauge in self._gauges.items():
+            values = [each.gauges[name] for each in workers if name in each.gauges]
+            yield GaugeMetricFamily(name, gauge.meaning, gauge.across(values))
 
 
 class _Collector:

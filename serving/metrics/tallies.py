@@ -105,12 +105,12 @@ class Histogram:
         return family
 
 
-def added_up(parts: Iterable[Cells]) -> Cells:
+def add_up(parts: Iterable[Cells]) -> Cells:
     """Add up the cells of several workers.
 
     Examples
     --------
-    >>> added_up([{("a",): [1.0]}, {("a",): [2.0], ("b",): [5.0]}])
+    >>> add_up([{("a",): [1.0]}, {("a",): [2.0], ("b",): [5.0]}])
     {('a',): [3.0], ('b',): [5.0]}
     """
     total: Cells = {}

@@ -6,12 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Collection
-from dataclasses import dataclass
+from typing import Any
 
-from fastapi import Response
+from fastapi import FastAPI, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.answers import RETRY_AFTER_S, json_response
+from serving.answers import RETRY_AFTER_S, problem
 from serving.metrics.metrics import Metrics
 from serving.middleware.access import ADMIN_PATHS, OPEN_PATHS, Headers, KeyRing, key_in
 from serving.middleware.access_log import AccessLog
@@ -37,11 +37,25 @@ PAGES = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
 NEVER_FULL = OPEN_PATHS | {"/metrics"}
 CLOSE = (b"connection", b"close")
 REALM = 'Bearer realm="fti"'
+HOW_TO_SEND = "Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
+
+PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+REFUSALS = {
+    "401": "A key is asked for, and none or an unknown one was shown.",
+    "403": "The key's role does not suffice.",
+    "408": "The request was not there and answered in time.",
+    "429": "The caller asks more often than is allowed; `Retry-After` says when to ask again.",
+    "503": "It cannot be answered now.",
+}
+"""As the documentation describes them."""
+SCHEMES = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+}
 
 
-@dataclass(frozen=True)
-class Rules:
-    """Who may pass.
+class RequestGate:
+    """Lets requests in or refuses them, names each, and counts and logs what came of it.
 
     Parameters
     ----------
@@ -50,21 +64,7 @@ class Rules:
     rate_limit
         How much each of them may ask; None for as much as they like.
     traffic
-        How much at once.
-    """
-
-    keys: KeyRing
-    rate_limit: RateLimit | None
-    traffic: Traffic
-
-
-class Gate:
-    """Lets requests in or refuses them, names each, and counts and logs what came of it.
-
-    Parameters
-    ----------
-    rules
-        Who may pass.
+        How much may be asked at once.
     metrics
         Counts answers by path and status.
     access_log
@@ -76,14 +76,17 @@ class Gate:
     def __init__(
         self,
         app: ASGIApp,
-        rules: Rules,
+        keys: KeyRing,
+        rate_limit: RateLimit | None,
+        traffic: Traffic,
         metrics: Metrics,
         access_log: AccessLog,
         paths: Collection[str],
     ) -> None:
         self.app = app
-        self.rules = rules
-        self.traffic = rules.traffic
+        self.keys = keys
+        self.rate_limit = rate_limit
+        self.traffic = traffic
         self.metrics = metrics
         self.access_log = access_log
         self.paths = frozenset(paths)
@@ -103,12 +106,17 @@ class Gate:
         except asyncio.CancelledError:
             if visit.status or not self.traffic.was_overdue(task):
                 raise
-            await _overdue(self.traffic.limit_s)(scope, receive, visit.send)
+            late = (
+                f"The request was not there and answered within {self.traffic.limit_s:g} s. Send "
+                "it faster."
+            )
+            await problem(late, 408, {"Connection": "close"})(scope, receive, visit.send)
         except Exception as error:
             logger.error("a defect in %s %s", scope["method"], scope["path"], exc_info=error)
             if visit.status:
                 raise
-            await _defect()(scope, receive, visit.send)
+            defect = problem("The API failed; its log says where. Try again.", 503)
+            await defect(scope, receive, visit.send)
         finally:
             del self.traffic.began[task]
             self._note(visit, scope)
@@ -116,36 +124,45 @@ class Gate:
     def _refusal(self, visit: _Visit, path: str) -> Response | None:
         if path in OPEN_PATHS:
             is_stopping = self.traffic.is_draining and path == "/ready"
-            return json_response({"error": "The API is stopping."}, 503) if is_stopping else None
-        if self.rules.keys.holders:
-            refusal = self._refused_key(visit, path)
+            return problem("The API is stopping.", 503) if is_stopping else None
+        if self.keys.holders:
+            refusal = self._refuse_key(visit, path)
             if refusal is not None:
                 return refusal
-        if self.rules.rate_limit is not None:
-            waits = self.rules.rate_limit.wait_s(visit.caller, visit.began_s)
-            if waits:
-                return self._refused("rate", _too_often(visit.caller, waits))
-        is_full = len(self.traffic.began) >= self.traffic.max_in_flight
-        if is_full and path not in NEVER_FULL:
-            return self._refused("overload", _overloaded(self.traffic.max_in_flight))
+        if self.rate_limit is not None:
+            waits_s = self.rate_limit.wait_s(visit.caller, visit.began_s)
+            if waits_s:
+                message = (
+                    f"'{visit.caller}' asks more often than is allowed. Ask again in {waits_s} s."
+                )
+                return self._refuse("rate", message, 429, {"Retry-After": str(waits_s)})
+        most = self.traffic.max_in_flight
+        if len(self.traffic.began) >= most and path not in NEVER_FULL:
+            message = f"{most} requests are being answered already. Ask again in a second."
+            return self._refuse("overload", message, 503, {"Retry-After": str(RETRY_AFTER_S)})
         return None
 
-    def _refused_key(self, visit: _Visit, path: str) -> Response | None:
+    def _refuse_key(self, visit: _Visit, path: str) -> Response | None:
         key = key_in(visit.headers)
         if key is None:
-            return self._refused("no_key", _unauthorized("This API asks for a key.", REALM))
-        holder = self.rules.keys.holder(key)
+            message = f"This API asks for a key. {HOW_TO_SEND}"
+            return self._refuse("no_key", message, 401, {"WWW-Authenticate": REALM})
+        holder = self.keys.holder(key)
         if holder is None:
+            message = f"The key is not known here. {HOW_TO_SEND}"
             challenge = f'{REALM}, error="invalid_token"'
-            return self._refused("key", _unauthorized("The key is not known here.", challenge))
+            return self._refuse("key", message, 401, {"WWW-Authenticate": challenge})
         visit.caller = holder.name
-        if not holder.may_ask(path):
-            return self._refused("role", _forbidden(holder.name))
-        return None
+        if holder.may_ask(path):
+            return None
+        paths = ", ".join(f"{each}…" if each.endswith("/") else each for each in ADMIN_PATHS)
+        message = f"The key '{holder.name}' may predict; {paths} need one with the role admin."
+        challenge = f'{REALM}, error="insufficient_scope", scope="admin"'
+        return self._refuse("role", message, 403, {"WWW-Authenticate": challenge})
 
-    def _refused(self, reason: str, response: Response) -> Response:
+    def _refuse(self, reason: str, message: str, status: int, headers: dict[str, str]) -> Response:
         self.metrics.refuse(reason)
-        return response
+        return problem(message, status, headers)
 
     def _note(self, visit: _Visit, scope: Scope) -> None:
         ended_s = time.perf_counter()
@@ -187,43 +204,27 @@ class _Visit:
         return self._send(message)
 
 
-def _unauthorized(reason: str, challenge: str) -> Response:
-    hint = "Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
-    return json_response({"error": f"{reason} {hint}"}, 401, {"WWW-Authenticate": challenge})
+def document_gate(app: FastAPI, *, asks_for_keys: bool) -> None:
+    """Add to the app's OpenAPI document why any path may refuse, and how to show a key."""
+    describe = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            _add_refusals(describe(), asks_for_keys)
+        return describe()
+
+    app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _forbidden(name: str) -> Response:
-    paths = ", ".join(f"{path}…" if path.endswith("/") else path for path in ADMIN_PATHS)
-    return json_response(
-        {"error": f"The key '{name}' may predict; {paths} need one with the role admin."},
-        403,
-        {"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="admin"'},
-    )
-
-
-def _too_often(caller: str, waits_s: int) -> Response:
-    return json_response(
-        {"error": f"'{caller}' asks more often than is allowed. Ask again in {waits_s} s."},
-        429,
-        {"Retry-After": str(waits_s)},
-    )
-
-
-def _overloaded(max_in_flight: int) -> Response:
-    return json_response(
-        {"error": f"{max_in_flight} requests are being answered already. Ask again in a second."},
-        503,
-        {"Retry-After": str(RETRY_AFTER_S)},
-    )
-
-
-def _defect() -> Response:
-    return json_response({"error": "The API failed; its log says where. Try again."}, 503)
-
-
-def _overdue(limit_s: float) -> Response:
-    return json_response(
-        {"error": f"The request was not there and answered within {limit_s:g} s. Send it faster."},
-        408,
-        {"Connection": "close"},
-    )
+def _add_refusals(document: dict[str, Any], asks_for_keys: bool) -> None:
+    for path, operations in document["paths"].items():
+        if path in OPEN_PATHS:
+            continue
+        for operation in operations.values():
+            for status, meaning in REFUSALS.items():
+                refusal = {"description": meaning, "content": PROBLEM}
+                operation["responses"].setdefault(status, refusal)
+            if asks_for_keys:
+                operation["security"] = [{name: []} for name in SCHEMES]
+    if asks_for_keys:
+        document.setdefault("components", {})["securitySchemes"] = SCHEMES

@@ -39,7 +39,7 @@ class Traffic:
         """How many requests are being answered."""
         return len(self.began)
 
-    async def watch(self) -> None:
+    async def cancel_overdue(self) -> None:
         """Cancel what takes too long, until this is cancelled itself."""
         while True:
             await asyncio.sleep(SWEEP_S)

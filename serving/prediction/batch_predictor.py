@@ -10,12 +10,10 @@ from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from monitoring.log.record import Flags, new_prediction_ids
 from monitoring.log.writer import SharedLog
-from serving.deployment.live import DeploymentWatcher
-from serving.deployment.live_arms import LiveDeployment
-from serving.errors import UnknownEntity
+from serving.deployment.live import DeploymentFollower, LiveDeployment
+from serving.prediction.in_flight import InFlightPrediction, PredictionRequest
 from serving.prediction.model_features import FeatureVersions
 from serving.prediction.online_rows import OnlineRows
-from serving.prediction.pending import Pending, PredictionRequest
 from serving.prediction.scoring import score
 
 RECORDED_TOGETHER = 512
@@ -27,7 +25,7 @@ Answered = dict[str, Any]
 
 
 class Outcome:
-    """Where the answer to a row is put: what `Pending` needs of a future, without an event loop."""
+    """Where the answer to a row is put: a future as far as it is needed, without an event loop."""
 
     def __init__(self) -> None:
         self.answer: Answered | None = None
@@ -56,7 +54,7 @@ class BatchPredictor:
         Gives vectors in the version that a model takes; not the event loop's own.
     rows
         Reads stored features.
-    watcher
+    follower
         Knows the deployment that is live.
     log
         Takes the receipts.
@@ -70,14 +68,14 @@ class BatchPredictor:
         self,
         features: FeatureVersions,
         rows: OnlineRows,
-        watcher: DeploymentWatcher,
+        follower: DeploymentFollower,
         log: SharedLog,
         texts: tuple[str, str],
         on_answered: Callable[[Sequence[Answered]], None] = lambda answers: None,
     ) -> None:
         self.features = features
         self.rows = rows
-        self.watcher = watcher
+        self.follower = follower
         self.log = log
         self.texts = texts
         self.on_answered = on_answered
@@ -94,70 +92,63 @@ class BatchPredictor:
         LogUnavailable
             If the predictions of a part cannot be recorded: none of the request may be told.
         """
-        live, now_us = self.watcher.require(), time.time_ns() // 1000
+        live, now_us = self.follower.require(), time.time_ns() // 1000
         store_answers = True
         for start in range(0, len(requests), RECORDED_TOGETHER):
             some = requests[start : start + RECORDED_TOGETHER]
             outcomes = [Outcome() for _ in some]
-            batch = self._assigned(some, outcomes, live, now_us)
-            store_answers = store_answers and self._read(batch, now_us)
+            batch = self._begin(some, outcomes, live, now_us)
+            named = [pending for pending in batch if pending.request.user_id is not None]
+            store_answers = store_answers and self._read(named, now_us)
             if not store_answers:
-                _go_without(batch, now_us)
+                for pending in named:
+                    pending.go_without_store(now_us)
             self._answer(batch, now_us)
             answers = [outcome.answer or {} for outcome in outcomes]
             self.on_answered(answers)
             yield answers
 
-    def _answer(self, batch: Sequence[Pending], now_us: int) -> None:
+    def close(self) -> None:
+        """Close the connections to Redis and the log."""
+        self.rows.close()
+        self.log.close()
+
+    def _answer(self, batch: Sequence[InFlightPrediction], now_us: int) -> None:
         """Score, record and answer those that are not refused."""
-        flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
+        flags = 0 if self.follower.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
         scored = [pending for part in _parts(batch) for pending in score(part)]
         self.log.append([pending.receipt(now_us, flags) for pending in scored])
         for pending in scored:
             pending.succeed(self.texts, pending.started)
 
-    def _assigned(
+    def _begin(
         self,
         requests: Sequence[PredictionRequest],
         outcomes: Sequence[Outcome],
         live: LiveDeployment,
         now_us: int,
-    ) -> list[Pending]:
+    ) -> list[InFlightPrediction]:
         batch = []
         ids = new_prediction_ids(now_us, len(requests))
         for request, outcome, prediction_id in zip(requests, outcomes, ids, strict=True):
-            pending = Pending(request, cast(Any, outcome), 0.0)
+            pending = InFlightPrediction(request, cast(Any, outcome), 0.0)
             pending.identify(prediction_id)
-            pending.arm = live.arm_of(pending.assign())
-            pending.features = self.features.of(pending.arm.model.schema)
+            pending.choose_arm(live, self.features)
             batch.append(pending)
         return batch
 
-    def _read(self, batch: Sequence[Pending], now_us: int) -> bool:
-        """Read the stored features of those that name a user; tell whether Redis answered."""
-        named = [pending for pending in batch if pending.request.user_id is not None]
+    def _read(self, named: Sequence[InFlightPrediction], now_us: int) -> bool:
+        """Read the stored features of the users named; tell whether Redis answered."""
         try:
             replies = self.rows.get_many([p.features.key(p.request.user_id or 0) for p in named])
         except StoreUnavailable:
             return False
         for pending, reply in zip(named, replies, strict=True):
-            user, stored = pending.request.user_id or 0, pending.features.stored
-            try:
-                pending.stored = stored.of_reply(user, reply, now_us)
-            except UnknownEntity as error:
-                pending.fail(error)
+            pending.take_row(reply, now_us)
         return True
 
 
-def _go_without(batch: Sequence[Pending], now_us: int) -> None:
-    """Take everything as missing of those that name a user."""
-    for pending in batch:
-        user = pending.request.user_id
-        if user is not None:
-            pending.stored = pending.features.stored.without_store(user, now_us)
-
-
-def _parts(batch: Sequence[Pending]) -> Iterator[list[Pending]]:
+def _parts(batch: Sequence[InFlightPrediction]) -> Iterator[list[InFlightPrediction]]:
     waiting = [pending for pending in batch if not pending.future.done()]
     for start in range(0, len(waiting), SCORED_TOGETHER):
         yield waiting[start : start + SCORED_TOGETHER]

@@ -39,9 +39,9 @@ class MissingAttributes:
             row = values[0].tolist()
             return [[name for place, name, least in self._raw if not row[place] >= least]]
         size, packed = values.shape[1], (values >= self._least_known).tobytes()
-        return [self._named(packed[at : at + size]) for at in range(0, len(packed), size)]
+        return [self._name(packed[at : at + size]) for at in range(0, len(packed), size)]
 
-    def _named(self, known: bytes) -> list[str]:
+    def _name(self, known: bytes) -> list[str]:
         """Raw names whose byte is 0; the patterns that occur are few, and are kept."""
         names = self._by_pattern.get(known)
         if names is None:

@@ -21,7 +21,7 @@ from serving.prediction.missing_attributes import MissingAttributes
 from serving.prediction.stored_features import StoredFeatures, StoredFeatureSource
 
 Matrix = NDArray[np.float32]
-Asked = tuple[Mapping[str, object], StoredFeatures | None]
+FeatureInputs = tuple[Mapping[str, object], StoredFeatures | None]
 """Raw attributes by name, and the stored features that they replace, if any."""
 
 
@@ -57,7 +57,7 @@ class ModelFeatures:
         """Read the stored features of one entity."""
         return await self.stored.read(entity, now_us)
 
-    def vectors(self, asked: Sequence[Asked]) -> Matrix:
+    def vectors(self, asked: Sequence[FeatureInputs]) -> Matrix:
         """The vectors ``(n, p)`` of stored features in which attributes are replaced.
 
         Raises
@@ -67,13 +67,13 @@ class ModelFeatures:
         """
         computed = [at for at, (given, stored) in enumerate(asked) if given or stored is None]
         if len(computed) == len(asked):
-            return self._computed(asked)
-        values = self._unpacked(asked)
+            return self._compute(asked)
+        values = self._unpack(asked)
         if computed:
-            values[computed] = self._computed([asked[at] for at in computed])
+            values[computed] = self._compute([asked[at] for at in computed])
         return values
 
-    def _computed(self, asked: Sequence[Asked]) -> Matrix:
+    def _compute(self, asked: Sequence[FeatureInputs]) -> Matrix:
         """The vectors by the present functions, where these can compute the version."""
         if self._changes:
             raise AttributesUnusable(
@@ -85,10 +85,10 @@ class ModelFeatures:
         if all(stored is None for _, stored in asked):
             present = self.engine.rows(attributes)
         else:
-            present = self.engine.overrides(self._present(self._unpacked(asked)), attributes)
+            present = self.engine.overrides(self._present(self._unpack(asked)), attributes)
         return present if self._is_present else np.ascontiguousarray(present[:, self._places])
 
-    def _unpacked(self, asked: Sequence[Asked]) -> Matrix:
+    def _unpack(self, asked: Sequence[FeatureInputs]) -> Matrix:
         nothing = self.stored.nothing
         packed = [nothing if stored is None else stored.packed for _, stored in asked]
         return np.frombuffer(bytearray().join(packed), "<f4").reshape(len(asked), -1)
@@ -118,7 +118,7 @@ class SelectedFeatures(ModelFeatures):
         self._chosen = np.array([whole.schema.position(name) for name in schema.names], dtype=int)
         self.missing = MissingAttributes(schema)
 
-    def vectors(self, asked: Sequence[Asked]) -> Matrix:
+    def vectors(self, asked: Sequence[FeatureInputs]) -> Matrix:
         """The vectors ``(n, q)`` of the chosen features; see `ModelFeatures.vectors`."""
         return np.ascontiguousarray(self.whole.vectors(asked)[:, self._chosen])
 

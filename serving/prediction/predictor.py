@@ -16,11 +16,9 @@ from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
 from monitoring.log.record import Flags, new_prediction_ids
 from monitoring.log.writer import PredictionLog
-from serving.deployment.live import DeploymentWatcher
-from serving.deployment.live_arms import LiveDeployment
-from serving.errors import UnknownEntity
+from serving.deployment.live import DeploymentFollower
+from serving.prediction.in_flight import Answer, InFlightPrediction, PredictionRequest, fail_all
 from serving.prediction.model_features import FeatureVersions
-from serving.prediction.pending import Answer, Pending, PredictionRequest, fail_all
 from serving.prediction.scoring import score
 from serving.redis.reader import OnlineReader
 
@@ -39,7 +37,7 @@ class Predictor:
         Gives vectors in the version that a model takes.
     reader
         Reads the online store.
-    watcher
+    follower
         Knows the deployment that is live.
     log
         Takes the receipts.
@@ -53,19 +51,19 @@ class Predictor:
         self,
         features: FeatureVersions,
         reader: OnlineReader,
-        watcher: DeploymentWatcher,
+        follower: DeploymentFollower,
         log: PredictionLog,
         texts: tuple[str, str],
         batch_rows: int = MOST_ROWS,
     ) -> None:
         self.features = features
         self.reader = reader
-        self.watcher = watcher
+        self.follower = follower
         self.log = log
         self.texts = texts
         self.batch_rows = batch_rows
         self.batches = 0
-        self._waiting: list[Pending] = []
+        self._waiting: list[InFlightPrediction] = []
 
     def predict(self, request: PredictionRequest) -> asyncio.Future[Answer]:
         """Answer one request, together with the others of this turn of the event loop.
@@ -82,9 +80,9 @@ class Predictor:
             If the prediction cannot be recorded.
         """
         loop = asyncio.get_running_loop()
-        pending = Pending(request, loop.create_future(), time.perf_counter())
+        pending = InFlightPrediction(request, loop.create_future(), time.perf_counter())
         self._waiting.append(pending)
-        if self.reader.awake.is_alone:
+        if self.reader.busy_wait.is_alone:
             self._begin_all()
         elif len(self._waiting) == 1:
             # Two turns later those are read, too, who ask again as soon as they are answered.
@@ -100,51 +98,52 @@ class Predictor:
             except Exception as error:  # noqa: BLE001 - somebody waits for each of them
                 fail_all(batch, error)
 
-    def _begin(self, batch: Sequence[Pending]) -> None:
+    def _begin(self, batch: Sequence[InFlightPrediction]) -> None:
         """Choose the arms; answer who named no user, and read the features of the others."""
         try:
-            live = self.watcher.require()
+            live = self.follower.require()
         except FTIError as error:
             fail_all(batch, error)
             return
         now_us = time.time_ns() // 1000
         named = [pending for pending in batch if pending.request.user_id is not None]
         if named:
-            self._assign(named, live)
+            for pending in named:
+                pending.choose_arm(live, self.features)
             keys = [each.features.key(each.request.user_id or 0) for each in named]
-            self.reader.ask_many(keys, partial(self._have_read, named, now_us))
-        _identify(batch, now_us)  # while Redis looks
+            self.reader.ask_many(keys, partial(self._take_rows, named, now_us))
+        ids = new_prediction_ids(now_us, len(batch))  # made while Redis looks
+        for pending, prediction_id in zip(batch, ids, strict=True):
+            pending.identify(prediction_id)
         if len(named) < len(batch):
             others = [each for each in batch if each.request.user_id is None]
-            self._assign(others, live)
+            for pending in others:
+                pending.choose_arm(live, self.features)
             self._finish(others, now_us)
 
-    def _assign(self, batch: Sequence[Pending], live: LiveDeployment) -> None:
-        for pending in batch:
-            pending.arm = live.arm_of(pending.assign())
-            pending.features = self.features.of(pending.arm.model.schema)
-
-    def _have_read(
+    def _take_rows(
         self,
-        named: Sequence[Pending],
+        named: Sequence[InFlightPrediction],
         now_us: int,
         reply: list[bytes | None] | StoreUnavailable,
     ) -> None:
         try:
-            is_down = isinstance(reply, StoreUnavailable)
-            replies = [None] * len(named) if isinstance(reply, StoreUnavailable) else reply
-            for pending, packed in zip(named, replies, strict=True):
-                _take(pending, packed, is_down, now_us)
+            if isinstance(reply, StoreUnavailable):
+                for pending in named:
+                    pending.go_without_store(now_us)
+            else:
+                for pending, packed in zip(named, reply, strict=True):
+                    pending.take_row(packed, now_us)
             self._finish(named, now_us)
         except Exception as error:  # noqa: BLE001 - somebody waits for each of them
             fail_all(named, error)
 
-    def _finish(self, batch: Sequence[Pending], now_us: int) -> None:
+    def _finish(self, batch: Sequence[InFlightPrediction], now_us: int) -> None:
         """Score, record and answer those that still wait."""
         scored = score([pending for pending in batch if not pending.future.done()])
         if not scored:
             return
-        flags = 0 if self.watcher.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
+        flags = 0 if self.follower.is_confirmed else int(Flags.DEPLOYMENT_UNCONFIRMED)
         try:
             self.log.append([pending.receipt(now_us, flags) for pending in scored])
         except FTIError as error:
@@ -154,20 +153,3 @@ class Predictor:
         ended = time.perf_counter()
         for pending in scored:
             pending.succeed(self.texts, ended)
-
-
-def _identify(batch: Sequence[Pending], now_us: int) -> None:
-    for pending, prediction_id in zip(batch, new_prediction_ids(now_us, len(batch)), strict=True):
-        pending.identify(prediction_id)
-
-
-def _take(pending: Pending, reply: bytes | None, is_down: bool, now_us: int) -> None:
-    """Take what the online store says of the user, or the best there is without it."""
-    user, stored = pending.request.user_id or 0, pending.features.stored
-    try:
-        if is_down:
-            pending.stored = stored.without_store(user, now_us)
-        else:
-            pending.stored = stored.of_reply(user, reply, now_us)
-    except UnknownEntity as error:
-        pending.fail(error)

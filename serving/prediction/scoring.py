@@ -15,25 +15,25 @@ import numpy as np
 from configs.errors import FTIError
 from monitoring.log.record import Flags
 from serving.errors import ModelUnusable
-from serving.prediction.pending import Pending
+from serving.prediction.in_flight import InFlightPrediction
 
 _OVER_BUDGET, _FAILED = int(Flags.OVER_BUDGET), int(Flags.CHALLENGER_FAILED)
 
 
-def score(batch: Sequence[Pending]) -> list[Pending]:
+def score(batch: Sequence[InFlightPrediction]) -> list[InFlightPrediction]:
     """Fill in vector, probability and missing attributes; give those that have a probability."""
-    by_arm: dict[int, list[Pending]] = {}
+    by_arm: dict[int, list[InFlightPrediction]] = {}
     for pending in batch:
         by_arm.setdefault(id(pending.arm), []).append(pending)
-    if batch and batch[0].arm.is_watched:
-        _score_watched(by_arm.values())
+    if batch and batch[0].arm.is_in_test:
+        _score_test(by_arm.values())
     else:
         for group in by_arm.values():
             _score(group)
     return [pending for pending in batch if not pending.future.done()]
 
 
-def _score(group: Sequence[Pending]) -> None:
+def _score(group: Sequence[InFlightPrediction]) -> None:
     """Score requests of one arm; where they fail together, each is tried alone."""
     try:
         _score_together(group)
@@ -45,9 +45,9 @@ def _score(group: Sequence[Pending]) -> None:
             _score([pending])
 
 
-def _score_together(group: Sequence[Pending]) -> None:
+def _score_together(group: Sequence[InFlightPrediction]) -> None:
     arm, features = group[0].arm, group[0].features
-    values = features.vectors([pending.asked for pending in group])
+    values = features.vectors([pending.inputs for pending in group])
     probabilities = arm.model.scorer.predict(values).tolist()
     packed, size = values.tobytes(), values.shape[1] * values.itemsize
     rows = zip(group, probabilities, features.missing.of(values), strict=True)
@@ -64,27 +64,27 @@ def _score_together(group: Sequence[Pending]) -> None:
             )
 
 
-def _give_up(pending: Pending, error: Exception) -> None:
+def _give_up(pending: InFlightPrediction, error: Exception) -> None:
     """Fail a request, unless it was the challenger's turn: its failures hurt nobody."""
-    instead = pending.arm.instead
+    fallback = pending.arm.fallback
     is_of_model = isinstance(error, ModelUnusable) or not isinstance(error, FTIError)
-    if instead is None or not is_of_model:
+    if fallback is None or not is_of_model:
         pending.fail(error)
         return
-    pending.arm = instead
+    pending.arm = fallback
     pending.noted |= _FAILED
     _score([pending])
 
 
-def _score_watched(groups: Collection[Sequence[Pending]]) -> None:
+def _score_test(groups: Collection[Sequence[InFlightPrediction]]) -> None:
     """Score the groups of a test; an arm's answers do not count as slow for the other's time."""
     began, own = time.perf_counter(), []
     for group in groups:
         started = time.perf_counter()
         _score(group)
         own.append(time.perf_counter() - started)
-        if group[0].arm.beside is not None:
-            _score_beside([each for each in group if not each.future.done()])
+        if group[0].arm.paired is not None:
+            _score_paired([each for each in group if not each.future.done()])
     ended = time.perf_counter()
     for group, own_s in zip(groups, own, strict=True):
         others_s = ended - began - own_s
@@ -94,12 +94,12 @@ def _score_watched(groups: Collection[Sequence[Pending]]) -> None:
                 pending.noted |= _OVER_BUDGET
 
 
-def _score_beside(group: Sequence[Pending]) -> None:
+def _score_paired(group: Sequence[InFlightPrediction]) -> None:
     """Let the arm that does not answer score the same vectors; its failures are noted."""
     for pending in group:
         pending.other = math.nan
     asked = [pending for pending in group if not pending.noted & _FAILED]
-    model = asked[0].arm.beside if asked else None
+    model = asked[0].arm.paired if asked else None
     if model is None:
         return
     vectors = np.frombuffer(b"".join([pending.vector for pending in asked]), "<f4")
@@ -107,7 +107,7 @@ def _score_beside(group: Sequence[Pending]) -> None:
         outputs = model.scorer.predict(vectors.reshape(len(asked), -1)).tolist()
     except Exception:  # noqa: BLE001 - whatever it is, the request is answered
         for pending in asked if len(asked) > 1 else []:
-            _score_beside([pending])
+            _score_paired([pending])
         return
     for pending, output in zip(asked, outputs, strict=True):
         pending.other = output if 0 <= output <= 1 else math.nan

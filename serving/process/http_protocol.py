@@ -19,19 +19,19 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
-        self.app_state["awake"].requests = self.tasks
+        self.app_state["busy_wait"].requests = self.tasks
         super().connection_made(_HeadHolder(transport))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         """Take what a caller sends."""
-        self.app_state["awake"].asked()
+        self.app_state["busy_wait"].note_request()
         super().data_received(data)
 
     def on_response_complete(self) -> None:
         """End an answer, which may have had no body."""
         self.transport.flush()  # type: ignore[attr-defined]
         super().on_response_complete()
-        self.app_state["awake"].answered()
+        self.app_state["busy_wait"].note_answer()
 
 
 class _HeadHolder:

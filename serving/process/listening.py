@@ -32,7 +32,7 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
         raise PortUnavailable(f"{port} is no port; expected a number up to {ports.HIGHEST}.")
     for candidate in [port] if exact or share else range(port, ports.HIGHEST + 1):
         try:
-            listener = _bound(host, candidate, share)
+            listener = _bind(host, candidate, share)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise PortUnavailable(
@@ -63,7 +63,7 @@ def listen_often(
     return [first, *[listen(host, port, share=True) for _ in range(times - 1)]]
 
 
-def _bound(host: str, port: int, share: bool) -> socket.socket:
+def _bind(host: str, port: int, share: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:

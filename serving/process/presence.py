@@ -32,7 +32,7 @@ class RunningApi:
 
 
 @contextmanager
-def announced(folder: Path, port: int) -> Iterator[None]:
+def announce(folder: Path, port: int) -> Iterator[None]:
     """Leave word, while the body runs, that this process serves on a port."""
     path = _path(folder)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 
 
-class Awake:
+class BusyWait:
     """Decides when the event loop of this thread is kept awake.
 
     It is while a lone read of features is under way; and after an answer, as long as the last
@@ -50,12 +50,12 @@ class Awake:
             loop = asyncio.get_running_loop()
             loop.call_soon(self._turn, loop)
 
-    def asked(self) -> None:
+    def note_request(self) -> None:
         """Note that a request has come."""
         self._is_asked_soon = time.perf_counter() - self._answered_at < self.limit_s
         self._until = 0.0
 
-    def answered(self) -> None:
+    def note_answer(self) -> None:
         """Note that an answer has left."""
         self._answered_at = time.perf_counter()
         if self._is_asked_soon:

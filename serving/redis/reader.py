@@ -13,7 +13,7 @@ from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import StoreUnavailable
 from feature_store.online.row_codec import Row, RowCodec, row_prefix
 from serving.redis.breaker import Breaker
-from serving.redis.busy_wait import Awake
+from serving.redis.busy_wait import BusyWait
 from serving.redis.protocol import RedisAddress, RedisConnection, Take
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class OnlineReader:
         What the keys begin with.
     deadline_s
         Longest wait for a reply.
-    awake
+    busy_wait
         Keeps the event loop awake for the reply to a lone read.
     """
 
@@ -47,10 +47,10 @@ class OnlineReader:
         address: Callable[[], RedisAddress],
         project: str,
         deadline_s: float,
-        awake: Awake | None = None,
+        busy_wait: BusyWait | None = None,
     ) -> None:
         self.address = address
-        self.awake = awake or Awake(limit_s=0.0)
+        self.busy_wait = busy_wait or BusyWait(limit_s=0.0)
         self.project = project
         self.deadline_s = deadline_s
         self.breaker = Breaker()
@@ -99,8 +99,8 @@ class OnlineReader:
             asyncio.get_running_loop().call_soon(take, _cannot_be_reached())
             return
         self._connection.ask(("MGET", *keys), take)
-        if self.awake.is_alone:
-            self.awake.hold()
+        if self.busy_wait.is_alone:
+            self.busy_wait.hold()
 
     async def _keep_connected(self) -> None:
         while True:

@@ -1,25 +1,34 @@
-"""A FastAPI route for one large JSON body that is read, checked and answered in a thread."""
+"""A FastAPI route for one large JSON body that is read, checked and answered in a thread.
+
+The body is read row by row: no single step of it keeps other threads waiting for long.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, TypeVar
 
 from fastapi import FastAPI, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
-from starlette.requests import Request
+from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
 from serving.answers import invalid
-from serving.errors import BodyTooLarge, TooManyAtOnce
-from serving.routes.bulk_body import MOST_PROBLEMS, BadBody, RowsBody
-from serving.routes.json_route import NOT_JSON
+from serving.errors import TooManyAtOnce
+from serving.routes.json_route import read_json
 from serving.routes.request_schema import explain
 
+T = TypeVar("T")
+
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
+MOST_PROBLEMS = 100
+"""More are not looked for: whoever sends so many knows enough."""
+SPACE = r"[ \t\r\n]*"
+NEXT = re.compile(f"{SPACE},{SPACE}")
+END = re.compile(rf"{SPACE}\]{SPACE}\}}{SPACE}\Z")
 
 
 def add_bulk_path(
@@ -44,7 +53,7 @@ def add_bulk_path(
     )
     route = app.router.routes[-1]
     assert isinstance(route, BulkRoute)
-    route.at_once = at_once
+    route.threads = FewThreads(at_once, f"requests to {path} are being answered")
     if convert is not None:
         route.rows.convert = convert
 
@@ -56,61 +65,160 @@ class BulkRoute(APIRoute):
     with the event loop free for others.
     """
 
+    threads: FewThreads
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         [body] = self.dependant.body_params
-        self.at_once = 1
-        self._running = 0
         self._schema: type[BaseModel] = body.field_info.annotation  # type: ignore[assignment]
-        self.rows = _rows_body(self._schema)
-        self._known = [f.alias or name for name, f in self.rows.row.model_fields.items()]
+        [(name, field)] = self._schema.model_fields.items()
+        [row] = field.annotation.__args__  # type: ignore[union-attr]
+        [most] = [limit.max_length for limit in field.metadata if hasattr(limit, "max_length")]
+        self.rows = RowsBody(name, row, most)
+        self._known = [f.alias or name for name, f in row.model_fields.items()]
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        content = await _content(request)
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json" and not kind.endswith("+json"):
-            raise RequestValidationError([NOT_JSON | {"input": content[:MOST_PROBLEMS]}])
-        if self._running >= self.at_once:
-            raise TooManyAtOnce(
-                f"{self._running} requests to {self.path} are being answered, and no more at "
-                "once. Try again in a moment."
-            )
-        self._running += 1
-        work = asyncio.ensure_future(asyncio.to_thread(self._work, content))
-        work.add_done_callback(self._ended)
-        # A request may be given up; its thread goes on, and counts until it ends.
-        response = await asyncio.shield(work)
+        content = await read_json(scope, receive, LARGEST_BODY_BYTES)
+        response = await asyncio.shield(self.threads.start(self._work, content))
         await response(scope, receive, send)
-
-    def _ended(self, work: asyncio.Task[Response]) -> None:
-        self._running -= 1
-        if not work.cancelled():
-            work.exception()  # nobody may be waiting any more: that is no defect
 
     def _work(self, content: bytes) -> Response:
         try:
             rows = self.rows.read(content)
         except BadBody as error:
-            return refused(error.errors, self._known)
+            return refuse_rows(error.errors, self._known)
         body = self._schema.model_construct(None, **{self.rows.name: rows})
         response: Response = self.endpoint(body)
         return response
 
 
-async def _content(request: Request) -> bytes:
-    content = bytearray()
-    async for part in request.stream():
-        content += part
-        if len(content) > LARGEST_BODY_BYTES:
-            raise BodyTooLarge(
-                f"The body has more than {LARGEST_BODY_BYTES} bytes. Send less at once."
+class FewThreads:
+    """Work in threads, only so much of it at once.
+
+    Parameters
+    ----------
+    most
+        How much.
+    work
+        What is being done, for the message to whoever comes too many.
+    """
+
+    def __init__(self, most: int, work: str) -> None:
+        self.most = most
+        self.work = work
+        self._running = 0
+
+    def start(self, action: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
+        """Begin some work; it goes on, and counts until it ends, when nobody waits any more.
+
+        Raises
+        ------
+        TooManyAtOnce
+            If as much is being done already.
+        """
+        if self._running >= self.most:
+            raise TooManyAtOnce(
+                f"{self.most} {self.work}, and no more at once. Try again in a moment."
             )
-    return bytes(content)
+        self._running += 1
+        task = asyncio.ensure_future(asyncio.to_thread(action, *arguments))
+        task.add_done_callback(self._end)
+        return task
+
+    def _end(self, task: asyncio.Future[Any]) -> None:
+        self._running -= 1
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting any more: that is no defect
 
 
-def refused(errors: list[Any], known: list[str]) -> Response:
+class BadBody(Exception):
+    """A body cannot be used; ``errors`` has the form in which pydantic lists them."""
+
+    def __init__(self, errors: list[Any]) -> None:
+        super().__init__(errors)
+        self.errors = errors
+
+
+class RowsBody:
+    """Reads ``{"name": [row, …]}``; a single row may come without a list around it.
+
+    Parameters
+    ----------
+    name
+        What the list is called.
+    row
+        The schema of a row.
+    most
+        How many there may be.
+    """
+
+    convert: Callable[[Any], Any] = staticmethod(lambda row: row)
+    """What becomes of a validated row, at once: what was read is not kept."""
+
+    def __init__(self, name: str, row: type[BaseModel], most: int) -> None:
+        self.name = name
+        self.row = row
+        self.most = most
+        self._start = re.compile(rf'{SPACE}\{{{SPACE}"{name}"{SPACE}:{SPACE}\[{SPACE}')
+
+    def read(self, content: bytes) -> list[Any]:
+        """Give the validated rows.
+
+        Raises
+        ------
+        BadBody
+            If it is no such JSON, or some rows cannot be used.
+        """
+        rows: list[Any] = []
+        errors: list[Any] = []
+        validate = self.row.__pydantic_validator__.validate_python
+        for place, given in enumerate(self._split(content)):
+            if place == self.most:
+                raise BadBody([self._error(f"expected at most {self.most} rows", "more")])
+            try:
+                rows.append(self.convert(validate(given)))
+            except ValidationError as error:
+                found = error.errors(include_url=False, include_context=False)
+                errors += [{**each, "loc": (self.name, place, *each["loc"])} for each in found]
+                if len(errors) >= MOST_PROBLEMS:
+                    break
+        if errors:
+            raise BadBody(errors)
+        return rows
+
+    def _split(self, content: bytes) -> Iterator[Any]:
+        try:
+            text = content.decode()
+            start = self._start.match(text)
+            if start is None:
+                yield self._single(text)
+                return
+            place = start.end()
+            while True:
+                row, place = DECODER.raw_decode(text, place)
+                yield row
+                if END.match(text, place):
+                    return
+                comma = NEXT.match(text, place)
+                if comma is None:
+                    raise ValueError(f"at character {place} comes neither another row nor the end")
+                place = comma.end()
+        except (ValueError, RecursionError) as error:
+            what = f'expected {{"{self.name}": [row, …]}}: {error}'
+            raise BadBody([self._error(what, content[:MOST_PROBLEMS])]) from error
+
+    def _single(self, text: str) -> Any:
+        row = DECODER.decode(text)
+        if not isinstance(row, dict) or not row or self.name in row:
+            raise ValueError("there is no such list, or something beside it")
+        return row
+
+    def _error(self, message: str, given: object) -> dict[str, Any]:
+        return {"type": "rows", "loc": (self.name,), "msg": message, "input": given}
+
+
+def refuse_rows(errors: list[Any], known: list[str]) -> Response:
     """Answer 422 with what is wrong where, as pydantic lists errors.
 
     Parameters
@@ -125,8 +233,8 @@ def refused(errors: list[Any], known: list[str]) -> Response:
     return invalid(problems)
 
 
-def _rows_body(schema: type[BaseModel]) -> RowsBody:
-    [(name, field)] = schema.model_fields.items()
-    [row] = field.annotation.__args__  # type: ignore[union-attr]
-    [most] = [limit.max_length for limit in field.metadata if hasattr(limit, "max_length")]
-    return RowsBody(name, row, most)
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number")
+
+
+DECODER = json.JSONDecoder(parse_constant=_no_number)

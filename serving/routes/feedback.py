@@ -1,25 +1,106 @@
-"""What a report of labels may look like, and the records that it becomes."""
+"""``POST /feedback``: labels, kept in the prediction log before they are acknowledged."""
 
-from __future__ import annotations
-
+# Annotations are values here: FastAPI reads the type of a body that is made at run time.
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
+from fastapi import FastAPI, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
+from feature_store.definitions.view import FeatureView
 from feature_store.online.row_codec import EPOCH
-from monitoring.log.labels import LabelRecord
+from monitoring.log.labels import KIND_LABEL, LabelRecord
 from monitoring.log.record import time_us_of
+from monitoring.log.writer import SharedLog
+from serving.answers import json_response
+from serving.routes.bulk_route import add_bulk_path, refuse_rows
 from serving.routes.request_schema import LARGEST_KEY
-from serving.routes.route_documents import EXAMPLE_ID
+from serving.routes.route_documents import EXAMPLE_ID, answers
 
+ACCEPTED = 202
+AT_ONCE = 8
+"""Reports that are taken in at the same time."""
 MOST_LABELS = 10_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 CLOCKS_DIFFER = timedelta(minutes=5)
 """A label may seem to tell of so far in the future, and no further."""
 MICROSECOND = timedelta(microseconds=1)
+
+
+class Accepted(BaseModel):
+    """How many labels are kept."""
+
+    accepted: int
+
+
+def add_feedback(
+    app: FastAPI,
+    view: FeatureView,
+    log: SharedLog,
+    texts: tuple[str, str],
+    clock: Callable[[], datetime],
+) -> None:
+    """Add the path.
+
+    Parameters
+    ----------
+    view
+        Whose entity labels are about.
+    log
+        Takes the labels, from any thread.
+    texts
+        What predictions say for class 0 and class 1.
+    clock
+        Gives the present time in UTC.
+    """
+    entity = view.entity
+    body_schema = feedback_schema(entity, texts)
+
+    def give_feedback(body: body_schema) -> Response:  # type: ignore[valid-type]
+        """Report labels, of predictions or of users at a time: one, or up to 10,000.
+
+        They survive this process when they are acknowledged, and reach the table `labels` within
+        a second. The same label again changes nothing; another one for the same is a correction,
+        which counts from then on. Labels may be late by any time. When one of them cannot be
+        used, none is kept.
+        """
+        now = clock()
+        labels = body.labels  # type: ignore[attr-defined]
+        problems = too_early(labels, now)
+        if problems:
+            return refuse_rows(problems, [])
+        records = to_records(labels, entity, now)
+        log.append([record.pack() for record in records], KIND_LABEL)
+        return json_response({"accepted": len(records)}, ACCEPTED)
+
+    add_bulk_path(
+        app,
+        "/feedback",
+        give_feedback,
+        AT_ONCE,
+        response_model=Accepted,
+        status_code=ACCEPTED,
+        responses=answers(
+            {"accepted": 2},
+            status=ACCEPTED,
+            _413="",
+            _422=f"labels.0.label is 2: expected 0, 1, '{texts[0]}' or '{texts[1]}'",
+            _503="The prediction log cannot be written: No space left on device.",
+        ),
+        openapi_extra=_examples(entity, texts),
+    )
+
+
+def _examples(entity: str, texts: tuple[str, str]) -> dict[str, object]:
+    of_prediction = {"prediction_id": EXAMPLE_ID, "label": 1}
+    of_user = {entity: 12345, "label_time": "2026-01-31T12:00:00Z", "label": texts[0]}
+    examples = {
+        "one": {"summary": "of a prediction", "value": of_prediction},
+        "many": {"summary": "several at once", "value": {"labels": [of_prediction, of_user]}},
+    }
+    return {"requestBody": {"content": {"application/json": {"examples": examples}}}}
 
 
 def _prediction_id(text: str) -> str:
@@ -84,23 +165,6 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
     texts
         What predictions say for class 0 and class 1; a label may say it too.
     """
-    user = Field(ge=1, le=LARGEST_KEY, description="Of which user.", examples=[12345])
-    value = Field(
-        description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.",
-        examples=[1],
-        json_schema_extra={"enum": [0, 1, *texts]},
-    )
-    fields: dict[str, Any] = {
-        entity: (Annotated[int | None, user], None),
-        "label": (Annotated[int | str, AfterValidator(_reading(texts)), value], ...),
-    }
-    checks: dict[str, Any] = {"names_one": model_validator(mode="after")(_names_one(entity))}
-    row = create_model("Label", __base__=Label, __validators__=checks, **fields)
-    rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]
-    return create_model("Feedback", labels=(rows, ...))
-
-
-def _reading(texts: tuple[str, str]) -> Callable[[int | str], int]:
     meaning: dict[int | str, int] = {texts[0]: 0, texts[1]: 1, 0: 0, 1: 1}
 
     def read(label: int | str) -> int:
@@ -108,10 +172,6 @@ def _reading(texts: tuple[str, str]) -> Callable[[int | str], int]:
             raise ValueError(f"expected 0, 1, '{texts[0]}' or '{texts[1]}'")
         return meaning[label]
 
-    return read
-
-
-def _names_one(entity: str) -> Callable[[Any], Any]:
     def check(label: Any) -> Any:
         user = getattr(label, entity)
         if (user is None) == (label.prediction_id is None):
@@ -120,7 +180,20 @@ def _names_one(entity: str) -> Callable[[Any], Any]:
             raise ValueError(f"expected 'label_time' with '{entity}': when it was so")
         return label
 
-    return check
+    user = Field(ge=1, le=LARGEST_KEY, description="Of which user.", examples=[12345])
+    value = Field(
+        description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.",
+        examples=[1],
+        json_schema_extra={"enum": [0, 1, *texts]},
+    )
+    fields: dict[str, Any] = {
+        entity: (Annotated[int | None, user], None),
+        "label": (Annotated[int | str, AfterValidator(read), value], ...),
+    }
+    checks: dict[str, Any] = {"names_one": model_validator(mode="after")(check)}
+    row = create_model("Label", __base__=Label, __validators__=checks, **fields)
+    rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]
+    return create_model("Feedback", labels=(rows, ...))
 
 
 def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
@@ -140,15 +213,21 @@ def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
 
 def to_records(labels: Sequence[Any], entity: str, now: datetime) -> list[LabelRecord]:
     """Turn valid labels into records."""
-    received_at_us = (now - EPOCH) // MICROSECOND
-    return [_record(label, getattr(label, entity), received_at_us) for label in labels]
+    received_at_us = _microseconds(now)
+    records = []
+    for label in labels:
+        prediction_id = UUID(label.prediction_id).bytes if label.prediction_id else None
+        if label.label_time is not None:
+            label_time_us = _microseconds(datetime.fromisoformat(label.label_time))
+        else:
+            assert prediction_id is not None
+            label_time_us = time_us_of(prediction_id)
+        user_id = getattr(label, entity)
+        records.append(
+            LabelRecord(prediction_id, user_id, label.label, label_time_us, received_at_us)
+        )
+    return records
 
 
-def _record(label: Any, user_id: int | None, received_at_us: int) -> LabelRecord:
-    prediction_id = UUID(label.prediction_id).bytes if label.prediction_id else None
-    if label.label_time is not None:
-        label_time_us = (datetime.fromisoformat(label.label_time) - EPOCH) // MICROSECOND
-    else:
-        assert prediction_id is not None
-        label_time_us = time_us_of(prediction_id)
-    return LabelRecord(prediction_id, user_id, label.label, label_time_us, received_at_us)
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND

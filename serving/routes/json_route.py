@@ -19,8 +19,8 @@ NOT_JSON = {
     "loc": (),
     "msg": "expected a JSON object, sent with Content-Type: application/json",
 }
-
-
+SHOWN_BYTES = 500
+"""Of a body that is no JSON; a message shows fewer."""
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -44,9 +44,7 @@ class JsonRoute(APIRoute):
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content = await self._content(receive)
-        if not _is_json(scope):
-            raise RequestValidationError([NOT_JSON | {"input": content}])
+        content = await read_json(scope, receive, self.largest_body_bytes)
         try:
             body = self._validator.validate_json(content)
         except ValidationError as error:
@@ -60,19 +58,34 @@ class JsonRoute(APIRoute):
         else:
             await answer(scope, receive, send)
 
-    async def _content(self, receive: Receive) -> bytes:
-        content: bytes = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            content += message.get("body", b"")
-            if len(content) > self.largest_body_bytes:
-                raise BodyTooLarge(
-                    f"The body has more than {self.largest_body_bytes} bytes. Send less at once."
-                )
-            if not message.get("more_body", False):
-                return content
+
+async def read_json(scope: Scope, receive: Receive, largest_bytes: int) -> bytes:
+    """Read the whole body of a request that says that it sends JSON.
+
+    Raises
+    ------
+    BodyTooLarge
+        If it is longer than allowed.
+    RequestValidationError
+        If its content type is another one.
+    ClientDisconnect
+        If the caller leaves before its end.
+    """
+    parts: list[bytes] = []
+    size, is_whole = 0, False
+    while not is_whole:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > largest_bytes:
+            raise BodyTooLarge(f"The body has more than {largest_bytes} bytes. Send less at once.")
+        is_whole = not message.get("more_body", False)
+    content = b"".join(parts)
+    if not _is_json(scope):
+        raise RequestValidationError([NOT_JSON | {"input": content[:SHOWN_BYTES]}])
+    return content
 
 
 def _is_json(scope: Scope) -> bool:

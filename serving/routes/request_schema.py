@@ -109,7 +109,7 @@ def explain(errors: Sequence[Any], known: Sequence[str]) -> Iterator[dict[str, s
             value = value.decode(errors="replace")
         yield {
             "field": ".".join(place) or "body",
-            "value": _shown(value),
+            "value": _show(value),
             "expected": expected.removeprefix("Value error, "),
         }
 
@@ -140,7 +140,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     return f"{hint}known fields: {', '.join(known)}"
 
 
-def _shown(value: object) -> str:
+def _show(value: object) -> str:
     """Show any value in a way that JSON can carry: also NaN, halves of characters, huge ones."""
     try:
         text = ascii(value)

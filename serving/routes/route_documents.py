@@ -36,6 +36,11 @@ def answers(
     return documents
 
 
+def body_example(example: object) -> dict[str, Any]:
+    """Describe the body that a path takes by an example."""
+    return {"requestBody": {"content": _json(example)}}
+
+
 def _refusal(status: int, message: str) -> dict[str, Any]:
     document: dict[str, Any] = {"description": REFUSALS[status]}
     if status == 413:

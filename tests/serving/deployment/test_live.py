@@ -9,7 +9,7 @@ from models.artifact.cache import MlflowFiles
 from models.deployment.ab_tests import start_ab_test
 from models.deployment.record import Deployment, deploy
 from serving.deployment.current_file import AgentFile, CurrentFile, RestageRequest
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.deployment.stager import DeploymentStaging
 from serving.errors import DeploymentUnusable, ModelUnusable, NothingDeployed
 from serving.model_loader import ModelLoader
@@ -64,8 +64,8 @@ class Host:
         self.agent = DeploymentStaging(records, self.loader, *self.files)
         self.worker = self.new_worker()
 
-    def new_worker(self) -> DeploymentWatcher:
-        return DeploymentWatcher(*self.files, self.loader, "onnx")
+    def new_worker(self) -> DeploymentFollower:
+        return DeploymentFollower(*self.files, self.loader, "onnx")
 
     def poll(self) -> None:
         self.agent.poll()
@@ -77,8 +77,8 @@ def host(records, artifacts, tmp_path):
     return Host(records, artifacts, tmp_path)
 
 
-def labels(watcher) -> list[str]:
-    return [arm.arm.label for arm in watcher.require().arms]
+def labels(follower) -> list[str]:
+    return [arm.arm.label for arm in follower.require().arms]
 
 
 def test_nothing_deployed_says_which_command_to_run(host):

@@ -4,7 +4,7 @@ import re
 
 from serving.metrics.metric_files import MetricFiles
 from serving.metrics.metrics import Metrics
-from serving.prediction.pending import Answer
+from serving.prediction.in_flight import Answer
 from tests.worlds.serving import Api, running_api
 
 ANSWERED = r'fti_http_requests_total\{path="/predict",status="200"\} (\S+)'
@@ -86,11 +86,11 @@ def test_rows_of_batches_are_counted_beside_single_predictions():
     assert 'fti_batch_predictions_degraded_total{reason="features_stale"} 2.0' in text
 
 
-def test_watched_values_of_workers_are_put_together_as_each_says():
+def test_gauges_of_workers_are_put_together_as_each_says():
     metrics = Metrics()
     values = iter([1.0, 0.0])
-    metrics.watch("connected", "All are.", lambda: next(values))
-    metrics.watch("in_flight", "All of them.", lambda: 2, sum)
+    metrics.add_gauge("connected", "All are.", lambda: next(values))
+    metrics.add_gauge("in_flight", "All of them.", lambda: 2, sum)
     text = metrics.text([metrics.snapshot(), metrics.snapshot()]).decode()
 
     assert "connected 0.0" in text

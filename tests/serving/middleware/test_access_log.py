@@ -11,7 +11,7 @@ from serving.process.logs import JsonLines
 @pytest.fixture
 def lines(caplog):
     """What has been logged, as fields."""
-    caplog.set_level(logging.INFO, "serving.middleware.access_log")
+    caplog.set_level(logging.INFO, "serving.access_log")
     return lambda: [record.fields for record in caplog.records]
 
 

@@ -166,7 +166,7 @@ def test_the_log_names_requests_by_their_id(guarded, shop):
     assert (line["caller"], line["level"], line["logger"]) == (
         "shop",
         "info",
-        "serving.middleware.access_log",
+        "serving.access_log",
     )
     assert 0 < line["duration_ms"] < 10_000
 

@@ -15,14 +15,14 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
 from serving.process.http_protocol import OneWriteProtocol
-from serving.redis.busy_wait import Awake
+from serving.redis.busy_wait import BusyWait
 
 PAUSE_S = 0.05
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Awake]]:
-    yield {"awake": Awake(0)}
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, BusyWait]]:
+    yield {"busy_wait": BusyWait(0)}
 
 
 def app() -> FastAPI:

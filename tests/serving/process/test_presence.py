@@ -4,11 +4,11 @@ import subprocess
 import pytest
 
 from serving.errors import ServingError
-from serving.process.presence import announced, await_generation, find_api
+from serving.process.presence import announce, await_generation, find_api
 
 
 def test_an_announced_api_is_found_until_it_ends(tmp_path):
-    with announced(tmp_path, 8123):
+    with announce(tmp_path, 8123):
         assert find_api(tmp_path).url == "http://localhost:8123"
 
     assert find_api(tmp_path) is None
@@ -17,7 +17,7 @@ def test_an_announced_api_is_found_until_it_ends(tmp_path):
 def test_an_api_that_died_without_a_word_is_not_found(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
-    with announced(tmp_path, 8123):
+    with announce(tmp_path, 8123):
         word = tmp_path / "serving" / "api.json"
         left = json.loads(word.read_text())
         left["process"]["pid"] = ended.pid
@@ -35,10 +35,10 @@ def test_an_unreadable_word_is_none(tmp_path, word):
 
 
 def test_an_api_leaves_the_word_of_a_later_one(tmp_path):
-    with announced(tmp_path, 1):
-        with announced(tmp_path, 2):
+    with announce(tmp_path, 1):
+        with announce(tmp_path, 2):
             pass
-        with announced(tmp_path, 3):
+        with announce(tmp_path, 3):
             word = (tmp_path / "serving" / "api.json").read_text()
     assert "localhost:3" in word
 

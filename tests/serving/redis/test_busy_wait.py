@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from serving.redis.busy_wait import Awake
+from serving.redis.busy_wait import BusyWait
 
 LIMIT_S = 0.02
 
@@ -30,9 +30,9 @@ async def turns_in(seconds: float) -> int:
 
 def test_a_lone_read_keeps_the_loop_awake_until_the_limit():
     async def story():
-        awake = Awake(LIMIT_S)
+        busy_wait = BusyWait(LIMIT_S)
         began = time.perf_counter()
-        awake.hold()
+        busy_wait.hold()
         busy = await turns_in(LIMIT_S / 2)
         await asyncio.sleep(max(2 * LIMIT_S - (time.perf_counter() - began), 0))
         return busy, await turns_in(LIMIT_S / 2)
@@ -44,11 +44,11 @@ def test_a_lone_read_keeps_the_loop_awake_until_the_limit():
 
 def test_a_caller_who_asks_again_at_once_is_awaited():
     async def story():
-        awake = Awake(LIMIT_S)
-        awake.answered()
+        busy_wait = BusyWait(LIMIT_S)
+        busy_wait.note_answer()
         first = await turns_in(LIMIT_S / 4)
-        awake.asked()  # soon after the answer: it will do so again
-        awake.answered()
+        busy_wait.note_request()  # soon after the answer: it will do so again
+        busy_wait.note_answer()
         return first, await turns_in(LIMIT_S / 2)
 
     first, second = asyncio.run(story())
@@ -58,11 +58,11 @@ def test_a_caller_who_asks_again_at_once_is_awaited():
 
 def test_a_caller_who_takes_his_time_is_not_awaited():
     async def story():
-        awake = Awake(LIMIT_S)
-        awake.answered()
+        busy_wait = BusyWait(LIMIT_S)
+        busy_wait.note_answer()
         await asyncio.sleep(2 * LIMIT_S)
-        awake.asked()
-        awake.answered()
+        busy_wait.note_request()
+        busy_wait.note_answer()
         return await turns_in(LIMIT_S / 2)
 
     assert asyncio.run(story()) < 10
@@ -70,20 +70,20 @@ def test_a_caller_who_takes_his_time_is_not_awaited():
 
 def test_no_limit_lets_the_loop_sleep_at_once():
     async def story():
-        awake = Awake(0)
-        awake.answered()
-        awake.asked()
-        awake.answered()
-        awake.hold()
+        busy_wait = BusyWait(0)
+        busy_wait.note_answer()
+        busy_wait.note_request()
+        busy_wait.note_answer()
+        busy_wait.hold()
         return await turns_in(LIMIT_S)
 
     assert asyncio.run(story()) < 10
 
 
 def test_a_request_is_alone_while_the_server_knows_of_no_other():
-    awake = Awake(LIMIT_S)
-    assert not awake.is_alone  # no server
-    awake.requests = {"one"}
-    assert awake.is_alone
-    awake.requests = {"one", "another"}
-    assert not awake.is_alone
+    busy_wait = BusyWait(LIMIT_S)
+    assert not busy_wait.is_alone  # no server
+    busy_wait.requests = {"one"}
+    assert busy_wait.is_alone
+    busy_wait.requests = {"one", "another"}
+    assert not busy_wait.is_alone

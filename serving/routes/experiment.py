@@ -11,7 +11,7 @@ from models.deployment.record import Deployment
 from monitoring.experiments.store import decision_of_row
 from monitoring.log.postgres_reader import PostgresReader
 from serving.answers import json_response
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.routes.route_documents import answers
 
 NEWEST = (
@@ -94,7 +94,7 @@ EXAMPLE = {
 
 
 def add_experiment(
-    app: FastAPI, watcher: DeploymentWatcher, records: PostgresReader, model_name: str
+    app: FastAPI, follower: DeploymentFollower, records: PostgresReader, model_name: str
 ) -> None:
     """Add the path.
 
@@ -122,7 +122,7 @@ def add_experiment(
         `[n, mean, lower, upper]` along the way.
         """
         rows = await records.rows(NEWEST, {"model_name": model_name, "limit": limit})
-        live = watcher.live
+        live = follower.live
         running = _running(live.deployment) if live is not None else None
         decisions = [vars(decision_of_row(row)) for row in rows]
         return json_response({"running": running, "decisions": decisions})

@@ -13,7 +13,7 @@ from feature_store.definitions.view import FeatureView
 from serving.prediction.batch_predictor import BatchPredictor
 from serving.routes.bulk_route import add_bulk_path
 from serving.routes.request_schema import request_schema, to_request
-from serving.routes.route_documents import EXAMPLE_ID, answers
+from serving.routes.route_documents import EXAMPLE_ID, answers, body_example
 
 MOST_ROWS = 10_000
 AT_ONCE = 2
@@ -56,7 +56,7 @@ ANSWERED = {
 UNKNOWN = {"error": "The online store has no features for user_id 999999. Send its attributes, …"}
 
 
-def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> None:
+def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor) -> None:
     """Add the path."""
     row_schema = request_schema(view)
     rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]
@@ -72,6 +72,7 @@ def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> Non
         parts = predictor.predict(body.rows)  # type: ignore[attr-defined]
         return Response(b"".join(_json(parts, started)), media_type="application/json")
 
+    asked = [{view.entity: 12345}, {view.raw_features[0].name: 35}, {view.entity: 999_999}]
     add_bulk_path(
         app,
         "/predict/batch",
@@ -79,7 +80,7 @@ def add_batch(app: FastAPI, predictor: BatchPredictor, view: FeatureView) -> Non
         AT_ONCE,
         convert=lambda row: to_request(row, view.entity),
         response_model=BatchAnswer,
-        openapi_extra=_example(view),
+        openapi_extra=body_example({"rows": asked}),
         responses=answers(
             {"predictions": [ANSWERED, UNKNOWN], "answered": 1, "failed": 1, "latency_ms": 3.2},
             _413="",
@@ -101,9 +102,3 @@ def _json(parts: Iterable[list[dict[str, Any]]], started: float) -> Iterator[byt
     latency_ms = round((time.perf_counter() - started) * 1000, 3)
     rest = {"answered": n - failed, "failed": failed, "latency_ms": latency_ms}
     yield b"]," + to_json(rest)[1:]
-
-
-def _example(view: FeatureView) -> dict[str, Any]:
-    rows = [{view.entity: 12345}, {view.raw_features[0].name: 35}, {view.entity: 999_999}]
-    content = {"application/json": {"example": {"rows": rows}}}
-    return {"requestBody": {"content": content}}

@@ -7,20 +7,33 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import FastAPI, Path, Response
 from pydantic import BaseModel
 
-from feature_store.definitions.schema import FeatureSchema
+from configs.errors import FTIError
+from feature_store.definitions.view import FeatureView
 from feature_store.errors import SchemaMismatch
-from feature_store.online.row_codec import EPOCH, Row
+from feature_store.online.row_codec import EPOCH
+from models.deployment.record import Arm
+from models.errors import RegistryUnavailable
+from models.registry.mlflow_api import MlflowApi
 from serving.answers import json_response
-from serving.deployment.live import DeploymentWatcher
-from serving.deployment.live_arms import LiveArm
+from serving.deployment.live import DeploymentFollower
 from serving.errors import UnknownEntity
-from serving.redis.reader import OnlineReader
-from serving.routes.lineage import Lineage, Lineages
+from serving.model_loader import ModelLoader
+from serving.prediction.predictor import Predictor
 from serving.routes.request_schema import LARGEST_KEY
 from serving.routes.route_documents import answers
+
+FACTS = (
+    *("family", "dataset_digest", "training_key", "start", "end", "seed", "calibration"),
+    *("threshold_objective", "exclude_protected", "packages"),
+)
+"""What an artifact's ``config.json`` says of its training."""
+TAGS = ("git_commit", "code_version", "trained_at", "parent", "stage")
+"""What the registry adds to it."""
+REGISTRY_LIMIT_S = 2.0
 
 UserId = Annotated[int, Path(ge=1, le=LARGEST_KEY, description="Whose.", examples=[12345])]
 
@@ -119,7 +132,73 @@ FEATURES = {
 }
 
 
-def add_model(app: FastAPI, watcher: DeploymentWatcher, lineages: Lineages) -> None:
+class Lineages:
+    """Finds lineages; what has been found completely is kept.
+
+    Parameters
+    ----------
+    loader
+        Gives artifacts.
+    registry_url
+        Gives where MLflow runs; None when it does not.
+    model_name
+        The registered model.
+    """
+
+    def __init__(
+        self, loader: ModelLoader, registry_url: Callable[[], str | None], model_name: str
+    ) -> None:
+        self.loader = loader
+        self.registry_url = registry_url
+        self.model_name = model_name
+        self._known: dict[str, LineageAnswer] = {}
+
+    async def of(self, arm: Arm) -> LineageAnswer:
+        """Find the lineage of an arm's version; waits a little for the registry.
+
+        Raises
+        ------
+        ModelUnusable
+            If its artifact cannot be had.
+        """
+        known = self._known.get(arm.digest)
+        if known is not None:
+            return known
+        config = (await asyncio.to_thread(self.loader.artifact, arm)).config
+        training = {name: config[name] for name in FACTS if name in config}
+        found = LineageAnswer(training=training, registry={}, metrics={}, problem=None)
+        try:
+            async with asyncio.timeout(REGISTRY_LIMIT_S):
+                found.registry, found.metrics = await asyncio.to_thread(self._ask_registry, arm)
+        except TimeoutError:
+            found.problem = f"MLflow did not answer in {REGISTRY_LIMIT_S:g} s."
+        except FTIError as error:
+            found.problem = str(error)
+        else:
+            self._known[arm.digest] = found
+        return found
+
+    def _ask_registry(self, arm: Arm) -> tuple[dict[str, str], dict[str, float]]:
+        """Give what MLflow adds: the commit, times, parent and stage; and metrics of the test."""
+        url = self.registry_url()
+        if url is None:
+            raise RegistryUnavailable("MLflow does not run here; start it: make up.")
+        api = MlflowApi(url)
+        try:
+            which = {"name": self.model_name, "version": str(arm.version)}
+            version = api.get("model-versions/get", **which)["model_version"]
+            run = api.get("runs/get", run_id=version["run_id"])["run"]
+        finally:
+            api.close()
+        tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
+        metrics = run.get("data", {}).get("metrics", [])
+        return (
+            {name: tags[name] for name in TAGS if name in tags} | {"run_id": version["run_id"]},
+            {metric["key"]: metric["value"] for metric in metrics},
+        )
+
+
+def add_model(app: FastAPI, follower: DeploymentFollower, lineages: Lineages) -> None:
     """Add ``GET /model``."""
 
     @app.get(
@@ -129,9 +208,24 @@ def add_model(app: FastAPI, watcher: DeploymentWatcher, lineages: Lineages) -> N
     )
     async def show_model() -> Response:
         """Show which versions answer which share of the traffic, and where they come from."""
-        live = watcher.require()
+        live = follower.require()
         found = await asyncio.gather(*[lineages.of(arm.arm) for arm in live.arms])
-        arms = [_arm(arm, lineage) for arm, lineage in zip(live.arms, found, strict=True)]
+        arms = [
+            {
+                "arm": each.arm.name,
+                "model_version": each.arm.label,
+                "version": each.arm.version,
+                "share": each.arm.share,
+                "threshold": each.model.threshold,
+                "engine": each.context.engine,
+                "schema_fingerprint": each.model.schema.fingerprint,
+                "n_features": len(each.model.schema),
+                "digest": each.arm.digest,
+                "artifact_uri": each.arm.artifact_uri,
+                "lineage": lineage.model_dump(),
+            }
+            for each, lineage in zip(live.arms, found, strict=True)
+        ]
         deployment = live.deployment
         about = {
             "generation": deployment.generation,
@@ -140,29 +234,24 @@ def add_model(app: FastAPI, watcher: DeploymentWatcher, lineages: Lineages) -> N
             "deployed_at": deployment.created_at,
             "action": deployment.action,
             "reason": deployment.reason,
-            "confirmed": watcher.is_confirmed,
+            "confirmed": follower.is_confirmed,
         }
         return json_response(about | {"arms": arms})
 
 
 def add_features(
-    app: FastAPI,
-    reader: OnlineReader,
-    watcher: DeploymentWatcher,
-    present: FeatureSchema,
-    ttl: timedelta | None,
-    missing: Callable[[FeatureSchema, Row], list[str]],
+    app: FastAPI, view: FeatureView, predictor: Predictor, ttl: timedelta | None
 ) -> None:
     """Add ``GET /features/{user_id}``.
 
     Parameters
     ----------
-    present
-        The features as they are defined now: shown when nothing is deployed.
+    view
+        Its features as they are defined now are shown when nothing is deployed.
+    predictor
+        The one of ``/predict``, for what it knows.
     ttl
         Age beyond which stored features are taken as missing; None for never.
-    missing
-        Names the raw attributes that a row lacks.
     """
 
     @app.get(
@@ -181,10 +270,12 @@ def add_features(
         Words stand for categories, and null for what is missing. `stale` and `outdated` say that
         predictions take them as missing: they are older than allowed, or of another definition.
         """
-        schema = _served(watcher) or present
+        live = predictor.follower.live
+        served = live.arms[0].model.schema if live else view.schema
+        schema = served.whole or served  # rows are stored whole
         about = {"user_id": user_id, "schema_fingerprint": schema.fingerprint}
         try:
-            row = await reader.rows(schema).read(user_id)
+            row = await predictor.reader.rows(schema).read(user_id)
         except SchemaMismatch:
             return json_response(about | _NOTHING | {"outdated": True})
         if row is None:
@@ -193,6 +284,7 @@ def add_features(
                 "python pipelines/feature_pipeline.py"
             )
         age_s = time.time() - row.event_time_us / 1_000_000
+        [missing] = predictor.features.of(schema).missing.of(row.vector[np.newaxis, :])
         return json_response(
             about
             | {
@@ -201,7 +293,7 @@ def add_features(
                 "age_s": round(age_s, 3),
                 "stale": ttl is not None and age_s > ttl.total_seconds(),
                 "outdated": False,
-                "missing": missing(schema, row),
+                "missing": missing,
                 "features": schema.decode(row.vector),
             }
         )
@@ -215,31 +307,6 @@ _NOTHING: dict[str, object] = {
     "missing": [],
     "features": None,
 }
-
-
-def _served(watcher: DeploymentWatcher) -> FeatureSchema | None:
-    """The version of the view that the champion's features are stored in."""
-    if watcher.live is None:
-        return None
-    schema = watcher.live.arms[0].model.schema
-    return schema.whole or schema
-
-
-def _arm(live: LiveArm, lineage: Lineage) -> dict[str, Any]:
-    arm, model = live.arm, live.model
-    return {
-        "arm": arm.name,
-        "model_version": arm.label,
-        "version": arm.version,
-        "share": arm.share,
-        "threshold": model.threshold,
-        "engine": live.context.engine,
-        "schema_fingerprint": model.schema.fingerprint,
-        "n_features": len(model.schema),
-        "digest": arm.digest,
-        "artifact_uri": arm.artifact_uri,
-        "lineage": lineage.to_json(),
-    }
 
 
 def _time(microseconds: int) -> datetime:

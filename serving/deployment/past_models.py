@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Protocol
 
 from models.deployment.record import Arm
-from monitoring.log.postgres_reader import Rows
+from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.record import ScoredArm
-from serving.deployment.live import DeploymentWatcher
+from serving.deployment.live import DeploymentFollower
 from serving.errors import ModelUnusable, TookTooLong
 from serving.model_loader import LoadedModel, ModelLoader
 
@@ -22,19 +21,12 @@ ARMS = (
 )
 
 
-class ReadsRows(Protocol):
-    """What reads PostgreSQL."""
-
-    async def rows(self, query: str, parameters: dict[str, object]) -> Rows:
-        """Rows of a query."""
-
-
 class PastModels:
     """Finds the model of an arm of any deployment, loading it where it is not in memory.
 
     Parameters
     ----------
-    watcher
+    follower
         Knows the deployment that is live.
     loader
         Loads the others.
@@ -48,13 +40,13 @@ class PastModels:
 
     def __init__(
         self,
-        watcher: DeploymentWatcher,
+        follower: DeploymentFollower,
         loader: ModelLoader,
-        records: ReadsRows,
+        records: PostgresReader,
         model_name: str,
         limit_s: float = LOAD_LIMIT_S,
     ) -> None:
-        self.watcher = watcher
+        self.follower = follower
         self.loader = loader
         self.records = records
         self.model_name = model_name
@@ -62,8 +54,8 @@ class PastModels:
         self._kept: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
 
-    async def find(self, generation: int, scored: ScoredArm) -> LoadedModel:
-        """Give the model that a deployment's arm scored with.
+    async def find(self, generation: int, scored: ScoredArm) -> tuple[Arm, LoadedModel]:
+        """Give the arm of a deployment that scored, and its model.
 
         Raises
         ------
@@ -71,8 +63,11 @@ class PastModels:
             If there is no record of it, or its artifact cannot be had as it was.
         StoreUnavailable
             If the record of deployments cannot be read.
+        TookTooLong
+            If the model is not there in time.
         """
-        return await self.load(await self.arm(generation, scored))
+        arm = await self._arm(generation, scored)
+        return arm, await self.load(arm)
 
     async def load(self, arm: Arm) -> LoadedModel:
         """Give the model of an arm, from memory if it is there.
@@ -84,7 +79,7 @@ class PastModels:
         TookTooLong
             If it is not there in time; whoever asks again waits for the same fetch.
         """
-        live = self.watcher.live
+        live = self.follower.live
         for each in live.arms if live else ():
             if each.model.digest == arm.digest:
                 return each.model
@@ -114,17 +109,8 @@ class PastModels:
             self._kept.popitem(last=False)
         return model
 
-    async def arm(self, generation: int, scored: ScoredArm) -> Arm:
-        """Give the arm of a deployment that scored.
-
-        Raises
-        ------
-        ModelUnusable
-            If there is no record of it.
-        StoreUnavailable
-            If the record of deployments cannot be read.
-        """
-        live = self.watcher.live
+    async def _arm(self, generation: int, scored: ScoredArm) -> Arm:
+        live = self.follower.live
         if live is not None and live.deployment.generation == generation:
             arms = list(live.deployment.arms)
         else:

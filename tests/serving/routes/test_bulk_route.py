@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import BaseModel, ConfigDict
 
-from serving.routes.bulk_body import MOST_PROBLEMS, BadBody, RowsBody
+from serving.routes.bulk_route import MOST_PROBLEMS, BadBody, RowsBody
 
 
 class Row(BaseModel):

@@ -1,12 +1,31 @@
-"""Python's garbage collector in a process that must answer without long pauses."""
+"""Python and the C library in a process that must answer without long pauses."""
 
 from __future__ import annotations
 
+import ctypes
 import gc
+import sys
 import time
 
 YOUNG_OBJECTS = 5_000
 """A batch of requests leaves less behind; it is collected while it still lies in the caches."""
+THREAD_SWITCH_S = 0.0001
+"""A thread that ships or stages gives way to requests after this long; Python's own is 5 ms."""
+_ARENA_MAX = -8
+"""``M_ARENA_MAX`` of glibc's malloc.h."""
+
+
+def prepare_threads() -> None:
+    """Let threads share memory and give way soon; call it before there are any.
+
+    glibc gives each thread an arena of its own, and what one of them has freed does not serve the
+    others: two batches of 10,000 rows at once left 15 MB more behind. Another C library stays as
+    it is.
+    """
+    sys.setswitchinterval(THREAD_SWITCH_S)
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_ARENA_MAX, 1)
 
 
 class GarbagePauses:

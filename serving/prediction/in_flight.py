@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from monitoring.log.record import DEGRADED, Flags, as_text, packed_prediction
-from serving.deployment.live_arms import LiveArm
-from serving.prediction.model_features import Asked, ModelFeatures
+from serving.deployment.live import LiveArm, LiveDeployment
+from serving.errors import UnknownEntity
+from serving.prediction.model_features import FeatureInputs, FeatureVersions, ModelFeatures
 from serving.prediction.stored_features import StoredFeatures
 
 _DEGRADED = int(DEGRADED)
@@ -59,7 +60,7 @@ class Answer:
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
+class InFlightPrediction:
     """One request, and what is known of it so far.
 
     Parameters
@@ -93,7 +94,7 @@ class Pending:
     features: ModelFeatures = field(init=False)
 
     @property
-    def asked(self) -> Asked:
+    def inputs(self) -> FeatureInputs:
         """What the vector is made of."""
         return self.request.attributes, self.stored
 
@@ -106,6 +107,22 @@ class Pending:
         user, unit = self.request.user_id, self.request.unit_id
         self.unit = str(user) if user is not None else unit or self.id_text
         return self.unit
+
+    def choose_arm(self, live: LiveDeployment, versions: FeatureVersions) -> None:
+        """Take the arm that answers the unit, and the features that its model takes."""
+        self.arm = live.arm_of(self.assign())
+        self.features = versions.of(self.arm.model.schema)
+
+    def take_row(self, packed: bytes | None, now_us: int) -> None:
+        """Take the row that Redis holds of the user; without one there is no answer."""
+        try:
+            self.stored = self.features.stored.of_reply(self.request.user_id or 0, packed, now_us)
+        except UnknownEntity as error:
+            self.fail(error)
+
+    def go_without_store(self, now_us: int) -> None:
+        """Take the best there is of the user while Redis does not answer."""
+        self.stored = self.features.stored.without_store(self.request.user_id or 0, now_us)
 
     def receipt(self, now_us: int, flags: int) -> bytes:
         """The body of the receipt; ``flags`` are those of the whole batch."""
@@ -134,7 +151,7 @@ class Pending:
         return (self.probability, other) if is_champion else (other, self.probability)
 
     def succeed(self, texts: tuple[str, str], ended: float) -> None:
-        """Give the answer to who waits for it."""
+        """Give the answer to the caller, unless it has gone."""
         if self.future.done():
             return
         context, degraded = self.arm.context, self.flags & _DEGRADED
@@ -153,12 +170,12 @@ class Pending:
         )
 
     def fail(self, error: Exception) -> None:
-        """Tell who waits that there is no answer."""
+        """Tell the caller why there is no answer, unless it has gone."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
-def fail_all(batch: Iterable[Pending], error: Exception) -> None:
+def fail_all(batch: Iterable[InFlightPrediction], error: Exception) -> None:
     """Tell all of them."""
     for pending in batch:
         pending.fail(error)

@@ -72,7 +72,7 @@ async def test_in_a_split_only_the_arm_that_answers_scores(world):
 
 def break_challenger(api: Api, monkeypatch, how: str) -> None:
     """Let the challenger's model fail as a model does: it raises, or says what is no answer."""
-    live = api.service.watcher.live
+    live = api.service.follower.live
     model = live.arms[1].model.scorer
 
     def predict(values):

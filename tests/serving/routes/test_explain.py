@@ -9,7 +9,7 @@ import pytest
 from feature_store.feature_definitions import MODEL_VIEW
 from models.artifact.artifact import write_artifact
 from models.xgboost_model import XGBoostModel
-from serving.routes.explainer import SampledExplainer
+from serving.prediction.explainer import SampledExplainer
 from tests.worlds.serving import ENGINE, model_files, random_matrix, running_api, scorer
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}

@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from models.deployment.record import Arm
+from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, TookTooLong
-from serving.routes.past_models import PastModels
 
 ARM = Arm("champion", 1, "income-xgb-v1", "mlflow-artifacts:/1/model", "a" * 64, 0, 10_000)
 

@@ -1,0 +1,241 @@
+"""``POST /explain`` and ``POST /predictions/{id}/explain``: what each feature added."""
+
+# Annotations are values here: FastAPI reads the type of a body that is made at run time.
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI, Response
+from numpy.typing import NDArray
+from pydantic import BaseModel
+
+from feature_store.definitions.view import FeatureView
+from models.deployment.record import Arm
+from models.trees.tree_shap import TreeExplainer
+from monitoring.log.receipts import Receipt, Receipts
+from monitoring.log.record import as_text, new_prediction_id
+from serving.answers import json_response
+from serving.deployment.past_models import PastModels
+from serving.errors import ModelUnusable, TookTooLong
+from serving.model_loader import LoadedModel
+from serving.prediction.explainer import SampledExplainer, explainer_of
+from serving.prediction.predictor import PredictionRequest, Predictor
+from serving.routes.bulk_route import FewThreads
+from serving.routes.json_route import JsonRoute
+from serving.routes.receipts import PredictionId, find_receipt
+from serving.routes.request_schema import request_schema, to_request
+from serving.routes.route_documents import EXAMPLE_ID, answers, body_example
+
+LIMIT_S = 10.0
+"""Longest wait for an explanation; the first one of a model reads all its trees."""
+AT_ONCE = 2
+KEPT = 2
+"""Models of which is kept what was made to explain them."""
+
+Subject = tuple[Arm, LoadedModel, NDArray[np.float32]]
+"""What is explained: the answer of which arm, by which model, to which vector ``(p,)``."""
+
+
+class Contribution(BaseModel):
+    """What one feature added to the log-odds."""
+
+    feature: str
+    value: int | float | str | None
+    contribution: float
+
+
+class ExplanationAnswer(BaseModel):
+    """What the features add to the log-odds of an answer, largest first.
+
+    `base` and all contributions sum to `margin`. `probability` is what the model answers.
+    """
+
+    model_version: str
+    arm: str
+    probability: float
+    base: float
+    margin: float
+    method: str
+    contributions: list[Contribution]
+
+
+EXAMPLE = {
+    "model_version": "income-xgb-v3",
+    "arm": "champion",
+    "probability": 0.82,
+    "base": -1.21,
+    "margin": 1.52,
+    "method": "TreeSHAP, exact",
+    "contributions": [
+        {"feature": "education_num", "value": 14, "contribution": 1.93},
+        {"feature": "age", "value": 41, "contribution": 0.8},
+    ],
+}
+
+
+class Explanations:
+    """Explains requests and predictions in threads, some at once.
+
+    Parameters
+    ----------
+    predictor
+        The one of ``/predict``, for what it knows.
+    models
+        Finds models that serve no longer.
+    """
+
+    def __init__(self, predictor: Predictor, models: PastModels) -> None:
+        self.predictor = predictor
+        self.models = models
+        self._threads = FewThreads(AT_ONCE, "explanations are being made")
+        self._kept: OrderedDict[str, tuple[TreeExplainer | SampledExplainer, str]] = OrderedDict()
+        self._one_at_a_time = threading.Lock()
+
+    async def of_request(self, request: PredictionRequest) -> Subject:
+        """Find what would be answered to a request, and by whom.
+
+        Raises
+        ------
+        NothingDeployed, UnknownEntity, AttributesUnusable
+            As for a prediction.
+        """
+        now_us = time.time_ns() // 1000
+        unit = request.unit_id or as_text(new_prediction_id(now_us))
+        if request.user_id is not None:
+            unit = str(request.user_id)
+        live = self.predictor.follower.require().arm_of(unit)
+        features = self.predictor.features.of(live.model.schema)
+        stored = None
+        if request.user_id is not None:
+            stored = await features.read(request.user_id, now_us)
+        [vector] = features.vectors([(request.attributes, stored)])
+        return live.arm, live.model, vector
+
+    async def of_receipt(self, receipt: Receipt) -> Subject:
+        """Find what was answered in a prediction, and by whom.
+
+        Raises
+        ------
+        ModelUnusable
+            If the model cannot be had as it was.
+        StoreUnavailable
+            If the record of deployments cannot be read.
+        """
+        [scored] = [each for each in receipt.scored if each.arm == receipt.arm]
+        arm, model = await self.models.find(receipt.generation, scored)
+        if model.schema.fingerprint != receipt.schema_fingerprint:
+            raise ModelUnusable(
+                f"{arm.label} takes features {model.schema.fingerprint}; the logged vector has "
+                f"{receipt.schema_fingerprint}."
+            )
+        return arm, model, receipt.vector
+
+    async def explain(
+        self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32]
+    ) -> dict[str, Any]:
+        """Explain a subject: an `ExplanationAnswer` as JSON values.
+
+        Raises
+        ------
+        TooManyAtOnce
+            If others are being made already.
+        TookTooLong
+            If it is not done in time.
+        ModelUnusable
+            If the model's artifact cannot be had.
+        """
+        task = self._threads.start(self._explain, arm, model, vector)
+        done, _ = await asyncio.wait({task}, timeout=LIMIT_S)
+        if not done:
+            raise TookTooLong(f"The explanation is not made after {LIMIT_S:g} s. Ask later.")
+        return task.result()
+
+    def _explain(self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32]) -> dict[str, Any]:
+        explainer, method = self._explainer(arm, model)
+        shares = explainer.contributions(vector)
+        values = model.schema.decode(vector)
+        contributions = [
+            {"feature": name, "value": value, "contribution": share}
+            for (name, value), share in zip(values.items(), shares.tolist(), strict=True)
+        ]
+        contributions.sort(key=lambda each: -abs(each["contribution"]))
+        return {
+            "model_version": arm.label,
+            "arm": arm.name,
+            "probability": model.probability(vector),
+            "base": explainer.base,
+            "margin": explainer.base + float(shares.sum()),
+            "method": method,
+            "contributions": contributions,
+        }
+
+    def _explainer(
+        self, arm: Arm, model: LoadedModel
+    ) -> tuple[TreeExplainer | SampledExplainer, str]:
+        with self._one_at_a_time:
+            if model.digest not in self._kept:
+                artifact = self.models.loader.artifact(arm)
+                self._kept[model.digest] = explainer_of(artifact, model.scorer)
+            self._kept.move_to_end(model.digest)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+            return self._kept[model.digest]
+
+
+def add_explain(
+    app: FastAPI, view: FeatureView, explanations: Explanations, receipts: Receipts
+) -> None:
+    """Add the paths.
+
+    Parameters
+    ----------
+    view
+        Whose raw columns and key a request may name.
+    receipts
+        Finds that of a prediction.
+    """
+    body_schema = request_schema(view)
+
+    async def explain(body: body_schema) -> Response:  # type: ignore[valid-type]
+        """Explain what `/predict` would answer: what each feature adds to the log-odds.
+
+        `base` and all contributions sum to `margin`. They are exact for trees; for other models
+        they are estimated, and sum exactly too. `probability` is that of the margin, unless the
+        model calibrates it behind the sum. No prediction is made: there is no receipt.
+        """
+        subject = await explanations.of_request(to_request(body, view.entity))
+        return json_response(await explanations.explain(*subject))
+
+    app.router.add_api_route(
+        "/explain",
+        explain,
+        methods=["POST"],
+        route_class_override=JsonRoute,
+        response_model=ExplanationAnswer,
+        openapi_extra=body_example({view.entity: 12345}),
+        responses=answers(
+            EXAMPLE,
+            _404="The online store has no features for user_id 999999.",
+            _413="",
+            _422="age is 300: Input should be less than or equal to 120",
+            _503="2 explanations are being made, and no more at once. Try again in a moment.",
+        ),
+    )
+
+    @app.post(
+        "/predictions/{prediction_id}/explain",
+        response_model=ExplanationAnswer,
+        responses=answers(
+            EXAMPLE,
+            _404=f"There is no prediction {EXAMPLE_ID}.",
+            _422="path.prediction_id is 'abc': Input should be a valid UUID",
+            _503="PostgreSQL does not answer: …",
+        ),
+    )
+    async def explain_prediction(prediction_id: PredictionId) -> Response:
+        """Explain an answer that was given: the logged vector, by the logged version."""
+        subject = await explanations.of_receipt(await find_receipt(receipts, prediction_id))
+        return json_response(await explanations.explain(*subject))
