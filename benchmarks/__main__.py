@@ -6,10 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NOT_BENCHMARKS = {
-    *("__init__", "__main__", "batch_rows", "batch_subject", "code_digest", "harness", "history"),
-    *("memory", "stage", "stock_feast", "table"),
-}
+NOT_BENCHMARKS = {"__init__", "__main__", "table"}
 
 
 def main() -> int:

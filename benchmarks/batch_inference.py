@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks.batch_rows import make_people
-from benchmarks.harness import Report, is_quick
-from benchmarks.memory import fresh_process
-from benchmarks.shipped_model import shipped_artifact
+from benchmarks.harness.memory import fresh_process
+from benchmarks.harness.report import Report, is_quick
+from benchmarks.harness.shipped_model import shipped_artifact
+from benchmarks.subjects.batch_rows import make_people
 from models.artifact.artifact import open_artifact
 
 ROWS, QUICK_ROWS = (1_000_000, 10_000_000), (50_000, 200_000)
@@ -36,7 +36,7 @@ FLAT = 1.25
 
 def make(folder: Path, sizes: Sequence[int]) -> None:
     """Train the model and write the people, unless they are there."""
-    from benchmarks.stage import real_rows
+    from benchmarks.harness.stage import real_rows
     from configs.settings import load_settings
 
     if not (folder / "model").exists():
@@ -57,7 +57,7 @@ def measure(report: Report, folder: Path, rows: int, subjects: Sequence[str], ro
     runs: dict[str, list[dict[str, float]]] = {subject: [] for subject in subjects}
     for _ in range(rounds):
         for subject in subjects:
-            runs[subject].append(fresh_process("batch_subject", subject, folder, rows))
+            runs[subject].append(fresh_process("subjects.batch_subject", subject, folder, rows))
     for metric, unit in {"rate": "rows/s", "peak": "MiB"}.items():
         found = {subject: [each[metric] for each in runs[subject]] for subject in subjects}
         report.add(f"{metric}_of_{rows}", unit, found)

@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.batch_inference import make, measure, options_of
-from benchmarks.harness import Report, is_quick
+from benchmarks.harness.report import Report, is_quick
 from pipelines.batch.errors import SparkUnavailable
 from pipelines.batch.spark_engine import refuse_without_spark
 

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from benchmarks.harness import Report, is_quick
-from benchmarks.memory import fresh_process, measured
-from benchmarks.stage import real_rows, servers
+from benchmarks.harness.memory import fresh_process, measured
+from benchmarks.harness.report import Report, is_quick
+from benchmarks.harness.stage import real_rows, servers
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store, online_store
 from feature_store.definitions.engine import FeatureMatrix

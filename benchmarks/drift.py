@@ -15,14 +15,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
-from benchmarks.stage import real_rows, servers
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
+from benchmarks.harness.stage import real_rows, servers
 from configs.settings import Settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres
 from models.artifact.profile import reference_profile
 from monitoring.checks.data_quality import scan
-from monitoring.feature_drift import DriftReport, compare
+from monitoring.checks.drift import DriftReport, compare
 from monitoring.log.reader import PredictionReader, Window
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions, create_predictions

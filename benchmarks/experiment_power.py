@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import Report, is_quick
+from benchmarks.harness.report import Report, is_quick
 from models.deployment.plan import ExperimentPlan
 from monitoring.experiments.evidence import PLANNED_UNITS
 from monitoring.experiments.sequential import (

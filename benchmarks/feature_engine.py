@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import Report, each, interleaved, is_quick, seconds
-from benchmarks.stage import raw_columns
+from benchmarks.harness.report import Report, each, interleaved, is_quick, seconds
+from benchmarks.harness.stage import raw_columns
 from configs.settings import load_settings
 from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW

@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
 from configs.command_line import Stopwatch
 from configs.settings import Settings, load_settings
 from feature_store import versions

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Report, is_quick
-from benchmarks.stage import filled_stores, servers
+from benchmarks.harness.report import Report, is_quick
+from benchmarks.harness.stage import filled_stores, servers
 from configs.settings import ROOT, Settings
 from feature_store import connect
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY

@@ -27,11 +27,11 @@ from pathlib import Path
 import pandas as pd
 from feast import FeatureStore
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
-from benchmarks.history import make_history
-from benchmarks.memory import fresh_process
-from benchmarks.stage import filled_stores, servers
-from benchmarks.stock_feast import REFERENCES, plug_in, stock
+from benchmarks.harness.memory import fresh_process
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
+from benchmarks.harness.stage import filled_stores, servers
+from benchmarks.harness.stock_feast import REFERENCES, plug_in, stock
+from benchmarks.subjects.history import make_history
 from configs.settings import Settings
 from feature_store.connect import offline_store
 from feature_store.definitions.engine import FeatureMatrix
@@ -127,7 +127,9 @@ def measure_growth(report: Report, settings: Settings) -> None:
         url, runs = make_history(settings, rows), {}
         for subject in subjects:
             rounds = 3 if subject == "ours" and not is_quick() else 1
-            runs[subject] = [fresh_process("history", subject, url, rows, n) for _ in range(rounds)]
+            runs[subject] = [
+                fresh_process("subjects.history", subject, url, rows, n) for _ in range(rounds)
+            ]
         for metric, unit in {"wall": "s", "above_result": "MiB"}.items():
             values = {subject: [each[metric] for each in runs[subject]] for subject in runs}
             report.add(f"{metric}_of_{rows}_rows", unit, values)

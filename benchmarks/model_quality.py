@@ -15,9 +15,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from benchmarks.harness import Report, is_quick
-from benchmarks.stage import real_rows
-from configs.settings import TrainingConfig, load_settings
+from benchmarks.harness.report import Report, is_quick
+from benchmarks.harness.stage import real_rows
+from configs.settings import load_settings
+from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows
 from models.ensemble import EnsembleModel

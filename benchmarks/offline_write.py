@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 
 import polars as pl
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
-from benchmarks.stage import real_rows, servers
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
+from benchmarks.harness.stage import real_rows, servers
 from feature_store.connect import offline_store
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline import tables

@@ -19,9 +19,9 @@ import pandas as pd
 from feast import FeatureStore
 from feast.utils import _utc_now as now
 
-from benchmarks.harness import Report, each, interleaved, is_quick
-from benchmarks.stage import filled_stores, servers
-from benchmarks.stock_feast import REFERENCES, plug_in, stock
+from benchmarks.harness.report import Report, each, interleaved, is_quick
+from benchmarks.harness.stage import filled_stores, servers
+from benchmarks.harness.stock_feast import REFERENCES, plug_in, stock
 from configs.settings import Settings
 from feature_store.connect import online_store
 from feature_store.definitions.engine import FeatureMatrix

@@ -21,10 +21,10 @@ from typing import Any
 from feast import FeatureStore
 from redis import Redis
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
+from benchmarks.harness.stage import filled_stores, servers
+from benchmarks.harness.stock_feast import plug_in, stock
 from benchmarks.historical_retrieval import readable_table
-from benchmarks.stage import filled_stores, servers
-from benchmarks.stock_feast import plug_in, stock
 from configs.settings import Settings
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW

@@ -17,9 +17,9 @@ from typing import Any
 import uvloop
 from pydantic_core import to_json
 
-from benchmarks.harness import Report, each, interleaved, is_quick
-from benchmarks.http_load.process import SERVER_CORE
-from benchmarks.http_load.stage import Stage, stage
+from benchmarks.harness.report import Report, each, interleaved, is_quick
+from benchmarks.subjects.http_load.process import SERVER_CORE
+from benchmarks.subjects.http_load.stage import Stage, stage
 from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from monitoring.log.record import new_prediction_ids

@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from benchmarks.harness import Report, is_quick
-from benchmarks.http_load import subjects
-from benchmarks.http_load.closed_loop import Load, closed_loop, is_there, write_script
-from benchmarks.http_load.open_loop import GIVE_UP_S, open_loop
-from benchmarks.http_load.peers import peers
-from benchmarks.http_load.process import NoAnswer, Server, Subject, running
-from benchmarks.http_load.stage import Stage, stage
-from benchmarks.http_load.stock import write_users
+from benchmarks.harness.report import Report, is_quick
+from benchmarks.subjects.http_load import subjects
+from benchmarks.subjects.http_load.closed_loop import Load, closed_loop, is_there, write_script
+from benchmarks.subjects.http_load.open_loop import GIVE_UP_S, open_loop
+from benchmarks.subjects.http_load.peers import peers
+from benchmarks.subjects.http_load.process import NoAnswer, Server, Subject, running
+from benchmarks.subjects.http_load.stage import Stage, stage
+from benchmarks.subjects.http_load.stock import write_users
 
 ROUNDS, SECONDS = (1, 1) if is_quick() else (15, 1)
 """Many short rounds: a pair lies close in time, and a neighbour's burst spoils few of them."""

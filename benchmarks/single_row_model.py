@@ -15,8 +15,8 @@ import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 
-from benchmarks.harness import Report, each, interleaved, is_quick
-from benchmarks.shipped_model import shipped_model
+from benchmarks.harness.report import Report, each, interleaved, is_quick
+from benchmarks.harness.shipped_model import shipped_model
 from models.bulk_scorer import BulkScorer
 from models.onnx.scorer import OnnxScorer
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.code_digest import code_digest
-from benchmarks.harness import RESULTS
+from benchmarks.harness.code_digest import code_digest
+from benchmarks.harness.report import RESULTS
 from configs.settings import ROOT
 
 README, PAGE = ROOT / "README.md", ROOT / "docs" / "figures.md"

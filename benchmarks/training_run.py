@@ -23,9 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Report, interleaved, is_quick, seconds
-from benchmarks.stage import filled_stores, real_rows, servers
-from configs.settings import ROOT, Settings, TrainingConfig, load_settings
+from benchmarks.harness.report import Report, interleaved, is_quick, seconds
+from benchmarks.harness.stage import filled_stores, real_rows, servers
+from configs.settings import ROOT, Settings, load_settings
+from configs.training_config import TrainingConfig
 from feature_store.connect import offline_store
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW

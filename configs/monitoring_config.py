@@ -6,9 +6,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from configs.section import Section
+from configs.section import Section, Share
 
-Share = Annotated[float, Field(ge=0, le=1)]
 Severity = Literal["info", "warning", "critical"]
 Comparator = Literal["<", "<=", ">", ">="]
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from configs.api_config import KEY_PREFIX
+from configs.deployment_config import KEY_PREFIX
 
 SECRET_WORDS = ("_env", "password", "secret", "token", "auth", "credential", "key_sha256")
 

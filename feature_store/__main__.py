@@ -230,7 +230,7 @@ def rebuild(
     debug: Debug = False,
 ) -> None:
     """Write all online rows anew out of PostgreSQL: after Redis was lost, or a view was changed."""
-    from configs.settings import utc_time
+    from configs.section import utc_time
     from feature_store.command_line.output import show
     from feature_store.command_line.versions import rebuild as answer
 
@@ -257,7 +257,7 @@ def simulate(
     """Make synthetic events of users who do not exist: for tests, benchmarks and a first look."""
     from datetime import UTC, datetime
 
-    from configs.settings import utc_time
+    from configs.section import utc_time
     from feature_store.command_line.output import show
     from feature_store.command_line.simulation import simulated
 

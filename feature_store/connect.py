@@ -216,7 +216,7 @@ def get_training_data(
     FeatureStoreError
         If a feature or the label is unknown, or the range holds no labels.
     """
-    from configs.settings import utc_time
+    from configs.section import utc_time
     from feature_store.training_data import training_frame
 
     settings = load_settings()

@@ -59,7 +59,7 @@ def history(
     debug: Debug = False,
 ) -> None:
     """Show deployments, stage changes and overruled gates; or what served at a time."""
-    from configs.settings import utc_time
+    from configs.section import utc_time
     from feature_store.command_line.output import show as print_answer
     from models.command_line.history import show_history
 

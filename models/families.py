@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from models.artifact.artifact import ModelArtifact
 from models.base import Model
 from models.calibrated_model import with_calibration

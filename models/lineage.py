@@ -16,7 +16,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from configs.settings import ROOT, TrainingConfig
+from configs.settings import ROOT
+from configs.training_config import TrainingConfig
 from feature_store.training_data import TrainingRows
 from models.errors import TrainingRefused
 from models.families import FAMILIES

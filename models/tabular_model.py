@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from configs.settings import DecisionConfig
+from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from models.base import Features, Labels, Values, feature_matrix, label_array, refuse_other_schema

@@ -19,22 +19,22 @@ from models.artifact.artifact import ModelArtifact
 from models.connect import artifact_cache, deployment_store, history, now, postgres
 from models.deployment.record import Deployment
 from models.gates.held_out import split_of
+from monitoring.alerting.rules import Alerts
 from monitoring.alerting.sinks import build_sink
 from monitoring.alerting.store import AlertStore
-from monitoring.alerts import Alerts
 from monitoring.checks.data_quality import Lags
-from monitoring.checks.serving_models import Watched, watched_of
+from monitoring.checks.serving_models import ServingModels, read_serving_models
 from monitoring.checks.skew_audit import SkewAudit
 from monitoring.errors import MonitoringRefused
 from monitoring.experiments.exposure_reader import ExposureReader
 from monitoring.experiments.store import ExperimentStore
 from monitoring.log.reader import PredictionReader
 from monitoring.log.shipper import shipping_lag_s
-from monitoring.passes.follow_up import Watchkeeper
+from monitoring.passes.follow_up import PassRunner
 from monitoring.passes.run import Monitor
 from monitoring.reporting.evidently_report import FullReports
 from monitoring.reporting.results_store import ResultsStore
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingStore
 from monitoring.simulation.simulation import Assign, Simulation, champion_only, people
 from monitoring.simulation.world import World
 
@@ -71,12 +71,12 @@ def retraining_store(settings: Settings) -> RetrainingStore:
     return RetrainingStore(postgres(settings), settings.model_name)
 
 
-def watched(settings: Settings) -> Watched | None:
+def serving_models(settings: Settings) -> ServingModels | None:
     """The versions that serve; None before the first deployment."""
     current = current_deployment(settings)
     if current is None:
         return None
-    return watched_of(settings.model_name, current, artifact_cache(settings))
+    return read_serving_models(settings.model_name, current, artifact_cache(settings))
 
 
 def skew_audit(settings: Settings) -> SkewAudit:
@@ -90,14 +90,14 @@ def monitor(settings: Settings) -> Monitor:
         settings.monitoring,
         Postgres(postgres_url(settings)),
         skew_audit(settings),
-        lambda: watched(settings),
+        lambda: serving_models(settings),
         lambda: lags(settings),
     )
 
 
-def watchkeeper(settings: Settings) -> Watchkeeper:
+def pass_runner(settings: Settings) -> PassRunner:
     """What runs passes and does what follows from them."""
-    return Watchkeeper(
+    return PassRunner(
         settings.monitoring,
         monitor(settings),
         results_store(settings),

@@ -1,172 +1,24 @@
-"""Drift: whether rows still look like those that the model was trained on.
-
-A feature has drifted when it moved by a size that matters *and* chance does not explain it. The
-size keeps large windows from crying wolf, since any difference is significant in enough rows; the
-test keeps small ones from it. Over all features the share of false alarms is held down.
-"""
+"""Drift on demand: `detect_drift` compares frames, matrices, or the champion's window."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.monitoring_config import DriftConfig
-from configs.settings import load_settings
+from configs.settings import Settings, load_settings
 from feature_store.definitions.engine import FeatureMatrix
-from models.artifact.profile import Histogram, Profile, ReferenceProfile, reference_profile
-from monitoring.checks import distances
+from feature_store.definitions.schema import FIRST_KNOWN, MISSING, UNSEEN
+from models.artifact.profile import Histogram, Profile, ReferenceProfile, numbers, reference_profile
+from models.base import feature_matrix
+from models.connect import now
+from monitoring import connect
+from monitoring.checks.drift import CHECK, DriftReport, compare
 from monitoring.checks.results import Skipped
 from monitoring.errors import MonitoringRefused
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from configs.settings import Settings
-
-CHECK = "drift"
-USUAL = DriftConfig()
-
-
-@dataclass(frozen=True)
-class FeatureDrift:
-    """How one feature has moved.
-
-    Parameters
-    ----------
-    psi, jensen_shannon, wasserstein, kolmogorov_smirnov
-        Sizes of the difference; the last two are 0 for categories. See
-        `monitoring.checks.distances`.
-    chance
-        Probability of such a difference by luck, adjusted for the number of features.
-    missing, unseen
-        Shares of missing values before and now, and of words now that the model never saw.
-    importance
-        Share of the feature in what the model learned; NaN where that is not known.
-    reasons
-        What moved too far; empty when the feature has not drifted.
-    """
-
-    name: str
-    psi: float
-    jensen_shannon: float
-    wasserstein: float
-    kolmogorov_smirnov: float
-    chance: float
-    missing: tuple[float, float]
-    unseen: float
-    importance: float
-    reasons: tuple[str, ...]
-
-    @property
-    def has_drifted(self) -> bool:
-        """Whether it moved so far that it matters, and not by luck."""
-        return bool(self.reasons)
-
-
-@dataclass(frozen=True)
-class DriftReport:
-    """How some rows differ from a reference.
-
-    Parameters
-    ----------
-    n_reference, n_current
-        How many rows are compared.
-    features
-        Each feature; those that drifted first, by importance.
-    scores
-        The model's probabilities; None where only features are compared.
-    weighted_share
-        Importance of the drifted features together; their share where importance is not known.
-    """
-
-    n_reference: int
-    n_current: int
-    features: tuple[FeatureDrift, ...]
-    scores: FeatureDrift | None
-    weighted_share: float
-    is_harmful: bool
-
-    @property
-    def drifted(self) -> tuple[FeatureDrift, ...]:
-        """The features that have drifted."""
-        return tuple(each for each in self.features if each.has_drifted)
-
-    @property
-    def has_drifted(self) -> bool:
-        """Whether any feature, or the scores, have drifted."""
-        return bool(self.drifted) or (self.scores is not None and self.scores.has_drifted)
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        if not self.has_drifted:
-            return f"No drift: {self.n_current:,} rows look like the {self.n_reference:,} before"
-        names = ", ".join(f"{each.name} ({each.reasons[0]})" for each in self.drifted[:5])
-        more = f" and {len(self.drifted) - 5} more" if len(self.drifted) > 5 else ""
-        scores = "; the scores have moved too" if self.scores and self.scores.has_drifted else ""
-        return (
-            f"{len(self.drifted)} of {len(self.features)} features drifted "
-            f"({self.weighted_share:.0%} by importance): {names}{more}{scores}"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        return asdict(self) | {"summary": self.summary}
-
-
-def compare(
-    reference: ReferenceProfile,
-    features: Profile,
-    scores: Histogram | None = None,
-    config: DriftConfig = USUAL,
-) -> DriftReport | Skipped:
-    """Compare rows, counted into the bins of the reference, with it.
-
-    Parameters
-    ----------
-    scores
-        The model's probabilities for the rows, in the bins of the reference's.
-    """
-    if features.n < config.min_rows:
-        return Skipped(
-            CHECK,
-            f"{features.n:,} rows are too few to compare; 'drift.min_rows' asks for "
-            f"{config.min_rows:,}",
-        )
-    moved = compare_columns(reference.features, features, reference.importance, config)
-    weighted = sum(each.importance for each in moved if each.has_drifted)
-    if not reference.importance:
-        weighted = sum(each.has_drifted for each in moved) / max(len(moved), 1)
-    of_scores = None
-    if scores is not None and scores.n:
-        pair = Profile((reference.scores,)), Profile((scores,))
-        [of_scores] = compare_columns(*pair, {}, config)
-    return DriftReport(
-        n_reference=reference.features.n,
-        n_current=features.n,
-        features=tuple(sorted(moved, key=lambda each: (not each.has_drifted, -_weight(each)))),
-        scores=of_scores,
-        weighted_share=float(weighted),
-        is_harmful=bool(
-            weighted >= config.harmful_share and of_scores is not None and of_scores.has_drifted
-        ),
-    )
-
-
-def compare_columns(
-    reference: Profile, current: Profile, importance: Any, config: DriftConfig
-) -> list[FeatureDrift]:
-    """Compare each column with its reference; chances are adjusted for their number."""
-    pairs = list(zip(reference.columns, current.columns, strict=True))
-    chances = distances.false_discoveries([distances.chance(*pair) for pair in pairs])
-    unknown = float("nan") if not importance else 0.0
-    return [
-        _moved(before, now, float(chance), importance.get(before.name, unknown), config)
-        for (before, now), chance in zip(pairs, chances, strict=True)
-    ]
 
 
 def detect_drift(
@@ -187,91 +39,60 @@ def detect_drift(
     MonitoringRefused
         If one is a frame and the other neither a frame nor a matrix of the same features.
     """
-    from models.connect import now
-    from monitoring import connect
-
     settings = load_settings()
-    report = _drift(settings, reference_data, current_data)
+    report = _compare(settings, reference_data, current_data)
     if isinstance(report, DriftReport) and report.has_drifted:
         labels = {"check": "drift"}
         connect.alerts(settings).send(report.summary, "warning", now(), labels, "detect_drift")
     return report
 
 
-def _moved(
-    before: Histogram, now: Histogram, chance: float, importance: float, config: DriftConfig
-) -> FeatureDrift:
-    n, m = max(before.n, 1), max(now.n, 1)
-    drift = FeatureDrift(
-        name=before.name,
-        psi=distances.psi(before, now),
-        jensen_shannon=distances.jensen_shannon(before, now),
-        wasserstein=0.0 if before.is_category else distances.wasserstein(before, now),
-        kolmogorov_smirnov=(
-            0.0 if before.is_category else distances.kolmogorov_smirnov(before, now)
-        ),
-        chance=chance,
-        missing=(before.missing / n, now.missing / m),
-        unseen=now.unseen / m,
-        importance=importance,
-        reasons=(),
+def frame_profiles(
+    reference: pd.DataFrame, current: pd.DataFrame
+) -> tuple[ReferenceProfile, Profile]:
+    """Count two frames with the same columns: numbers as they are, everything else as words.
+
+    Columns that only one of them has are passed over.
+    """
+    names = [name for name in reference.columns if name in current.columns]
+    is_number = {name: _is_number(reference[name], current[name]) for name in names}
+    before = tuple(_count_column(str(name), reference[name], is_number[name]) for name in names)
+    now = tuple(
+        histogram.counted(_encode(current[name], reference[name], is_number[name]))
+        for histogram, name in zip(before, names, strict=True)
     )
-    if chance > config.false_discovery_rate:
-        return drift
-    reasons = tuple(_reasons(drift, before.unseen / n, config))
-    return FeatureDrift(**(vars(drift) | {"reasons": reasons}))
+    empty = Histogram("probability", False, np.zeros(0), np.zeros(1, dtype=np.int64))
+    return ReferenceProfile(Profile(before), empty, 0, 0, {}), Profile(now)
 
 
-def _reasons(drift: FeatureDrift, unseen_before: float, config: DriftConfig) -> Iterator[str]:
-    missing_before, missing_now = drift.missing
-    if abs(missing_now - missing_before) >= config.missing_share:
-        yield f"missing {missing_before:.0%} → {missing_now:.0%}"
-    if drift.unseen - unseen_before >= config.unseen_share:
-        yield f"{drift.unseen:.1%} unseen words"
-    if drift.psi >= config.psi:
-        yield f"PSI {drift.psi:.2f}"
-
-
-def _weight(drift: FeatureDrift) -> float:
-    return drift.psi if np.isnan(drift.importance) else drift.importance
-
-
-def _drift(settings: Settings, reference_data: Any, current_data: Any) -> DriftReport | Skipped:
-    from models.connect import now
-    from monitoring import connect
-    from monitoring.checks import frames
-
+def _compare(settings: Settings, reference_data: Any, current_data: Any) -> DriftReport | Skipped:
     config = settings.monitoring.drift
     if reference_data is None and current_data is None:
-        return connect.monitor(settings).drift(connect.watched(settings), now())
+        return connect.monitor(settings).drift(connect.serving_models(settings), now())
     if reference_data is None or isinstance(current_data, FeatureMatrix):
         reference = _reference(settings, reference_data)
         if isinstance(reference, Skipped):
             return reference
-        return compare(reference, _counted(reference, current_data), config=config)
+        return compare(reference, _count(reference, current_data), config=config)
     if isinstance(reference_data, FeatureMatrix) or current_data is None:
         raise MonitoringRefused(
             "detect_drift compares a frame with a frame, a matrix with a matrix, or either with "
             "the champion's profile."
         )
-    return compare(*frames.frame_profiles(reference_data, current_data), config=config)
+    return compare(*frame_profiles(reference_data, current_data), config=config)
 
 
 def _reference(settings: Settings, data: FeatureMatrix | None) -> ReferenceProfile | Skipped:
-    from monitoring import connect
-
     if data is not None:
         none = np.zeros(0, dtype=np.float32)
         return reference_profile(data.values, data.schema, none, [], {})
-    serving = connect.watched(settings)
+    serving = connect.serving_models(settings)
     if serving is None or serving.reference is None:
         return Skipped(CHECK, "no deployed version has a profile of its training")
     return serving.reference
 
 
-def _counted(reference: ReferenceProfile, data: pd.DataFrame | FeatureMatrix) -> Profile:
-    from models.base import feature_matrix
-
+def _count(reference: ReferenceProfile, data: pd.DataFrame | FeatureMatrix) -> Profile:
     matrix = feature_matrix(data)
     names = tuple(column.name for column in reference.features.columns)
     if matrix.schema.names != names:
@@ -280,3 +101,39 @@ def _counted(reference: ReferenceProfile, data: pd.DataFrame | FeatureMatrix) ->
             f"{', '.join(matrix.schema.names[:5])}, … ({len(matrix.schema)})."
         )
     return reference.features.counted(matrix.values)
+
+
+def _is_number(reference: pd.Series, current: pd.Series) -> bool:
+    """Whether a column holds numbers; where the reference holds nothing, the current one says."""
+    import pandas as pd
+
+    known = reference if reference.notna().any() else current
+    if pd.api.types.is_bool_dtype(known):
+        return False
+    return bool(pd.api.types.is_numeric_dtype(known) or known.isna().all())
+
+
+def _count_column(name: str, column: pd.Series, is_number: bool) -> Histogram:
+    coded = _encode(column, column, is_number)
+    if is_number:
+        return numbers(name, coded)
+    words = column.dropna().astype(str).nunique()
+    return Histogram(name, True, np.zeros(0), np.zeros(words, dtype=np.int64)).counted(coded)
+
+
+def _encode(column: pd.Series, reference: pd.Series, is_number: bool) -> np.ndarray[Any, Any]:
+    """Numbers of a column, or codes of its words in the order of the reference's words."""
+    import pandas as pd
+
+    if is_number:
+        values: np.ndarray[Any, Any] = pd.to_numeric(column, errors="coerce").to_numpy(
+            dtype=np.float64, na_value=np.nan
+        )
+        return values
+    words = sorted(reference.dropna().astype(str).unique())
+    codes = {word: FIRST_KNOWN + place for place, word in enumerate(words)}
+    found = column.astype(object).where(column.notna(), None)
+    return np.array(
+        [MISSING if word is None else codes.get(str(word), UNSEEN) for word in found],
+        dtype=np.float64,
+    )

@@ -1,157 +1,40 @@
-"""How good the answers were, once it is known what came true: by arm, version and slice."""
+"""Performance on demand: predictions and labels as frames, and a report on them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from configs.monitoring_config import PerformanceConfig
 from configs.settings import Settings, load_settings
-from models.evaluation import intervals
-from models.evaluation.intervals import Estimate
-from models.evaluation.metrics import row_losses
-from models.evaluation.slices import FEWEST_OF_A_LABEL
-from monitoring.checks.outcomes import join_labels, matured
+from models.connect import now
+from monitoring import connect
+from monitoring.checks.performance import CHECK, PerformanceReport, evaluate, join_labels
 from monitoring.checks.results import Skipped
+from monitoring.errors import MonitoringRefused
 from monitoring.log.reader import Window
 
 if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
 
-CHECK = "performance"
-ALL = "all"
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How many predictions have a label, and how long that took.
-
-    Parameters
-    ----------
-    n, labelled
-        Matured predictions, and those of them whose label is known.
-    of_ones, of_zeros
-        Share with a label among predictions of 1 and of 0: where they differ, labels are chosen
-        by what was predicted, and the metrics tell of those that were chosen.
-    delay_s
-        Median and 90th percentile from prediction to label; of labels 1 and 0 the medians.
-    """
-
-    n: int
-    labelled: int
-    of_ones: float
-    of_zeros: float
-    delay_s: tuple[float, float]
-    delay_of_ones_s: float
-    delay_of_zeros_s: float
-
-    @property
-    def share(self) -> float:
-        """Share of the matured predictions with a label."""
-        return self.labelled / self.n if self.n else float("nan")
-
-
-@dataclass(frozen=True)
-class Performance:
-    """How good some predictions were.
-
-    Parameters
-    ----------
-    by, word
-        What they have in common: ``all``, ``arm``, ``model_version`` or a category, and its value.
-    n, positives
-        Predictions with labels, and labels of 1.
-    is_small
-        Whether its numbers say little.
-    metrics
-        ``accuracy``, ``f1_score``, ``roc_auc``, ``log_loss``, ``brier`` and ``ece``, by name; NaN
-        where nothing can be said, as of the area under the curve with one class.
-    """
-
-    by: str
-    word: str
-    n: int
-    positives: int
-    is_small: bool
-    metrics: Mapping[str, Estimate]
-
-
-@dataclass(frozen=True)
-class PerformanceReport:
-    """How good the predictions of a window were.
-
-    Parameters
-    ----------
-    groups
-        All of them first, then by arm, version and slice.
-    """
-
-    start: datetime
-    end: datetime
-    coverage: Coverage
-    groups: tuple[Performance, ...]
-
-    @property
-    def whole(self) -> Performance:
-        """All predictions together."""
-        return self.groups[0]
-
-    def of(self, by: str) -> tuple[Performance, ...]:
-        """The groups by one thing, such as ``arm``."""
-        return tuple(group for group in self.groups if group.by == by)
-
-    @property
-    def summary(self) -> str:
-        """One line for people."""
-        accuracy, auc = self.whole.metrics["accuracy"], self.whole.metrics["roc_auc"]
-        return (
-            f"Accuracy {accuracy.value:.4f} ({accuracy.low:.4f} to {accuracy.high:.4f}), ROC-AUC "
-            f"{auc.value:.4f} over {self.whole.n:,} labelled of {self.coverage.n:,} predictions"
-        )
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        times = {"start": self.start.isoformat(), "end": self.end.isoformat()}
-        return asdict(self) | times | {"summary": self.summary}
-
-
-def judge(
-    joined: pl.DataFrame,
-    start: datetime,
-    end: datetime,
-    config: PerformanceConfig,
-    slices: Mapping[str, Sequence[str]] | None = None,
-) -> PerformanceReport | Skipped:
-    """Judge predictions with their labels, as `monitoring.checks.outcomes.join_labels` gives them.
-
-    Parameters
-    ----------
-    start, end
-        The window that they are from; labels count when they are matured at its end.
-    slices
-        Columns with codes of categories, and the words of the codes.
-    """
-    import polars as pl
-
-    if not len(joined):
-        return Skipped(CHECK, f"no predictions in the {config.window_days:g} days before {end:%F}")
-    ripe = matured(joined, end, timedelta(hours=config.maturity_hours))
-    known = ripe.filter(pl.col("label").is_not_null())
-    if not len(known):
-        return Skipped(
-            CHECK,
-            f"no labels yet for {len(ripe):,} matured predictions; report them to POST /feedback",
-        )
-    groups = [_judged(ALL, ALL, known, config), *_by_column(known, "arm", config)]
-    groups += _by_column(known, "model_version", config)
-    for column, words in (slices or {}).items():
-        groups += _by_code(known, column, words, config)
-    return PerformanceReport(start, end, _coverage(ripe, known), tuple(groups))
+PREDICTED = {
+    "prediction_id": None,
+    "user_id": None,
+    "predicted_at": ...,
+    "probability": ...,
+    "decision": ...,
+    "arm": "champion",
+    "model_version": "unknown",
+}
+"""Columns of predictions: those that must be there, and what stands for others."""
+CAME_TRUE = {
+    "prediction_id": None,
+    "user_id": None,
+    "label": ...,
+    "label_time": None,
+    "known_at": None,
+}
 
 
 def load_predictions(days: float = 7, until: datetime | None = None) -> pd.DataFrame:
@@ -162,9 +45,6 @@ def load_predictions(days: float = 7, until: datetime | None = None) -> pd.DataF
     ``feature_event_time`` and ``schema_fingerprint``; none before the first was logged.
     """
     import pandas as pd
-
-    from models.connect import now
-    from monitoring import connect
 
     reader, end = connect.prediction_reader(load_settings()), until or now()
     if not reader.exists("predictions"):
@@ -181,9 +61,6 @@ def load_actuals(days: float = 7, until: datetime | None = None) -> pd.DataFrame
     """
     import pandas as pd
 
-    from models.connect import now
-    from monitoring import connect
-
     reader, end = connect.prediction_reader(load_settings()), until or now()
     if not reader.exists("labels"):
         return pd.DataFrame(columns=["prediction_id", "user_id", "label", "label_time", "known_at"])
@@ -193,7 +70,7 @@ def load_actuals(days: float = 7, until: datetime | None = None) -> pd.DataFrame
 def monitor_performance(
     predictions: pd.DataFrame | None = None, actuals: pd.DataFrame | None = None
 ) -> PerformanceReport | Skipped:
-    """Judge predictions by what came true; alerts ``critical`` below the accuracy promised.
+    """Compare predictions with what came true; alerts ``critical`` below the accuracy promised.
 
     Parameters
     ----------
@@ -206,9 +83,6 @@ def monitor_performance(
     MonitoringRefused
         If a frame lacks a column that is needed.
     """
-    from models.connect import now
-    from monitoring.checks.frames import actuals_frame, predictions_frame
-
     settings = load_settings()
     config, end = settings.monitoring.performance, now()
     start = end - timedelta(days=config.window_days)
@@ -218,17 +92,15 @@ def monitor_performance(
         missing = "predictions" if not len(said) else "labels"
         return Skipped(CHECK, f"no {missing} in the window")
     joined = join_labels(
-        predictions_frame(said), actuals_frame(came), timedelta(days=config.label_within_days)
+        _frame(said, PREDICTED), _frame(came, CAME_TRUE), timedelta(days=config.label_within_days)
     )
-    report = judge(joined, start, end, config)
+    report = evaluate(joined, start, end, config)
     if isinstance(report, PerformanceReport):
         _alert_if_low(settings, report)
     return report
 
 
 def _alert_if_low(settings: Settings, report: PerformanceReport) -> None:
-    from monitoring import connect
-
     config, accuracy = settings.monitoring.performance, report.whole.metrics["accuracy"]
     if accuracy.value >= config.min_accuracy or report.whole.n < config.min_labels:
         return
@@ -240,59 +112,25 @@ def _alert_if_low(settings: Settings, report: PerformanceReport) -> None:
     connect.alerts(settings).send(message, "critical", report.end, labels, "monitor_performance")
 
 
-def _by_column(known: pl.DataFrame, by: str, config: PerformanceConfig) -> Iterator[Performance]:
-    for (word,), rows in sorted(known.group_by(by), key=lambda item: str(item[0])):
-        yield _judged(by, str(word), rows, config)
-
-
-def _by_code(
-    known: pl.DataFrame, by: str, words: Sequence[str], config: PerformanceConfig
-) -> Iterator[Performance]:
+def _frame(frame: pd.DataFrame, columns: Mapping[str, Any]) -> pl.DataFrame:
     import polars as pl
 
-    codes = known[by].cast(pl.Int64)
-    for code in codes.unique().sort().to_list():
-        yield _judged(by, words[code], known.filter(codes == code), config)
-
-
-def _judged(by: str, word: str, rows: pl.DataFrame, config: PerformanceConfig) -> Performance:
-    labels = rows["label"].to_numpy().astype(np.int8)
-    said = rows["probability"].to_numpy()
-    decided, ones, n = rows["decision"].to_numpy() == 1, labels == 1, len(labels)
-    tp, fp = int((decided & ones).sum()), int((decided & ~ones).sum())
-    fn, tn = int((~decided & ones).sum()), int((~decided & ~ones).sum())
-    metrics = {
-        "accuracy": intervals.share(tp + tn, n),
-        "f1_score": intervals.f1_score(tp, fp, fn, tn),
-        "roc_auc": intervals.roc_auc(labels, said),
-        "log_loss": intervals.mean(row_losses(labels, said)),
-        "brier": intervals.mean(np.square(said - labels)),
-        "ece": intervals.calibration_error(labels, said),
+    lacking = [n for n, usual in columns.items() if usual is ... and n not in frame.columns]
+    if lacking:
+        raise MonitoringRefused(
+            f"The frame lacks {', '.join(lacking)}. It has: {', '.join(map(str, frame.columns))}."
+        )
+    kinds: dict[str, Any] = {
+        "prediction_id": pl.String,
+        "user_id": pl.Int64,
+        "label": pl.Int16,
+        **dict.fromkeys(
+            ("predicted_at", "label_time", "known_at"), pl.Datetime("us", time_zone="UTC")
+        ),
     }
-    few = min(tp + fn, n - tp - fn) < FEWEST_OF_A_LABEL
-    is_small = n < config.smallest_slice or few
-    return Performance(by, word, n, tp + fn, is_small, metrics)
-
-
-def _coverage(ripe: pl.DataFrame, known: pl.DataFrame) -> Coverage:
-    has_label = ripe["label"].is_not_null().to_numpy()
-    said_one = ripe["decision"].to_numpy() == 1
-    delay = (known["known_at"] - known["predicted_at"]).dt.total_microseconds().to_numpy() / 1e6
-    ones = known["label"].to_numpy() == 1
-    return Coverage(
-        n=len(ripe),
-        labelled=len(known),
-        of_ones=_mean(has_label[said_one]),
-        of_zeros=_mean(has_label[~said_one]),
-        delay_s=(_quantile(delay, 0.5), _quantile(delay, 0.9)),
-        delay_of_ones_s=_quantile(delay[ones], 0.5),
-        delay_of_zeros_s=_quantile(delay[~ones], 0.5),
+    taken = pl.from_pandas(frame[[name for name in columns if name in frame.columns]])
+    absent = {n: pl.lit(usual) for n, usual in columns.items() if n not in taken.columns}
+    whole = taken.with_columns(**absent)
+    return whole.with_columns(
+        pl.col(name).cast(kind) for name, kind in kinds.items() if name in whole.columns
     )
-
-
-def _mean(values: np.ndarray[Any, Any]) -> float:
-    return float(values.mean()) if len(values) else float("nan")
-
-
-def _quantile(values: np.ndarray[Any, Any], share: float) -> float:
-    return float(np.quantile(values, share)) if len(values) else float("nan")

@@ -43,13 +43,13 @@ def demo(debug: Debug = False) -> None:
     headline("Training")
     training = ["--experiment-name", "income-prediction", "--model", "xgboost", "--reuse"]
     printed = command("pipelines/training_pipeline.py", *training)
-    label = found(printed, "Model registered: ").split()[0]
+    label = find_after(printed, "Model registered: ").split()[0]
     headline("Deployment")
     printed = command(
         *("pipelines/deployment.py", "--model-name", label),
         *("--stage", "production", "--enable-ab-test"),
     )
-    endpoint = found(printed, "API endpoint: ")
+    endpoint = find_after(printed, "API endpoint: ")
     headline("Predictions")
     curl(endpoint, BY_USER)
     curl(endpoint, BY_ATTRIBUTES)
@@ -91,7 +91,7 @@ def command(*arguments: str) -> list[str]:
     return lines
 
 
-def found(lines: list[str], after: str) -> str:
+def find_after(lines: list[str], after: str) -> str:
     """The rest of the line that holds ``after``.
 
     Raises

@@ -22,7 +22,7 @@ from configs.settings import ROOT, Settings, load_settings
 from models.connect import deployment_store
 from models.deployment.record import Deployment
 from monitoring.connect import experiment_store
-from pipelines.demo import DemoFailed, command, found, headline
+from pipelines.demo import DemoFailed, command, find_after, headline
 from pipelines.experiments.traffic import Person, Traffic, held_out, loses_challengers
 from serving.process.presence import find_api
 
@@ -86,12 +86,12 @@ def prepare() -> tuple[str, str, str]:
     command("-m", "infrastructure", "delete", "--yes")
     command("-m", "infrastructure", "up")
     command("pipelines/feature_pipeline.py", "--mode", "batch")
-    small = trained(SMALL)
+    small = train_version(SMALL)
     command("pipelines/deployment.py", "--model-name", small, "--stage", "production")
-    return small, trained(FULL), trained(OTHER_BINS)
+    return small, train_version(FULL), train_version(OTHER_BINS)
 
 
-def trained(parameters: Mapping[str, str]) -> str:
+def train_version(parameters: Mapping[str, str]) -> str:
     """Train a model with these settings; give its label."""
     before = dict(os.environ)
     os.environ |= parameters
@@ -100,7 +100,7 @@ def trained(parameters: Mapping[str, str]) -> str:
     finally:
         for name in parameters.keys() - before.keys():
             del os.environ[name]
-    return found(printed, "Model registered: ").split()[0]
+    return find_after(printed, "Model registered: ").split()[0]
 
 
 def play(settings: Settings, scenario: Scenario, people: list[Person]) -> Path:
@@ -122,7 +122,7 @@ def play(settings: Settings, scenario: Scenario, people: list[Person]) -> Path:
         asking = [person for person in people if not is_lost(person)]
         note(f"a router in front of the API loses {LOST_SHARE:.0%} of the challenger's people")
     plot = settings.var_dir / "plots" / f"{scenario.title.lower().replace(' ', '-')}.png"
-    controller = watching(plot)
+    controller = start_controller(plot)
     try:
         drive(settings, asking, lambda: controller.poll() is None)
     finally:
@@ -141,7 +141,7 @@ def play(settings: Settings, scenario: Scenario, people: list[Person]) -> Path:
     return plot
 
 
-def watching(plot: Path) -> subprocess.Popen[bytes]:
+def start_controller(plot: Path) -> subprocess.Popen[bytes]:
     """Start a controller that looks every two seconds."""
     arguments = ["pipelines/deployment.py", "decide", "--watch", "2", "--plot", str(plot)]
     typer.secho(f"$ python {' '.join(arguments)}", dim=True)

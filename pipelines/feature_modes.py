@@ -28,7 +28,7 @@ class Mode(StrEnum):
     stream = "stream"
 
 
-def known_mode(text: str) -> Mode:
+def parse_mode(text: str) -> Mode:
     """Read a mode.
 
     Raises
@@ -77,7 +77,7 @@ def rebuild_activity(
 ) -> None:
     """Make the online rows of windowed features anew out of the stored events, if there are any."""
     start, end = (None, None) if during is None else (during.start, during.end)
-    users, watch = writer.count_users(start, end), Stopwatch()
+    users, stopwatch = writer.count_users(start, end), Stopwatch()
     if not users:
         return
     versions.start_fill(offline, writer.online, MODEL_VIEW.entity)
@@ -85,16 +85,16 @@ def rebuild_activity(
         writer.rebuild(start, end, advance)
     if during is None:
         versions.switch(offline, writer.online, 0)
-    done(f"Rebuilt the windows of {users:,} users with events", watch.lap())
+    done(f"Rebuilt the windows of {users:,} users with events", stopwatch.lap())
 
 
-def report_checks(tally: RunStats, features: int, watch: Stopwatch) -> None:
+def report_checks(stats: RunStats, features: int, stopwatch: Stopwatch) -> None:
     """Say what was read and computed, and what is remarkable about it."""
-    done(f"Loaded {tally.rows:,} rows", watch.spent["load"])
-    done(f"Engineered {features} features", watch.spent["engineer"])
-    valid = features - len(tally.failing)
-    done(f"Validated {valid}/{features} features", watch.spent["validate"])
-    for line in tally.findings():
+    done(f"Loaded {stats.rows:,} rows", stopwatch.spent["load"])
+    done(f"Engineered {features} features", stopwatch.spent["engineer"])
+    valid = features - len(stats.failing)
+    done(f"Validated {valid}/{features} features", stopwatch.spent["validate"])
+    for line in stats.findings():
         note(line)
 
 
@@ -115,15 +115,15 @@ def report_nothing(mode: Mode, during: Interval | None, before: Position | None)
 
 
 def report_progress(
-    before: Position | None, after: Position, tally: RunStats, now: datetime
+    before: Position | None, after: Position, stats: RunStats, now: datetime
 ) -> None:
     """Say how far the watermark has moved, and how late the newest row is."""
     note(f"watermark: {position_text(before)} → {position_text(after)}")
-    if tally.newest_event is not None:
-        note(f"newest event {_shown(tally.newest_event)}, {_age(tally.newest_event, now)} ago")
+    if stats.newest_event is not None:
+        note(f"newest event {_format(stats.newest_event)}, {_age(stats.newest_event, now)} ago")
 
 
-def _shown(moment: np.datetime64) -> str:
+def _format(moment: np.datetime64) -> str:
     return f"{np.datetime_as_string(moment, 's').replace('T', ' ')} UTC"
 
 

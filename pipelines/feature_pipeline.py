@@ -15,7 +15,9 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, progress, run
-from configs.settings import ROOT, FeatureConfig, load_settings, utc_time
+from configs.feature_config import FeatureConfig
+from configs.section import utc_time
+from configs.settings import ROOT, load_settings
 from feature_store import versions
 from feature_store.connect import (
     activity_writer,
@@ -37,7 +39,7 @@ from feature_store.sources.port import Reading
 from pipelines.feature_modes import (
     Mode,
     interval,
-    known_mode,
+    parse_mode,
     rebuild_activity,
     refuse_until_empty,
     report_checks,
@@ -57,7 +59,7 @@ def feature_pipeline(
     mode: Annotated[
         Mode,
         typer.Option(
-            parser=known_mode,
+            parser=parse_mode,
             metavar=MODES,
             help="All rows; new ones; a range; or events as they come.",
         ),
@@ -88,7 +90,7 @@ def feature_pipeline(
     if mode is Mode.stream:
         run_stream(settings, until_empty=until_empty)
         return
-    source, watch = raw_source(settings), Stopwatch()
+    source, stopwatch = raw_source(settings), Stopwatch()
     offline, online = offline_store(settings), online_store(settings)
     watermark = Watermark(offline.postgres, MODEL_VIEW.schema, source.name)
     before = watermark.position()
@@ -96,18 +98,18 @@ def feature_pipeline(
 
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        tally = compute(reading, staging, settings.feature, during, watch)
-        if not tally.rows:
+        stats = compute(reading, staging, settings.feature, during, stopwatch)
+        if not stats.rows:
             report_nothing(mode, during, before)
         else:
             tolerated = settings.feature.tolerated_bad_rows if mode is Mode.incremental else 0
-            tally.refuse_too_many(settings.feature.max_bad_share, tolerated)
-            report_checks(tally, len(MODEL_VIEW.schema), watch)
+            stats.refuse_too_many(settings.feature.max_bad_share, tolerated)
+            report_checks(stats, len(MODEL_VIEW.schema), stopwatch)
 
             versions.start_fill(offline, online, MODEL_VIEW.entity)
             stored = staging.store()
-            watch.spend("store")
-            done("Written to offline store (PostgreSQL)", watch.spent["store"])
+            stopwatch.spend("store")
+            done("Written to offline store (PostgreSQL)", stopwatch.spent["store"])
             note(f"{stored.added:,} rows are new or changed, {stored.known:,} were stored already")
 
             keys = None if mode is Mode.batch else stored.keys
@@ -115,14 +117,14 @@ def feature_pipeline(
                 note(f"{changed:,} rows follow from profile changes")
             materialize(offline, online, stored.keys)
             versions.switch(offline, online, settings.feature.max_bad_share)
-            done("Synced to online store (Redis)", watch.lap())
+            done("Synced to online store (Redis)", stopwatch.lap())
 
     if mode is not Mode.incremental:
         rebuild_activity(offline, activity_writer(settings), during)
     if during is None:
         if not watermark.advance(before, reading.position):
             note("another run has moved the watermark meanwhile; it stays there")
-        report_progress(before, reading.position, tally, datetime.now(UTC))
+        report_progress(before, reading.position, stats, datetime.now(UTC))
 
 
 def compute(
@@ -130,29 +132,29 @@ def compute(
     staging: Staging,
     config: FeatureConfig,
     during: Interval | None,
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
 ) -> RunStats:
     """Read, parse, compute and check batch by batch, and keep the good rows aside."""
-    engine, tally = Engine(MODEL_VIEW), RunStats()
+    engine, stats = Engine(MODEL_VIEW), RunStats()
     with progress("Loading", None, " rows") as advance:
-        watch.lap()
+        stopwatch.lap()
         for read in reading:
             batch = ingest.inside(read, MODEL_VIEW, config, during)
             if len(batch):
                 table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
-                watch.spend("load")
+                stopwatch.spend("load")
                 matrix = ingest.engineer(table, engine)
-                watch.spend("engineer")
+                stopwatch.spend("engineer")
                 refused, failing = validation.check_features(matrix.schema, matrix.values)
                 refused |= table.reasons
-                tally.add(table, refused, failing)
-                watch.spend("validate")
+                stats.add(table, refused, failing)
+                stopwatch.spend("validate")
                 features, labels = ingest.good_rows(table, matrix, refused)
                 staging.add(features, labels, ingest.quarantined_rows(table, refused))
-                watch.spend("store")
+                stopwatch.spend("store")
             advance(len(read))
-        watch.spend("load")
-    return tally
+        stopwatch.spend("load")
+    return stats
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
-from configs.settings import Settings, load_settings, utc_time
+from configs.section import utc_time
+from configs.settings import Settings, load_settings
 from pipelines.batch.execution import EngineName, execute_plan
 from pipelines.batch.manifest import Totals, summary
 from pipelines.batch.plan import CHUNK_ROWS
@@ -81,7 +82,7 @@ def inference_pipeline(
     The output is a folder date=YYYY-MM-DD with a manifest. It becomes visible whole or not at all,
     and replaces an earlier one of that day; a run that ends early can go on with --resume.
     """
-    settings, watch = load_settings(), Stopwatch()
+    settings, stopwatch = load_settings(), Stopwatch()
     if engine is EngineName.spark:
         refuse_without_spark()
     request = BatchRequest(
@@ -91,18 +92,18 @@ def inference_pipeline(
     plan = find_unfinished_plan(place, request) if resume else None
     if plan is not None:
         artifact = planned_model(settings, plan.model)
-        done(f"Loaded {plan.model.label}", watch.lap())
+        done(f"Loaded {plan.model.label}", stopwatch.lap())
     else:
         model, artifact = resolve_model(settings, model_version)
-        done(f"Loaded {model.label}", watch.lap())
+        done(f"Loaded {model.label}", stopwatch.lap())
         plan = new_plan(request, settings, model, artifact, datetime.now(UTC))
-        done(f"Found {plan.rows:,} rows: {plan.kind} in {len(plan.chunks)} chunks", watch.lap())
+        done(f"Found {plan.rows:,} rows: {plan.kind} in {len(plan.chunks)} chunks", stopwatch.lap())
     if dry_run:
         note(f"would be written to {place}/{plan.partition}; nothing was, for --dry-run")
         return
     job = job_of(plan, place, settings)
     with job.output.held():
-        totals = execute_plan(job, artifact, engine, watch, workers=workers, master=master)
+        totals = execute_plan(job, artifact, engine, stopwatch, workers=workers, master=master)
     report(job, totals, settings)
 
 

@@ -8,6 +8,7 @@ real system on a simulated clock, in servers and folders of its own.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -18,9 +19,26 @@ from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.errors import FTIError
 from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded
-from monitoring.connect import full_reports
+from models.connect import deployment_store, promoter
+from models.deployment.record import Deployment
+from models.registry.versions import ModelVersion
+from monitoring.connect import (
+    current_deployment,
+    experiment_store,
+    exposure_reader,
+    full_reports,
+    pass_runner,
+    retraining_store,
+    simulation,
+)
+from monitoring.passes.follow_up import PassOutcome, PassRunner
+from monitoring.retraining_requests import RetrainingRequest
+from monitoring.simulation.simulation import Simulation
 from pipelines.demo import headline
-from pipelines.loop import Day, Loop
+from pipelines.experiments.controller import ExperimentController, ExperimentObserver, Outcome
+from pipelines.retraining import Retraining
+from pipelines.training_pipeline import training_pipeline
+from serving.ab_testing import bucket_of, choose
 
 app = new_app()
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -70,7 +88,7 @@ def play(settings: Settings) -> None:
     LoopBroken
         If the world ends before accuracy is back.
     """
-    watch, world = Stopwatch(), settings.monitoring.simulation
+    stopwatch, world = Stopwatch(), settings.monitoring.simulation
     headline("A world to learn from")
     loop = Loop(settings, START)
     version = loop.learn(LEARNING_DAYS)
@@ -90,18 +108,18 @@ def play(settings: Settings) -> None:
             promoted_on = number
         if promoted_on is not None and number >= promoted_on + 2 and is_well(day, settings):
             break
-    conclude(settings, loop, days, watch.lap())
+    conclude(settings, loop, days, stopwatch.lap())
 
 
 def tell(day: Day) -> None:
     """Say what came of a day."""
     accuracy = "too few labels yet" if day.accuracy is None else f"accuracy {day.accuracy:.3f}"
-    champion = day.watch.result.watched
+    champion = day.monitoring.result.serving
     done(
         f"Day {day.number}: {day.visits:,} visits to {champion.champion if champion else '–'}, "
         f"{accuracy}"
     )
-    for alert in day.watch.changed:
+    for alert in day.monitoring.changed:
         if alert.state in ("firing", "resolved"):
             colour = typer.colors.RED if alert.state == "firing" else typer.colors.GREEN
             typer.secho(f"  ● {alert.name} is {alert.state}: {alert.message}", fg=colour)
@@ -133,9 +151,9 @@ def conclude(settings: Settings, loop: Loop, days: list[Day], seconds: float) ->
     folder = settings.var_dir / "monitoring"
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(loop.keeper.page(days[-1].watch), encoding="utf-8")
+    page.write_text(loop.runner.page(days[-1].monitoring), encoding="utf-8")
     known = [day.accuracy for day in days if day.accuracy is not None]
-    requests = loop.keeper.retraining.requests()
+    requests = loop.runner.retraining.requests()
     if not is_well(days[-1], settings) or not any(r.status == "promoted" for r in requests):
         states = ", ".join(f"{r.request_id} {r.status}" for r in requests) or "none"
         raise LoopBroken(
@@ -147,12 +165,114 @@ def conclude(settings: Settings, loop: Loop, days: list[Day], seconds: float) ->
         f"{seconds / 60:.1f} minutes"
     )
     for request in requests:
-        for step in loop.keeper.retraining.steps(request.request_id):
+        for step in loop.runner.retraining.steps(request.request_id):
             note(f"{step.at:%d %b %H:%M}  {step.step}: {step.detail}")
-    full = full_reports(settings).make(days[-1].watch.result)
+    full = full_reports(settings).make(days[-1].monitoring.result)
     if full is not None:
         note(f"Evidently: {full.html}")
     done(f"Report: {page}")
+
+
+@dataclass(frozen=True)
+class Day:
+    """What came of one day.
+
+    Parameters
+    ----------
+    monitoring
+        What monitoring found at its end.
+    request
+        The retraining that was acted on, as it is then; None when there is none.
+    outcome
+        What was decided about a running experiment; None when there is none.
+    """
+
+    number: int
+    visits: int
+    monitoring: PassOutcome
+    request: RetrainingRequest | None
+    outcome: Outcome | None
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the champion over the window; None where too few labels are known."""
+        found = [
+            each.value
+            for each in self.monitoring.samples
+            if each.metric == "accuracy" and each.labels == {"arm": "champion"}
+        ]
+        return found[0] if found else None
+
+
+@dataclass
+class Clock:
+    """A clock that is set by hand."""
+
+    now: datetime
+
+    def __call__(self) -> datetime:
+        """The present time in UTC."""
+        return self.now
+
+
+@dataclass
+class Loop:
+    """Plays a world against the real system, a day at a time.
+
+    Parameters
+    ----------
+    settings
+        Its stores must hold nothing else that matters: predictions and labels are simulated.
+    start
+        When the first day begins.
+    """
+
+    settings: Settings
+    start: datetime
+    clock: Clock = field(init=False)
+    runner: PassRunner = field(init=False)
+    simulation: Simulation = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.clock = Clock(self.start)
+        self.runner = pass_runner(self.settings)
+        self.simulation = simulation(self.settings, self.start, assigned)
+
+    def learn(self, days: int) -> ModelVersion:
+        """Play days that only teach, then train a model of them and deploy it."""
+        for day in range(-days, 0):
+            self.simulation.teach(day)
+        begin, end = self.simulation.world.now(-days), self.start
+        version = training_pipeline(start=begin.isoformat(), end=end.isoformat(), reuse=True)
+        assert version is not None
+        deploys = replace(promoter(self.settings), clock=self.clock)
+        deploys.deploy(version, "first model")
+        return version
+
+    def day(self, number: int) -> Day:
+        """Play a day; then monitoring looks, and what it asks for is done."""
+        visits = self.simulation.play(number)
+        self.clock.now = self.simulation.world.now(number + 1)
+        found = self.runner.run(self.clock.now)
+        outcome = self._decide()
+        store = retraining_store(self.settings)
+        request = Retraining(self.settings, store, self.clock).act()
+        return Day(number, visits, found, request, outcome)
+
+    def _decide(self) -> Outcome | None:
+        current = current_deployment(self.settings)
+        if current is None or current.challenger is None:
+            return None
+        observer = ExperimentObserver(
+            deployment_store(self.settings), exposure_reader(self.settings), self.clock
+        )
+        deploys = replace(promoter(self.settings), clock=self.clock)
+        return ExperimentController(observer, deploys, experiment_store(self.settings)).decide()
+
+
+def assigned(unit: str, deployment: Deployment) -> int:
+    """The arm of a unit, as the API assigns it."""
+    return choose(deployment.arms, bucket_of(unit, deployment.salt))
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ import typer
 from configs.command_line import Debug, done, new_app, note, run
 from configs.errors import FTIError, SettingsError
 from configs.settings import Settings, load_settings
-from monitoring.connect import full_reports, watchkeeper
-from monitoring.passes.follow_up import Watch, Watchkeeper
+from monitoring.connect import full_reports, pass_runner
+from monitoring.passes.follow_up import PassOutcome, PassRunner
 from monitoring.reporting.metrics import Gauges
-from monitoring.retraining.rules import Request
+from monitoring.retraining_requests import RetrainingRequest
 
 app = new_app()
 
@@ -47,54 +47,54 @@ def monitoring_pipeline(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     settings = load_settings({"monitoring": config})
-    keeper, gauges = watchkeeper(settings), Gauges()
+    runner, gauges = pass_runner(settings), Gauges()
     if every is None:
-        one_pass(settings, keeper, gauges)
+        one_pass(settings, runner, gauges)
         return
     port = gauges.serve(settings.monitoring.metrics_port)
     note(f"Gauges: http://localhost:{port}/metrics")
     with suppress(KeyboardInterrupt):
-        for_ever(settings, keeper, gauges, every)
+        for_ever(settings, runner, gauges, every)
 
 
-def one_pass(settings: Settings, keeper: Watchkeeper, gauges: Gauges) -> Watch:
+def one_pass(settings: Settings, runner: PassRunner, gauges: Gauges) -> PassOutcome:
     """Make one pass, and leave everything that people look at."""
-    watch = keeper.keep(datetime.now(UTC))
+    found = runner.run(datetime.now(UTC))
     folder = settings.var_dir / "monitoring"
     folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(keeper.page(watch), encoding="utf-8")
-    store, result = keeper.alerts.store, watch.result
-    firing = keeper.alerts.firing()
-    gauges.show(watch.samples, firing, store.waiting(), result.as_of, result.seconds)
+    page.write_text(runner.page(found), encoding="utf-8")
+    store, result = runner.alerts.store, found.result
+    firing = runner.alerts.firing()
+    gauges.show(found.samples, firing, store.waiting(), result.as_of, result.seconds)
     gauges.write(folder / "metrics.prom")
     for check, line in result.lines():
         done(f"{check}: {line}")
     full = full_reports(settings).make(result)
     if full is not None:
         note(f"Evidently: {full.html} (or: evidently ui --workspace {full.workspace})")
-    say(watch)
+    say(found)
     done(f"Report: {page}", result.seconds)
-    return watch
+    return found
 
 
-def say(watch: Watch) -> None:
+def say(found: PassOutcome) -> None:
     """Say what followed from a pass."""
-    for alert in watch.changed:
+    for alert in found.changed:
         note(f"alert {alert.key} is {alert.state}")
-    for sink, problem in watch.problems.items():
+    for sink, problem in found.problems.items():
         note(f"sink {sink} does not take alerts: {problem}; they are kept and sent again")
-    if isinstance(watch.asked, Request):
-        note(f"retraining asked for (request {watch.asked.request_id}): {watch.asked.reason}")
+    if isinstance(found.asked, RetrainingRequest):
+        note(f"retraining asked for (request {found.asked.request_id}): {found.asked.reason}")
         note("python pipelines/run.py retrain acts on it")
 
 
-def for_ever(settings: Settings, keeper: Watchkeeper, gauges: Gauges, every: float) -> None:
+def for_ever(settings: Settings, runner: PassRunner, gauges: Gauges, every: float) -> None:
     """Make passes until stopped; a server that is away is waited for."""
     while True:
         began = time.monotonic()
         try:
-            one_pass(settings, keeper, gauges)
+            one_pass(settings, runner, gauges)
         except FTIError as error:
             logging.getLogger("monitoring").warning("%s The next pass tries again.", error)
         time.sleep(max(every - (time.monotonic() - began), 0))

@@ -15,7 +15,7 @@ from models.reproduction.reproduction import Reproduction, common, differences, 
 from models.training.fit import fit, held_out_metrics, masker_of
 
 
-def reproduced(label: str) -> None:
+def reproduce_version(label: str) -> None:
     """Train a version anew from its recorded settings and data; registers nothing.
 
     Raises

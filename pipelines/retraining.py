@@ -1,4 +1,4 @@
-"""Acts on a request for a new model: trains, judges, and enters it as challenger; never further.
+"""Acts on a request for a new model: trains it, asks the gates, enters it as challenger; no more.
 
 Every step is recorded when it is done, and finds out what was done before: a process that dies at
 any moment leaves the champion serving, and the next one goes on where it ended.
@@ -31,15 +31,14 @@ from models.gates.rules import Decision
 from models.registry.versions import ModelVersion
 from monitoring.connect import retraining_store
 from monitoring.log.labels import adopt_labels
-from monitoring.retraining.rules import Request
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingRequest, RetrainingStore
 from pipelines.training_pipeline import training_pipeline
 
 AWAY = (StoreUnavailable, RegistryUnavailable, DeploymentConflict)
 """What passes by itself: the request stays open, and the next run goes on."""
 
 
-def trained(start: datetime, end: datetime) -> ModelVersion:
+def train_version(start: datetime, end: datetime) -> ModelVersion:
     """Train as `training_pipeline` does; a version of the same data, settings and code is kept."""
     version = training_pipeline(start=start.isoformat(), end=end.isoformat(), reuse=True)
     assert version is not None
@@ -61,9 +60,9 @@ class Retraining:
     settings: Settings
     store: RetrainingStore
     clock: Callable[[], datetime] = now
-    train: Callable[[datetime, datetime], ModelVersion] = trained
+    train: Callable[[datetime, datetime], ModelVersion] = train_version
 
-    def act(self) -> Request | None:
+    def act(self) -> RetrainingRequest | None:
         """Take the open request as far as it can be taken; None when there is none.
 
         Raises
@@ -76,13 +75,13 @@ class Retraining:
             if request is None or not is_alone:
                 return request
             try:
-                return self._carried(request)
+                return self._advance(request)
             except AWAY:
                 raise
             except FTIError as error:
                 return self.store.move(request, "failed", str(error), self.clock())
 
-    def _carried(self, request: Request) -> Request:
+    def _advance(self, request: RetrainingRequest) -> RetrainingRequest:
         if request.status == "requested":
             request = self._begin(request)
         if request.status == "training":
@@ -93,7 +92,7 @@ class Retraining:
             request = self._follow(request)
         return request
 
-    def _begin(self, request: Request) -> Request:
+    def _begin(self, request: RetrainingRequest) -> RetrainingRequest:
         try:
             with closing(postgres(self.settings)()) as connection:
                 adopted = adopt_labels(connection)
@@ -103,14 +102,14 @@ class Retraining:
         detail = f"{adopted:,} labels of predictions became labels of users"
         return self.store.move(request, "training", detail, self.clock(), adopted=adopted)
 
-    def _train(self, request: Request) -> Request:
+    def _train(self, request: RetrainingRequest) -> RetrainingRequest:
         """Train on the rows that the request names; a version of the very same is kept."""
         start = request.data_start or self.settings.training.start
         version = self.train(start, request.data_end)
         detail = f"{version.label} learned from labels of [{start:%F}, {request.data_end:%F %H:%M})"
         return self.store.move(request, "judging", detail, self.clock(), label=version.label)
 
-    def _challenge(self, request: Request) -> Request:
+    def _challenge(self, request: RetrainingRequest) -> RetrainingRequest:
         """Let the gates decide; enter what passes as challenger of the champion."""
         registry = model_registry(self.settings)
         deploys = replace(promoter(self.settings), clock=self.clock)
@@ -123,7 +122,7 @@ class Retraining:
             if other is not None and other.label != version.label:
                 note(f"{version.label} waits: {other.label} is under test")
                 return request
-            decision = self._judged(version)
+            decision = self._gate_decision(version)
             if not decision.passed:
                 reasons = "; ".join(f"{each.gate}: {each.reason}" for each in decision.failed)
                 return self.store.move(request, "refused", reasons, self.clock())
@@ -134,8 +133,8 @@ class Retraining:
         detail = f"{version.label} challenges {current.champion.label} on {share:.0%} of traffic"
         return self.store.move(request, "experiment", detail, self.clock(), share=share)
 
-    def _judged(self, version: ModelVersion) -> Decision:
-        """What the gates say; a training that died before they were asked is judged now."""
+    def _gate_decision(self, version: ModelVersion) -> Decision:
+        """The newest decision of the gates; they are asked now unless it is of this champion."""
         with closing(deployment_store(self.settings)) as deployments:
             current = deployments.current()
         gates = admission(self.settings)
@@ -145,7 +144,7 @@ class Retraining:
             decision = gates.judge_and_record(version, champion)
         return decision
 
-    def _follow(self, request: Request) -> Request:
+    def _follow(self, request: RetrainingRequest) -> RetrainingRequest:
         """See what became of the experiment."""
         with closing(deployment_store(self.settings)) as deployments:
             current = deployments.current()
@@ -158,7 +157,7 @@ class Retraining:
         return request
 
 
-def retrain(settings: Settings, clock: Callable[[], datetime] = now) -> Request | None:
+def retrain(settings: Settings, clock: Callable[[], datetime] = now) -> RetrainingRequest | None:
     """Act on the open request and say what came of it."""
     store = retraining_store(settings)
     request = Retraining(settings, store, clock).act()

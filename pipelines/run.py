@@ -14,13 +14,13 @@ import typer
 
 from configs.command_line import Debug, done, new_app, run
 from configs.errors import SettingsError
-from configs.settings import load_settings, utc_time
-from models.connect import deployment_store
+from configs.section import utc_time
+from configs.settings import Settings, load_settings
+from models.connect import decision_store, deployment_store, model_registry
 from monitoring.connect import retraining_store
-from monitoring.retraining.rules import Withheld
-from monitoring.retraining.store import trigger_training_pipeline
-from pipelines.demo import command, found
-from pipelines.entering import why_not_entered
+from monitoring.retraining import trigger_training_pipeline
+from monitoring.retraining_requests import Withheld
+from pipelines.demo import command, find_after
 from pipelines.retraining import retrain as act
 
 EXPERIMENT = "experiment"
@@ -72,8 +72,8 @@ def training(debug: Debug = False) -> None:
         act(settings)
         return
     printed = command("pipelines/training_pipeline.py", "--reuse")
-    label = found(printed, "Model registered: ").split()[0]
-    reason = why_not_entered(settings, label)
+    label = find_after(printed, "Model registered: ").split()[0]
+    reason = challenge_blocker(settings, label)
     if reason is not None:
         done(f"{label} is not deployed: {reason}")
         return
@@ -145,6 +145,29 @@ def retrain(
         else:
             done(f"Request {asked.request_id} written")
     act(load_settings())
+
+
+def challenge_blocker(settings: Settings, label: str) -> str | None:
+    """Why a version must not be entered now, in words; None when it may be.
+
+    A version enters once: what lost a test would lose the next one too, and another test is not
+    disturbed. What the gates refused against the present champion is not asked about again.
+    """
+    with closing(deployment_store(settings)) as store:
+        current, past = store.current(), store.history()
+    if current is None:
+        return None
+    if current.champion.label == label:
+        return "it is the champion already"
+    other = current.challenger
+    if other is not None:
+        return None if other.label == label else f"{other.label} is under test"
+    if label in {arm.label for each in past for arm in each.arms}:
+        return f"it was deployed before, and {current.champion.label} came after it"
+    decision = decision_store(settings).newest(model_registry(settings).find(label))
+    if decision is None or decision.passed or decision.champion_digest != current.champion.digest:
+        return None
+    return "; ".join(f"{each.gate}: {each.reason}" for each in decision.failed)
 
 
 if __name__ == "__main__":

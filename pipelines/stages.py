@@ -16,7 +16,8 @@ import numpy as np
 import yaml
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
-from configs.settings import ROOT, Settings, load_settings, utc_time
+from configs.section import utc_time
+from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store, online_store, raw_source, ttl
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.feature_file import md5, read_rows, refill, write_rows
@@ -44,7 +45,7 @@ METRICS, PLOTS, PREDICTIONS = DATA / "metrics.json", DATA / "plots", DATA / "pre
 @app.command()
 def prepare(debug: Debug = False) -> None:
     """Read the configured source whole, and write its rows with key and event time."""
-    settings, watch = load_settings(), Stopwatch()
+    settings, stopwatch = load_settings(), Stopwatch()
     table = prepared(raw_source(settings), MODEL_VIEW, settings.feature)
     rows = len(table.frame) + table.refused
     if table.refused > settings.feature.max_bad_share * rows:
@@ -53,7 +54,7 @@ def prepare(debug: Debug = False) -> None:
             f"{settings.feature.max_bad_share:.1%} may. See 'source' in the feature settings."
         )
     table.frame.write_parquet(PREPARED)
-    done(f"Prepared {len(table.frame):,} rows", watch.lap())
+    done(f"Prepared {len(table.frame):,} rows", stopwatch.lap())
     if table.refused:
         note(f"{table.refused:,} rows without a usable key or time were left out")
 
@@ -77,36 +78,38 @@ def features(debug: Debug = False) -> None:
         ttl=ttl(settings),
     )
     write_rows(FEATURES, rows, MODEL_VIEW.entity)
-    done(f"Written {len(rows):,} rows × {len(MODEL_VIEW.schema)} features to {shown(FEATURES)}")
+    done(f"Written {len(rows):,} rows × {len(MODEL_VIEW.schema)} features to {relative(FEATURES)}")
 
 
 @app.command()
 def train(debug: Debug = False) -> None:
     """Train, judge and register a model of the features file; keep its artifact beside it."""
     settings = load_settings()
-    rows = brought_back(settings)
+    rows = restore_stores(settings)
     version = training_pipeline(reuse=True)
     assert version is not None
     artifact = artifact_cache(settings).get(version.artifact_uri, version.digest)
     span = settings.training.start, settings.training.end
-    digest = dataset_of(artifact, within(rows, *span)).digest
+    digest = dataset_of(artifact, cut(rows, *span)).digest
     if version.tags["dataset_digest"] != digest:
         raise TrainingRefused(
             f"{version.label} was trained on rows {version.tags['dataset_digest'][:12]}…, and "
-            f"{shown(FEATURES)} holds {digest[:12]}…: the offline store has other rows of these "
+            f"{relative(FEATURES)} holds {digest[:12]}…: the offline store has other rows of these "
             "dates. Give DVC a database of its own (DATABASE_URL, or FTI_VAR_DIR)."
         )
-    known = {"dvc_path": shown(FEATURES), "dvc_md5": md5(FEATURES)}
+    known = {"dvc_path": relative(FEATURES), "dvc_md5": md5(FEATURES)}
     registry = model_registry(settings)
     registry.set_tags(version, known)
     keep(artifact, registry.find(version.label), MODEL, RECORD)
-    done(f"Written {version.label} to {shown(MODEL)}")
-    note(f"rows {digest[:12]}… in MLflow are {shown(FEATURES)} with MD5 {known['dvc_md5']} in DVC")
+    done(f"Written {version.label} to {relative(MODEL)}")
+    note(
+        f"rows {digest[:12]}… in MLflow are {relative(FEATURES)} with MD5 {known['dvc_md5']} in DVC"
+    )
 
 
 @app.command()
 def evaluate(debug: Debug = False) -> None:
-    """Judge the kept model on the rows that it has not seen: metrics and curves as files."""
+    """Evaluate the kept model on the rows that it has not seen: metrics and curves as files."""
     kept = Kept.read()
     test, config = split_of(kept.artifact, kept.rows).test, config_of(kept.artifact.config)
     model, masker = load_model(kept.artifact), masker_of(MODEL_VIEW, config)
@@ -115,7 +118,7 @@ def evaluate(debug: Debug = False) -> None:
     probabilities = model.predict_proba(masker.narrow(test.features))
     write_plots(PLOTS, test.labels, probabilities, model.importance())
     done(f"Accuracy: {found['accuracy']:.4f}, log loss: {found['log_loss']:.4f}")
-    note(f"{shown(METRICS)} and {shown(PLOTS)}: dvc metrics diff, dvc plots show")
+    note(f"{relative(METRICS)} and {relative(PLOTS)}: dvc metrics diff, dvc plots show")
 
 
 @app.command()
@@ -133,7 +136,7 @@ def batch(debug: Debug = False) -> None:
 @app.command()
 def restore(debug: Debug = False) -> None:
     """Fill empty stores and an empty registry from the files, as after `dvc pull`."""
-    brought_back(load_settings())
+    restore_stores(load_settings())
     done(f"The registry has {Kept.read().registered()}")
 
 
@@ -151,7 +154,7 @@ class Kept:
         artifact = open_artifact(MODEL)
         start, end = artifact.config["start"], artifact.config["end"]
         rows = read_rows(FEATURES, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        return cls(load_settings(), artifact, within(rows, utc_time(start), utc_time(end)))
+        return cls(load_settings(), artifact, cut(rows, utc_time(start), utc_time(end)))
 
     def registered(self) -> str:
         """The label of the version in the registry, which gets it if it has none."""
@@ -161,16 +164,16 @@ class Kept:
         return registered(registry, self.artifact, dataset, RECORD, metrics).label
 
 
-def brought_back(settings: Settings) -> TrainingRows:
+def restore_stores(settings: Settings) -> TrainingRows:
     """Bring the rows of the features file into both stores, unless they are there; return them."""
     rows = read_rows(FEATURES, MODEL_VIEW.schema, MODEL_VIEW.entity)
     stored = refill(offline_store(settings), online_store(settings), rows, MODEL_VIEW.entity)
-    done(f"The stores have the {len(rows):,} rows of {shown(FEATURES)}")
+    done(f"The stores have the {len(rows):,} rows of {relative(FEATURES)}")
     note(f"{stored.added:,} were brought back, {stored.known:,} were there")
     return rows
 
 
-def within(rows: TrainingRows, start: datetime, end: datetime) -> TrainingRows:
+def cut(rows: TrainingRows, start: datetime, end: datetime) -> TrainingRows:
     """The rows with times from ``start`` on and before ``end``."""
     first, last = (np.datetime64(each.replace(tzinfo=None), "us") for each in (start, end))
     times = rows.features.times
@@ -178,7 +181,7 @@ def within(rows: TrainingRows, start: datetime, end: datetime) -> TrainingRows:
     return TrainingRows(rows.features.rows(which), rows.labels[which])
 
 
-def shown(path: Path) -> str:
+def relative(path: Path) -> str:
     """A path as people and DVC know it."""
     return str(path.relative_to(ROOT))
 

@@ -46,7 +46,7 @@ def run_stream(settings: Settings, *, until_empty: bool = False) -> Status:
     consumer = connect.stream_consumer(settings, name)
     reporter = Reporter(settings, consumer)
     done(f"Consuming {consumer.group.key} as {name}")
-    with stopped_by_signals(consumer), reporter.reporting():
+    with stop_on_signals(consumer), reporter.reporting():
         consumer.run(until_empty=until_empty)
     status = reporter.status()
     done(f"Stopped: {status.line}")
@@ -110,7 +110,7 @@ class Reporter:
 
 
 @contextmanager
-def stopped_by_signals(consumer: StreamConsumer) -> Iterator[None]:
+def stop_on_signals(consumer: StreamConsumer) -> Iterator[None]:
     """Let SIGTERM and SIGINT end the consumer in order, and a second one at once."""
 
     def stop(number: int, frame: FrameType | None) -> None:

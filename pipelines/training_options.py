@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs.command_line import done, note, progress
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from models.families import new_model
 from models.gates.rules import SLICE, Decision
@@ -18,7 +18,7 @@ from models.training.study_store import StudyStore
 from models.training.tuning import Tuned, tune
 
 
-def tuned_settings(
+def tune_settings(
     store: StudyStore,
     split: Split,
     masker: Masker,

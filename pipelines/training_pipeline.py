@@ -33,8 +33,8 @@ from models.registry.versions import ModelVersion
 from models.reports.write_up import write_up
 from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
 from models.training.search_space import SearchSpace
-from pipelines.reproduction import reproduced
-from pipelines.training_options import find_extras, report, report_gates, tuned_settings
+from pipelines.reproduction import reproduce_version
+from pipelines.training_options import find_extras, report, report_gates, tune_settings
 
 app = new_app()
 
@@ -73,7 +73,7 @@ def training_pipeline(
     Options that are not given have the values of the training settings.
     """
     if reproduce is not None:
-        reproduced(reproduce)
+        reproduce_version(reproduce)
         return None
     started_at = datetime.now(UTC)
     options = given(
@@ -101,7 +101,7 @@ def training_pipeline(
     tuned = None
     if tune:
         studies = study_store(settings)
-        tuned, training = tuned_settings(studies, split, masker, recipe, training, tune)
+        tuned, training = tune_settings(studies, split, masker, recipe, training, tune)
         recipe = recipe_of(rows, masker, training)
     known = registry.trained_from(recipe.training_key) if reuse else None
     if known:

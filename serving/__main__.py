@@ -9,7 +9,7 @@ import socket
 import sys
 from types import FrameType
 
-from configs.api_config import MOST_WORKERS
+from configs.deployment_config import MOST_WORKERS
 from configs.errors import FTIError
 from configs.settings import Settings, load_settings
 from serving.middleware.new_key import print_new_key

@@ -19,7 +19,7 @@ from serving.prediction.predictor import Predictor
 from serving.redis.reader import OnlineReader
 from serving.routes.beside import Beside
 
-Watched = tuple[str, Callable[[], float]] | tuple[str, Callable[[], float], Across]
+ServingModels = tuple[str, Callable[[], float]] | tuple[str, Callable[[], float], Across]
 """Meaning, reading, and how the readings of several workers make one."""
 NEWS_LIMIT_S = 1.0
 """So long the start waits for news from the record of deployments before it serves what it has."""
@@ -82,7 +82,7 @@ class PredictionService:
             return self.watcher.missing_because
         return None
 
-    def watched(self) -> dict[str, Watched]:
+    def watched(self) -> dict[str, ServingModels]:
         """Name the values that metrics show."""
         live, reader = self.watcher, self.reader
         return {

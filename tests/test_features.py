@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.stage import real_rows
+from benchmarks.harness.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW

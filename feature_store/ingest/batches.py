@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import EventTimeConfig, FeatureConfig
+from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import Meaning
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.validation import Reasons

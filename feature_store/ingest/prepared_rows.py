@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from configs.settings import FeatureConfig
+from configs.feature_config import FeatureConfig
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.ingest.batches import keys_and_times, wanted_columns

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from configs.settings import StreamConfig
+from configs.feature_config import StreamConfig
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.stream.events import Event, EventParser
 from feature_store.stream.group import ConsumerGroup, Entry, Refused

@@ -90,7 +90,7 @@ def metrics_of(registry: ModelRegistry, version: ModelVersion) -> dict[str, floa
 
 def settings_in(artifact: ModelArtifact) -> dict[str, Any]:
     """The settings that a model was trained with, in one level: ``masking.copies``."""
-    from configs.settings import TrainingConfig
+    from configs.training_config import TrainingConfig
 
     config = artifact.config
     known = {name: config[name] for name in TrainingConfig.model_fields if name in config}

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import DecisionConfig
+from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
 from models.base import Labels, Model, Values, refuse_one_class, share_cores
 from models.rows.masking import Masker

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from configs.settings import GatesConfig
+from configs.training_config import GatesConfig
 from feature_store.definitions.engine import FeatureMatrix
 from models.base import Labels, Values
 from models.evaluation.metrics import calibration_error, row_losses

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from configs.settings import GatesConfig
+from configs.training_config import GatesConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import SchemaMismatch
 from feature_store.training_data import TrainingRows

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import NeuralNetworkConfig
+from configs.training_config import NeuralNetworkConfig
 from feature_store.definitions.schema import MISSING, UNSEEN
 from models.network.encoding import Encoding, Floats
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import NeuralNetworkConfig
+from configs.training_config import NeuralNetworkConfig
 from models.base import Labels, OnRound
 from models.evaluation.metrics import log_loss
 from models.network.encoding import Encoding, Floats

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from models.base import Labels, Model, Values
 from models.evaluation import intervals
 from models.evaluation.calibration import Bin, reliability

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from models.artifact.artifact import (
     PROFILE,
     ModelArtifact,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.settings import MaskingConfig
+from configs.training_config import MaskingConfig
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import MISSING, UNSEEN, FeatureSchema
 from feature_store.definitions.view import FeatureView

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from models.evaluation import intervals
 from models.evaluation.intervals import Estimate
 from models.evaluation.metrics import row_losses

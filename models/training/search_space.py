@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from configs.settings import SearchRange, TrainingConfig
+from configs.training_config import SearchRange, TrainingConfig
 from models.errors import TrainingRefused
 from models.families import new_model
 from models.tabular_model import validated_params

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from configs.settings import TrainingConfig
+from configs.training_config import TrainingConfig
 from models.evaluation.metrics import log_loss
 from models.families import new_model
 from models.lineage import Recipe

@@ -92,7 +92,7 @@ class Alert:
 
 
 @dataclass(frozen=True)
-class Step:
+class Transition:
     """What one look at a rule leads to: the alert now, and whether somebody must be told."""
 
     alert: Alert
@@ -112,7 +112,7 @@ def applies(rule: RuleConfig, sample: Sample) -> bool:
     )
 
 
-def aggregated(values: Sequence[float], rule: RuleConfig) -> float:
+def aggregate(values: Sequence[float], rule: RuleConfig) -> float:
     """The values of a rule's window, oldest first, as one."""
     if rule.window_minutes == 0:
         return values[-1]
@@ -123,7 +123,7 @@ def aggregated(values: Sequence[float], rule: RuleConfig) -> float:
 
 def advance(
     rule: RuleConfig, known: Alert | None, sample: Sample, value: float, now: datetime
-) -> Step | None:
+) -> Transition | None:
     """Move an alert on by one look; None when there is none, and was none.
 
     What is not measured does not move: an alert ends when its value is good again, and not
@@ -139,29 +139,29 @@ def advance(
     holds = COMPARATORS[rule.comparator](value, rule.threshold)
     active = known is not None and known.state in ("pending", "firing")
     if not holds:
-        return _ended(known, sample, value, now) if known is not None and active else None
-    alert = _renewed(rule, known if active else None, sample, value, now)
+        return _end(known, sample, value, now) if known is not None and active else None
+    alert = _renew(rule, known if active else None, sample, value, now)
     if not active and known is not None:  # a cooldown outlasts the episode
         alert = replace(alert, notified_at=known.notified_at)
     if now - alert.since < timedelta(minutes=rule.for_minutes):
-        return Step(alert, tell=False)
+        return Transition(alert, tell=False)
     alert = replace(alert, state="firing", fired_at=alert.fired_at or now)
     told = alert.notified_at
     is_cool = told is None or now - told >= timedelta(minutes=rule.cooldown_minutes)
     if alert.is_announced or not is_cool:
-        return Step(alert, tell=False)
-    return Step(replace(alert, notified_at=now, is_announced=True), tell=True)
+        return Transition(alert, tell=False)
+    return Transition(replace(alert, notified_at=now, is_announced=True), tell=True)
 
 
-def _ended(known: Alert, sample: Sample, value: float, now: datetime) -> Step:
+def _end(known: Alert, sample: Sample, value: float, now: datetime) -> Transition:
     known = replace(known, value=value, detail=sample.detail)
     if known.state == "pending":
-        return Step(replace(known, state="inactive"), tell=False)
+        return Transition(replace(known, state="inactive"), tell=False)
     ended = replace(known, state="resolved", resolved_at=now)
-    return Step(ended, tell=known.is_announced)
+    return Transition(ended, tell=known.is_announced)
 
 
-def _renewed(
+def _renew(
     rule: RuleConfig, known: Alert | None, sample: Sample, value: float, now: datetime
 ) -> Alert:
     if known is not None:

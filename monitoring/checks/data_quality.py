@@ -1,4 +1,7 @@
-"""Whether data hold what their contracts say, and whether what fills the stores is up to date."""
+"""Whether data hold what their contracts say, and whether what fills the stores is up to date.
+
+`scan` reads the vectors of a window once, for drift and for the contracts alike.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,39 @@ class Lags:
     shipping_s: float | None = None
 
 
-def judge(
+@dataclass(frozen=True)
+class WindowScan:
+    """What the vectors of a window look like.
+
+    Parameters
+    ----------
+    features, scores
+        Counted into the bins of the reference.
+    out_of_range
+        int64 ``(p,)``: values outside the range that a feature is declared with.
+    """
+
+    features: Profile
+    scores: Histogram
+    out_of_range: NDArray[np.int64]
+
+
+def scan(
+    reader: PredictionReader, window: Window, schema: FeatureSchema, reference: ReferenceProfile
+) -> WindowScan:
+    """Count the vectors of a window, block by block; none is kept."""
+    none = np.empty((0, len(schema)), dtype=np.float32)
+    features, scores = reference.features.counted(none), reference.scores.counted(none[:, 0])
+    outside = np.zeros(len(schema), dtype=np.int64)
+    low, high = _limits(schema)
+    for block in reader.vectors(window, schema.fingerprint):
+        features = features.merged(reference.features.counted(block.values))
+        scores = scores.merged(reference.scores.counted(block.probabilities.astype(np.float32)))
+        outside += ((block.values < low) | (block.values > high)).sum(axis=0)
+    return WindowScan(features, scores, outside)
+
+
+def check_contracts(
     config: QualityConfig,
     scanned: WindowScan | None,
     duplicates: float | None,
@@ -210,38 +245,6 @@ def _age_h(postgres: Postgres, query: str, now: datetime) -> float | None:
 
 def _exists(postgres: Postgres, table: str) -> bool:
     return postgres.query(f"SELECT to_regclass('{table}')::text AS name")["name"][0] is not None
-
-
-@dataclass(frozen=True)
-class WindowScan:
-    """What the vectors of a window look like.
-
-    Parameters
-    ----------
-    features, scores
-        Counted into the bins of the reference.
-    out_of_range
-        int64 ``(p,)``: values outside the range that a feature is declared with.
-    """
-
-    features: Profile
-    scores: Histogram
-    out_of_range: NDArray[np.int64]
-
-
-def scan(
-    reader: PredictionReader, window: Window, schema: FeatureSchema, reference: ReferenceProfile
-) -> WindowScan:
-    """Count the vectors of a window, block by block; none is kept."""
-    none = np.empty((0, len(schema)), dtype=np.float32)
-    features, scores = reference.features.counted(none), reference.scores.counted(none[:, 0])
-    outside = np.zeros(len(schema), dtype=np.int64)
-    low, high = _limits(schema)
-    for block in reader.vectors(window, schema.fingerprint):
-        features = features.merged(reference.features.counted(block.values))
-        scores = scores.merged(reference.scores.counted(block.probabilities.astype(np.float32)))
-        outside += ((block.values < low) | (block.values > high)).sum(axis=0)
-    return WindowScan(features, scores, outside)
 
 
 def _limits(schema: FeatureSchema) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,4 +1,4 @@
-"""What is watched: the versions that serve, and what their artifacts say of their training."""
+"""The versions that serve, and what their artifacts say of their training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.deployment.record import Deployment
 
 
 @dataclass(frozen=True)
-class Watched:
+class ServingModels:
     """The versions that serve.
 
     Parameters
@@ -47,7 +47,9 @@ class Watched:
         return self.artifact.profile()
 
 
-def watched_of(model_name: str, deployment: Deployment, artifacts: ArtifactCache) -> Watched:
+def read_serving_models(
+    model_name: str, deployment: Deployment, artifacts: ArtifactCache
+) -> ServingModels:
     """Read what serves; artifacts that are not here yet are fetched.
 
     Raises
@@ -57,7 +59,7 @@ def watched_of(model_name: str, deployment: Deployment, artifacts: ArtifactCache
     """
     found = [artifacts.get(arm.artifact_uri, arm.digest) for arm in deployment.arms]
     schemas = [artifact.feature_schema for artifact in found]
-    return Watched(
+    return ServingModels(
         model_name=model_name,
         champion=deployment.champion.label,
         artifact=found[0],

@@ -1,4 +1,13 @@
-"""A label that somebody reported, and its form on disk."""
+"""Labels that were reported: their form on disk, their table, and the labels of users.
+
+The table ``labels`` only ever grows. The same label again changes nothing. Another label for the
+same prediction, or for the same user and time, is a correction: a later row, which counts from
+then on. A label that was reported before the stored one, but arrives after it, is left out.
+
+Labels of predictions become labels of users, from which models are trained: a label about a
+prediction tells what was true of its user at its time. Predictions from attributes of a request
+are left out: their label does not belong to what is stored about the user.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What follows from a pass: results kept, alerts moved on, people told, a retraining asked for."""
+"""A pass and its follow-up: results kept, alerts moved on, people told, a retraining requested."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from configs.monitoring_config import MonitoringConfig
+from monitoring.alerting.rules import Alerts
 from monitoring.alerting.states import Alert, Sample
-from monitoring.alerts import Alerts
-from monitoring.passes.run import Monitor, PassResult
+from monitoring.checks.results import PassResult
+from monitoring.passes.run import Monitor
 from monitoring.reporting.metrics import samples_of
 from monitoring.reporting.page import SERIES, report_page
 from monitoring.reporting.results_store import ResultsStore
-from monitoring.retraining.rules import Request, Withheld
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingRequest, RetrainingStore, Withheld
 
-COURSE = timedelta(days=30)
+PAGE_SPAN = timedelta(days=30)
 """How far back the report page looks."""
 
 
 @dataclass(frozen=True)
-class Watch:
-    """One pass, and what followed from it.
+class PassOutcome:
+    """One pass, and what its follow-up did.
 
     Parameters
     ----------
@@ -38,17 +38,19 @@ class Watch:
     samples: Sequence[Sample]
     changed: Sequence[Alert]
     problems: dict[str, str]
-    asked: Request | Withheld | None
+    asked: RetrainingRequest | Withheld | None
 
 
 @dataclass(frozen=True)
-class Watchkeeper:
-    """Runs passes and does what follows.
+class PassRunner:
+    """Runs passes of monitoring and follows them up.
 
     Parameters
     ----------
-    monitor, results, alerts, retraining
-        What checks, keeps, tells and asks.
+    monitor
+        Runs the checks.
+    results, alerts, retraining
+        Keep what was found, tell people, and take requests for a new model.
     """
 
     config: MonitoringConfig
@@ -57,43 +59,47 @@ class Watchkeeper:
     alerts: Alerts
     retraining: RetrainingStore
 
-    def keep(self, now: datetime) -> Watch:
-        """Run one pass as of a time.
+    def run(self, now: datetime) -> PassOutcome:
+        """Run one pass as of a time, and follow it up.
 
         Raises
         ------
         StoreUnavailable
             If PostgreSQL does not answer.
         """
-        result = self.monitor.run(now)
-        samples = samples_of(result, self.config.performance.min_labels)
-        version = result.watched.champion if result.watched else None
+        return self.follow_up(self.monitor.run(now))
+
+    def follow_up(self, result: PassResult) -> PassOutcome:
+        """Keep what a pass found, move alerts on, and request a retraining where one is wanted."""
+        now, samples = result.as_of, samples_of(result, self.config.performance.min_labels)
+        version = result.serving.champion if result.serving else None
         self.results.add(now, version, result.seconds, result.to_json(), samples)
-        changed = self.alerts.look(samples, now, self.results.values)
+        changed = self.alerts.evaluate(samples, now, self.results.values)
         problems = self.alerts.deliver(now)
         self.alerts.remind(now)
-        return Watch(result, samples, changed, problems, self._ask(version, now))
+        asked = None if version is None else self._request_retraining(version, now)
+        return PassOutcome(result, samples, changed, problems, asked)
 
-    def page(self, watch: Watch) -> str:
+    def page(self, outcome: PassOutcome) -> str:
         """The report page of a pass."""
-        now, scanned = watch.result.as_of, self.monitor.scanned
+        now, scanned = outcome.result.as_of, self.monitor.scanned
         return report_page(
-            watch.result,
+            outcome.result,
             self.alerts.store.alerts(),
-            self.results.series(SERIES, now - COURSE),
+            self.results.series(SERIES, now - PAGE_SPAN),
             self.retraining.steps(),
             scanned.features.columns if scanned else (),
         )
 
-    def _ask(self, champion: str | None, now: datetime) -> Request | Withheld | None:
-        """Ask for a retraining where alerts that fire want one."""
-        if champion is None:
-            return None
-        wanting = []
-        for alert in self.alerts.firing():
-            rule = self.alerts.rule(alert.name)
-            if rule is not None and rule.retrain:
-                wanting.append(alert)
+    def _request_retraining(
+        self, champion: str, now: datetime
+    ) -> RetrainingRequest | Withheld | None:
+        """Request a retraining where alerts that fire want one."""
+        wanting = [
+            alert
+            for alert in self.alerts.firing()
+            if (rule := self.alerts.rule(alert.name)) is not None and rule.retrain
+        ]
         if not wanting:
             return None
         reason = "; ".join(alert.message for alert in wanting)

@@ -22,14 +22,15 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.training_data import decoded_column
 from models.artifact.artifact import ModelArtifact
 from models.base import narrowed
-from monitoring.checks.serving_models import Watched
-from monitoring.feature_drift import DriftReport
+from monitoring.checks.drift import DriftReport
+from monitoring.checks.results import PassResult
+from monitoring.checks.serving_models import ServingModels
 from monitoring.log.reader import PredictionReader, Window
-from monitoring.passes.run import PassResult
 
 if TYPE_CHECKING:
     import pandas as pd
 
+logger = logging.getLogger(__name__)
 
 WORKSPACE = "evidently"
 PROJECT = "drift"
@@ -111,9 +112,6 @@ def sampled(matrix: FeatureMatrix, most: int, seed: int = 0) -> FeatureMatrix:
     return matrix.rows(np.sort(np.random.default_rng(seed).permutation(len(matrix))[:most]))
 
 
-logger = logging.getLogger(__name__)
-
-
 @dataclass(frozen=True)
 class FullReports:
     """Makes full reports as the settings want them.
@@ -134,16 +132,16 @@ class FullReports:
     def make(self, result: PassResult) -> FullReport | None:
         """Make the report of a pass; None where none is wanted, or its rows are not to be had."""
         drift = result.outcomes["drift"]
-        if result.watched is None or not isinstance(drift, DriftReport):
+        if result.serving is None or not isinstance(drift, DriftReport):
             return None
         if not self._is_wanted(drift):
             return None
         try:
-            reference = narrowed(self.training_rows(result.watched.artifact), result.watched.schema)
+            reference = narrowed(self.training_rows(result.serving.artifact), result.serving.schema)
         except FTIError as error:
             logger.warning("monitoring: no full drift report: %s", error)
             return None
-        current = self._window(result.watched, result.as_of)
+        current = self._window(result.serving, result.as_of)
         most = self.config.full_report_rows
         name = f"drift-{result.as_of:%Y%m%d-%H%M%S}"
         rows = sampled(reference, most), sampled(current, most)
@@ -160,11 +158,11 @@ class FullReports:
         pause = timedelta(hours=self.config.full_report_pause_hours)
         return drift.has_drifted and time.time() - newest >= pause.total_seconds()
 
-    def _window(self, watched: Watched, now: datetime) -> FeatureMatrix:
+    def _window(self, serving: ServingModels, now: datetime) -> FeatureMatrix:
         start = now - timedelta(hours=self.config.window_hours)
-        window = Window(start, now, watched.champion, self.config.of == "stored")
-        blocks = self.reader.vectors(window, watched.schema.fingerprint)
+        window = Window(start, now, serving.champion, self.config.of == "stored")
+        blocks = self.reader.vectors(window, serving.schema.fingerprint)
         values = np.concatenate([block.values for block in blocks])
         n = len(values)
         keys, times = np.zeros(n, dtype=np.int64), np.zeros(n, dtype="datetime64[us]")
-        return FeatureMatrix(values, keys, times, watched.schema)
+        return FeatureMatrix(values, keys, times, serving.schema)

@@ -12,11 +12,12 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from monitoring.alerting.states import Alert, Sample
 from monitoring.checks.data_quality import QualityReport
-from monitoring.checks.label_drift import LabelDrift
+from monitoring.checks.drift import DriftReport, LabelDrift
+from monitoring.checks.performance import Performance, PerformanceReport
+from monitoring.checks.results import PassResult
 from monitoring.checks.skew_audit import SkewReport
-from monitoring.feature_drift import DriftReport
-from monitoring.model_performance import Performance, PerformanceReport
-from monitoring.passes.run import PassResult
+
+PREFIX = "fti_monitoring_"
 
 
 def samples_of(result: PassResult, min_labels: int) -> list[Sample]:
@@ -29,8 +30,8 @@ def samples_of(result: PassResult, min_labels: int) -> list[Sample]:
     for outcome in result.outcomes.values():
         if isinstance(outcome, DriftReport):
             samples += _of_drift(outcome)
-        elif isinstance(outcome, PerformanceReport) and result.watched is not None:
-            samples += _of_performance(outcome, result.watched.roles, min_labels)
+        elif isinstance(outcome, PerformanceReport) and result.serving is not None:
+            samples += _of_performance(outcome, result.serving.roles, min_labels)
         elif isinstance(outcome, LabelDrift):
             samples.append(
                 Sample("label_drift", float(outcome.has_drifted), detail=outcome.summary)
@@ -85,9 +86,6 @@ def _of_quality(report: QualityReport) -> Iterator[Sample]:
 
 def _failures(result: PassResult) -> str:
     return "; ".join(f"{each.check}: {each.reason}" for each in result.failed)
-
-
-PREFIX = "fti_monitoring_"
 
 
 class Gauges:

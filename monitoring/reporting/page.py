@@ -23,12 +23,12 @@ from models.reports.model_card.parts import (
 from models.reports.model_card.style import STYLE
 from monitoring.alerting.states import Alert
 from monitoring.checks.data_quality import QualityReport
+from monitoring.checks.drift import DriftReport, FeatureDrift
+from monitoring.checks.performance import Performance, PerformanceReport
+from monitoring.checks.results import CheckOutcome, PassResult
 from monitoring.checks.skew_audit import SkewReport
-from monitoring.feature_drift import DriftReport, FeatureDrift
-from monitoring.model_performance import Performance, PerformanceReport
-from monitoring.passes.run import Outcome, PassResult
 from monitoring.reporting.results_store import Point
-from monitoring.retraining.rules import Step
+from monitoring.retraining_requests import RetrainingStep
 
 SHOWN_FEATURES = 12
 SHOWN_PLOTS = 6
@@ -40,7 +40,7 @@ def report_page(
     result: PassResult,
     alerts: Sequence[Alert],
     series: Sequence[Point],
-    steps: Sequence[Step],
+    steps: Sequence[RetrainingStep],
     window: Sequence[Histogram],
 ) -> str:
     """Write the page of a pass.
@@ -56,7 +56,7 @@ def report_page(
     window
         Histograms of the window's features, for the plots of those that moved.
     """
-    champion = result.watched.champion if result.watched else "nothing deployed"
+    champion = result.serving.champion if result.serving else "nothing deployed"
     title = f"Monitoring of {champion}"
     outcomes = result.outcomes
     parts = [
@@ -152,7 +152,7 @@ def _line(metric: str, series: Sequence[Point]) -> str:
     return frame.svg(metric)
 
 
-def _drift(outcome: Outcome, result: PassResult, window: Sequence[Histogram]) -> str:
+def _drift(outcome: CheckOutcome, result: PassResult, window: Sequence[Histogram]) -> str:
     if not isinstance(outcome, DriftReport):
         return _unsaid("Drift", outcome)
     shown = [*([outcome.scores] if outcome.scores else []), *outcome.features[:SHOWN_FEATURES]]
@@ -181,7 +181,7 @@ def _drift(outcome: Outcome, result: PassResult, window: Sequence[Histogram]) ->
 def _plots(
     features: Sequence[FeatureDrift], result: PassResult, window: Sequence[Histogram]
 ) -> str:
-    reference = result.watched.reference if result.watched else None
+    reference = result.serving.reference if result.serving else None
     if reference is None or not window:
         return ""
     before = {column.name: column for column in reference.features.columns}
@@ -215,7 +215,7 @@ def overlay(before: Histogram, now: Histogram) -> str:
     return frame.svg(f"{before.name}: training as bars, now as a line")
 
 
-def _performance(outcome: Outcome) -> str:
+def _performance(outcome: CheckOutcome) -> str:
     if not isinstance(outcome, PerformanceReport):
         return _unsaid("Performance", outcome)
     names = list(outcome.whole.metrics)
@@ -242,7 +242,7 @@ def _group(group: Performance, names: Sequence[str]) -> list[str]:
     return [escape(group.by), escape(group.word) + few, f"{group.n:,}", *values]
 
 
-def _skew(outcome: Outcome) -> str:
+def _skew(outcome: CheckOutcome) -> str:
     if not isinstance(outcome, SkewReport):
         return _unsaid("Skew", outcome)
     rows = [
@@ -258,7 +258,7 @@ def _skew(outcome: Outcome) -> str:
     return section("Skew", shown, about=escape(outcome.summary))
 
 
-def _quality(outcome: Outcome) -> str:
+def _quality(outcome: CheckOutcome) -> str:
     if not isinstance(outcome, QualityReport):
         return _unsaid("Data quality", outcome)
     rows = [
@@ -270,7 +270,7 @@ def _quality(outcome: Outcome) -> str:
     return section("Data quality", shown, about=escape(outcome.summary))
 
 
-def _retraining(steps: Sequence[Step]) -> str:
+def _retraining(steps: Sequence[RetrainingStep]) -> str:
     if not steps:
         return section("Retraining", about="None has been asked for.")
     rows = [
@@ -285,7 +285,7 @@ def _retraining(steps: Sequence[Step]) -> str:
     return section("Retraining", table(("when", "request", "step", ""), rows))
 
 
-def _unsaid(title: str, outcome: Outcome) -> str:
+def _unsaid(title: str, outcome: CheckOutcome) -> str:
     reason = getattr(outcome, "reason", "")
     return section(title, about=f"Not checked: {escape(reason)}.")
 

@@ -59,7 +59,6 @@ DELETE FROM monitoring_passes USING gone WHERE monitoring_passes.pass_id = gone.
 """
 
 Connection = psycopg.Connection[Any]
-History = Callable[[str, Mapping[str, str], datetime], list[float]]
 
 
 @dataclass(frozen=True)

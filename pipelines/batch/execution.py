@@ -74,7 +74,7 @@ def execute_plan(
     job: Job,
     artifact: ModelArtifact,
     engine: EngineName,
-    watch: Stopwatch,
+    stopwatch: Stopwatch,
     *,
     workers: int | None,
     master: str | None,
@@ -108,11 +108,11 @@ def execute_plan(
     except FTIError as error:
         kept = f"{output.count()} of {len(plan.chunks)} chunks are kept"
         raise RunUnfinished(f"{error} {kept}: run again with --resume.") from error
-    seconds = watch.lap()
+    seconds = stopwatch.lap()
     done(f"Scored {rows:,} rows at {rows / seconds:,.0f} rows/s", seconds)
     receipts = [receipt for _, receipt in sorted(output.finished(plan).items())]
     output.publish(plan, manifest_json(plan, receipts, engine))
-    done(f"Written to {output.final.shown}", watch.lap())
+    done(f"Written to {output.final.shown}", stopwatch.lap())
     return Totals.of(receipts)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from configs.api_config import KEY_PREFIX
+from configs.deployment_config import KEY_PREFIX
 
 Role = Literal["predict", "admin"]
 Headers = Mapping[bytes, bytes]

@@ -14,7 +14,7 @@ from feast import FeatureService, FeatureStore, FeatureView
 from feast.repo_config import load_repo_config
 from redis import Redis
 
-from benchmarks.stage import real_rows
+from benchmarks.harness.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
 from feature_store import connect
 from feature_store.definitions.engine import Engine, FeatureMatrix

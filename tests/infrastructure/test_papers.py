@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from itertools import chain
 
@@ -43,3 +44,15 @@ def test_every_path_that_a_page_names_is_there() -> None:
         if not (ROOT / path).exists() and path != "infrastructure/alertmanager/secrets"
     ]
     assert absent == []
+
+
+def test_every_import_that_a_page_shows_works() -> None:
+    pages = chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"))
+    rooms = "feature_store|models|monitoring|serving|pipelines"
+    pattern = rf"(?m)^from ((?:{rooms})[\w.]*) import ([\w, ]+)$"
+    shown = {line for page in pages for line in re.findall(pattern, page.read_text())}
+    assert ("monitoring.retraining", "trigger_training_pipeline") in shown
+    for module, names in shown:
+        loaded = importlib.import_module(module)
+        lacking = [name for name in names.split(", ") if not hasattr(loaded, name)]
+        assert not lacking, f"{module} has no {', '.join(lacking)}"

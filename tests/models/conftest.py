@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.stage import real_rows
-from configs.settings import Settings, TrainingConfig, load_settings
+from benchmarks.harness.stage import real_rows
+from configs.settings import Settings, load_settings
+from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows
 from infrastructure.embedded import mlflow_url

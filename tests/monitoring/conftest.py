@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from benchmarks.stage import real_rows
+from benchmarks.harness.stage import real_rows
 from configs.monitoring_config import IncidentConfig, MonitoringConfig, SimulationConfig
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
@@ -25,7 +25,7 @@ from models.reports.write_up import pack
 from models.rows.masking import Masker
 from models.training.fit import Trained, fit, recipe_of, split_of
 from monitoring.checks.data_quality import Lags
-from monitoring.checks.serving_models import Watched
+from monitoring.checks.serving_models import ServingModels
 from monitoring.checks.skew_audit import SkewAudit
 from monitoring.passes.run import Monitor
 from monitoring.simulation.simulation import Simulation
@@ -84,10 +84,10 @@ class Watching:
         return Deployment(1, (arm,), "", None, "deploy", "", START)
 
     @property
-    def watched(self) -> Watched:
+    def serving(self) -> ServingModels:
         schema = self.artifact.feature_schema
         roles, schemas = {LABEL: "champion"}, {schema.fingerprint: schema}
-        return Watched("income-predictor", LABEL, self.artifact, roles, schemas)
+        return ServingModels("income-predictor", LABEL, self.artifact, roles, schemas)
 
     def world(self, *incidents: dict, **changes: float) -> World:
         config = SimulationConfig(
@@ -109,12 +109,12 @@ class Watching:
     def audit(self) -> SkewAudit:
         return SkewAudit(offline_store(self.settings), Engine(MODEL_VIEW), None)
 
-    def monitor(self, watched: Watched | None = None, lags: Lags = Lags()) -> Monitor:  # noqa: B008
+    def monitor(self, serving: ServingModels | None = None, lags: Lags = Lags()) -> Monitor:  # noqa: B008
         return Monitor(
             self.config,
             Postgres(postgres_url(self.settings)),
             self.audit,
-            lambda: watched or self.watched,
+            lambda: serving or self.serving,
             lambda: lags,
         )
 

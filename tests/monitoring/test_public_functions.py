@@ -12,21 +12,22 @@ from configs.monitoring_config import DriftConfig
 from infrastructure.embedded import postgres_url, redis_url
 from models.connect import postgres
 from monitoring.alerts import send_alert
+from monitoring.checks.drift import DriftReport
+from monitoring.checks.performance import PerformanceReport
 from monitoring.checks.results import Skipped
 from monitoring.errors import MonitoringRefused
-from monitoring.feature_drift import DriftReport, detect_drift
+from monitoring.feature_drift import detect_drift
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.shipper import PredictionShipper, shipping_lag_s
 from monitoring.log.writer import PredictionLog
 from monitoring.model_performance import (
-    PerformanceReport,
     load_actuals,
     load_predictions,
     monitor_performance,
 )
 from monitoring.reporting.evidently_report import FullReports
-from monitoring.retraining.rules import Request, Withheld
-from monitoring.retraining.store import trigger_training_pipeline
+from monitoring.retraining import trigger_training_pipeline
+from monitoring.retraining_requests import RetrainingRequest, Withheld
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_an_alert_is_sent_once_and_its_severity_is_checked(environment):
 
 
 def test_a_person_may_ask_for_a_retraining_but_not_twice(environment):
-    assert isinstance(trigger_training_pipeline("the catalogue was renewed"), Request)
+    assert isinstance(trigger_training_pipeline("the catalogue was renewed"), RetrainingRequest)
     assert isinstance(trigger_training_pipeline(), Withheld)
 
 

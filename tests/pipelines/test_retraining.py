@@ -11,8 +11,7 @@ import pytest
 from configs.monitoring_config import RetrainingConfig
 from models.connect import postgres
 from models.errors import RegistryUnavailable, TrainingRefused
-from monitoring.retraining.rules import Request
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingRequest, RetrainingStore
 from pipelines.retraining import Retraining
 from tests.worlds.models import POOR, World
 
@@ -43,13 +42,13 @@ class Served:
         settings = self.world.settings
         return RetrainingStore(postgres(settings), settings.model_name)
 
-    def ask(self) -> Request:
+    def ask(self) -> RetrainingRequest:
         now = datetime.now(UTC)
         request = self.store.request(CONFIG, "accuracy is low", ["low_accuracy"], None, now)
-        assert isinstance(request, Request)
+        assert isinstance(request, RetrainingRequest)
         return request
 
-    def act(self, train) -> Request | None:
+    def act(self, train) -> RetrainingRequest | None:
         return Retraining(self.world.settings, self.store, train=train).act()
 
 

@@ -16,7 +16,7 @@ from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded
 from models.connect import deployment_store, model_registry
 from monitoring.connect import retraining_store
-from pipelines.entering import why_not_entered
+from pipelines.run import challenge_blocker
 
 QUICK = {
     "FTI_TRAINING__XGBOOST__N_ESTIMATORS": "80",
@@ -134,4 +134,4 @@ def test_a_half_given_range_is_refused_in_one_line(fresh: Settings) -> None:
 
 @pytest.mark.usefixtures("first")
 def test_the_champion_is_not_entered_against_itself(fresh: Settings) -> None:
-    assert why_not_entered(fresh, "income-xgb-v1") == "it is the champion already"
+    assert challenge_blocker(fresh, "income-xgb-v1") == "it is the champion already"

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.settings import ROOT, GatesConfig, Settings, TrainingConfig
+from configs.settings import ROOT, Settings
+from configs.training_config import GatesConfig, TrainingConfig
 from feature_store.connect import offline_store
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.settings import ROOT, EventTimeConfig, load_settings
+from configs.feature_config import EventTimeConfig
+from configs.settings import ROOT, load_settings
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.definitions import validation
 from feature_store.definitions.engine import Engine
@@ -50,18 +51,18 @@ def parsed(folder: Path, *lines: str) -> ingest.RawTable:
 
 
 def test_the_original_files_hold_48842_good_rows() -> None:
-    config, engine, tally = load_settings().feature, Engine(MODEL_VIEW), RunStats()
+    config, engine, stats = load_settings().feature, Engine(MODEL_VIEW), RunStats()
     keys, positive = [], 0
     for batch in FileSource(config.source, ROOT, {}).read():
         table = ingest.parse(batch, MODEL_VIEW, config.source, EVENT_TIME)
         matrix = ingest.engineer(table, engine)
         assert validation.check_features(matrix.schema, matrix.values) == ({}, {})
-        tally.add(table, table.reasons, {})
+        stats.add(table, table.reasons, {})
         keys += table.keys.tolist()
         assert table.labels is not None
         positive += int(table.labels.sum())
-    assert tally.rows == 32_561 + 16_281 == 48_842
-    assert (tally.bad, tally.unseen) == (0, {})
+    assert stats.rows == 32_561 + 16_281 == 48_842
+    assert (stats.bad, stats.unseen) == (0, {})
     assert keys == list(range(1, 48_843))
     assert positive == 11_687
 
@@ -147,11 +148,11 @@ def test_too_many_bad_rows_stop_the_run_and_name_the_commonest_reason(tmp_path: 
 
 def test_so_few_bad_rows_as_are_tolerated_do_not_stop_an_increment(tmp_path: Path) -> None:
     table = parsed(tmp_path, GOOD, GOOD.replace("39", "-3"))
-    tally = RunStats()
-    tally.add(table, table.reasons, {})
-    tally.refuse_too_many(max_bad_share=0.01, tolerated=1)
+    stats = RunStats()
+    stats.add(table, table.reasons, {})
+    stats.refuse_too_many(max_bad_share=0.01, tolerated=1)
     with pytest.raises(ValidationFailed, match="1 of 2 rows are bad"):
-        tally.refuse_too_many(max_bad_share=0.01)
+        stats.refuse_too_many(max_bad_share=0.01)
 
 
 def test_a_feature_out_of_its_range_is_refused() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from configs.command_line import Stopwatch
-from configs.settings import EventTimeConfig, FeatureConfig
+from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW
@@ -78,8 +78,8 @@ def stored(offline: OfflineStore, reading: Reading) -> tuple[RunStats, Stored]:
     """Compute and store as the pipeline does."""
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        tally = compute(reading, staging, CONFIG, None, Stopwatch())
-        return tally, staging.store()
+        stats = compute(reading, staging, CONFIG, None, Stopwatch())
+        return stats, staging.store()
 
 
 def keys(batches: list[Batch]) -> list[int]:
@@ -172,8 +172,8 @@ def test_a_bad_row_is_quarantined_with_where_it_came_from(
 def quarantined(offline: OfflineStore, reading: Reading) -> tuple[str, int, str, str]:
     """The only row that the quarantine holds after a run."""
     offline.versions.register(MODEL_VIEW.schema, MODEL_VIEW.entity)
-    tally, kept = stored(offline, reading)
-    assert (tally.rows, tally.bad, kept.added, kept.keys.tolist()) == (4, 1, 3, [1, 2, 3])
+    stats, kept = stored(offline, reading)
+    assert (stats.rows, stats.bad, kept.added, kept.keys.tolist()) == (4, 1, 3, [1, 2, 3])
     [row] = offline.postgres.query(
         "SELECT source, row_number, reason, raw::text FROM quarantine"
     ).rows()

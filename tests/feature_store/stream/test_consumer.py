@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from configs.settings import StreamConfig
+from configs.feature_config import StreamConfig
 from feature_store.errors import FeatureStoreError, InvalidEvent, StoreUnavailable, StreamFull
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.events import ActivityEvent

@@ -11,7 +11,7 @@ from models.artifact.profile import Profile, ReferenceProfile, numbers, referenc
 
 @pytest.fixture(scope="module")
 def rows():
-    from benchmarks.stage import real_rows
+    from benchmarks.harness.stage import real_rows
     from configs.settings import load_settings
 
     return real_rows(load_settings(), 8_000)[0].values

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from configs.settings import DecisionConfig
+from configs.training_config import DecisionConfig
 from models.errors import TrainingRefused
 from models.evaluation import metrics as evaluation
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from configs.settings import GatesConfig, load_settings
+from configs.settings import load_settings
+from configs.training_config import GatesConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import UnknownFeature
 from models.errors import TrainingRefused

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from configs.settings import MaskingConfig
+from configs.training_config import MaskingConfig
 from models.errors import TrainingRefused
 from models.rows.split import Part, fold_numbers, folds, joined, originals, row_groups, sampled
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from configs.settings import MaskingConfig
+from configs.training_config import MaskingConfig
 from feature_store.definitions.engine import Engine
 from feature_store.errors import UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks.stage import real_rows
-from configs.settings import TrainingConfig, load_settings
+from benchmarks.harness.stage import real_rows
+from configs.settings import load_settings
+from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows
 from models.lineage import Recipe

@@ -11,10 +11,10 @@ from configs.errors import SettingsError
 from configs.monitoring_config import AlertsConfig, RuleConfig
 from configs.settings import load_settings
 from models.connect import postgres
+from monitoring.alerting.rules import Alerts
 from monitoring.alerting.sinks import LogSink, build_sink
 from monitoring.alerting.states import Sample, advance
 from monitoring.alerting.store import AlertStore
-from monitoring.alerts import Alerts
 from monitoring.errors import SinkRefused
 from tests.monitoring.alerting.alert_receivers import Alertmanager, Mailbox, Webhook
 
@@ -91,7 +91,7 @@ def no_history(metric, labels, since):
 def test_each_set_of_labels_has_an_alert_of_its_own(store):
     alerts = Alerts(AlertsConfig(rules=[rule()]), store, [])
     samples = [Sample("accuracy", 0.7, {"arm": arm}) for arm in ("champion", "challenger")]
-    alerts.look([*samples, Sample("f1_score", 0.1)], NOW, no_history)
+    alerts.evaluate([*samples, Sample("f1_score", 0.1)], NOW, no_history)
     assert [alert.key for alert in alerts.firing()] == [
         "low_accuracy{arm=challenger}",
         "low_accuracy{arm=champion}",
@@ -100,7 +100,7 @@ def test_each_set_of_labels_has_an_alert_of_its_own(store):
 
 def test_a_rule_about_an_arm_passes_the_others_over(store):
     alerts = Alerts(AlertsConfig(rules=[rule(labels={"arm": "champion"})]), store, [])
-    alerts.look([Sample("accuracy", 0.1, {"arm": "challenger"})], NOW, no_history)
+    alerts.evaluate([Sample("accuracy", 0.1, {"arm": "challenger"})], NOW, no_history)
     assert alerts.firing() == []
 
 
@@ -114,7 +114,7 @@ def test_a_window_is_looked_at_as_a_whole(store, aggregate, fires):
 
     window = rule(window_minutes=30, aggregate=aggregate)
     alerts = Alerts(AlertsConfig(rules=[window]), store, [])
-    alerts.look([Sample("accuracy", 0.7)], NOW, history)
+    alerts.evaluate([Sample("accuracy", 0.7)], NOW, history)
     assert bool(alerts.firing()) == fires
     assert asked == [("accuracy", {}, NOW - 30 * MINUTE)]
 
@@ -130,7 +130,7 @@ def test_a_sink_gets_what_fires_and_what_ends_once(store, receiver):
     alerts = Alerts(AlertsConfig(rules=[rule()]), store, [receiver.sink()])
     for place, value in enumerate([0.7, 0.7, 0.9, 0.9]):
         now = NOW + place * MINUTE
-        alerts.look([Sample("accuracy", value)], now, no_history)
+        alerts.evaluate([Sample("accuracy", value)], now, no_history)
         assert alerts.deliver(now) == {}
     assert len(receiver.messages()) == 2
     assert all("Accuracy is low" in message for message in receiver.messages())
@@ -159,12 +159,12 @@ def test_a_sink_that_is_down_is_tried_again_and_gets_everything_once_in_order(st
 def test_an_alertmanager_that_was_started_anew_is_reminded_of_what_fires(store):
     receiver = Alertmanager()
     alerts = Alerts(AlertsConfig(rules=[rule()]), store, [receiver.sink()])
-    alerts.look([Sample("accuracy", 0.7)], NOW, no_history)
+    alerts.evaluate([Sample("accuracy", 0.7)], NOW, no_history)
     alerts.deliver(NOW)
     receiver.bodies.clear()  # it forgets everything
     alerts.remind(NOW + MINUTE)
     assert len(receiver.messages()) == 1
-    alerts.look([Sample("accuracy", 0.9)], NOW + 2 * MINUTE, no_history)
+    alerts.evaluate([Sample("accuracy", 0.9)], NOW + 2 * MINUTE, no_history)
     alerts.deliver(NOW + 2 * MINUTE)
     alerts.remind(NOW + 3 * MINUTE)
     [_, [ended]] = receiver.bodies
@@ -231,7 +231,7 @@ def test_the_same_message_is_not_sent_twice_within_the_cooldown(store):
 
 def test_states_survive_in_postgresql(store, own_settings):
     alerts = Alerts(AlertsConfig(rules=[rule()]), store, [])
-    alerts.look([Sample("accuracy", 0.7, detail="over 300 labels")], NOW, no_history)
+    alerts.evaluate([Sample("accuracy", 0.7, detail="over 300 labels")], NOW, no_history)
     with psycopg.connect(own_settings.database_url) as connection:
         query = "SELECT key, state, severity, owner, runbook, value, detail FROM alerts"
         assert connection.execute(query).fetchall() == [

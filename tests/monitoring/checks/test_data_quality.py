@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from configs.monitoring_config import QualityConfig
-from monitoring.checks.data_quality import Lags, judge
+from monitoring.checks.data_quality import Lags, check_contracts
 
 CONTRACT = QualityConfig(max_pipeline_lag_hours=26, max_stream_delay_ms=1_000)
 
 
 def held(ages: dict[str, float], lags: Lags) -> dict[tuple[str, str], bool]:
-    clauses = judge(CONTRACT, None, None, ages, lags).clauses
+    clauses = check_contracts(CONTRACT, None, None, ages, lags).clauses
     return {(clause.name, clause.subject): clause.holds for clause in clauses}
 
 
@@ -30,5 +30,5 @@ def test_events_that_become_readable_too_late_break_their_contract(delay_ms, hol
     assert found[("stream_delay_ms", "events")] is holds
 
 
-def test_a_stream_that_does_not_run_is_not_judged():
+def test_a_stream_that_does_not_run_is_not_checked():
     assert ("stream_delay_ms", "events") not in held({"pipeline_lag": 1.0}, Lags())

@@ -16,32 +16,30 @@ from configs.monitoring_config import (
     RuleConfig,
 )
 from models.connect import postgres
+from monitoring.alerting.rules import Alerts
 from monitoring.alerting.states import Sample
 from monitoring.alerting.store import AlertStore
-from monitoring.alerts import Alerts
 from monitoring.checks.data_quality import Lags, QualityReport
-from monitoring.checks.results import Skipped
+from monitoring.checks.drift import DriftReport
+from monitoring.checks.performance import PerformanceReport
+from monitoring.checks.results import Failed, Skipped
 from monitoring.checks.skew_audit import SkewReport
-from monitoring.feature_drift import DriftReport
-from monitoring.model_performance import PerformanceReport
-from monitoring.passes.follow_up import Watchkeeper
-from monitoring.passes.run import Failed
+from monitoring.passes.follow_up import PassRunner
 from monitoring.reporting.metrics import Gauges, samples_of
 from monitoring.reporting.results_store import ResultsStore
-from monitoring.retraining.rules import Request
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingRequest, RetrainingStore
 
 CONCEPT = {"kind": "concept_drift", "column": "relationship", "words": ["Husband", "Wife"]}
 LOST = {"kind": "lost_column", "column": "occupation"}
 
 
-def keeper(watching, **changes):
+def new_runner(watching, **changes):
     config = watching.config.model_copy(update=changes)
     watching.config = config
     connect = postgres(watching.settings)
     alerts = Alerts(config.alerts, AlertStore(connect), [])
     name = "income-predictor"
-    return Watchkeeper(
+    return PassRunner(
         config,
         watching.monitor(),
         ResultsStore(connect, name),
@@ -73,47 +71,47 @@ def test_a_clean_day_passes_every_check(watching):
 
 def test_what_is_lost_upstream_fires_alerts_and_a_retraining_is_asked_for(watching):
     simulation = watching.simulation(CONCEPT, LOST, visits_a_day=800, label_delay_hours=2)
-    watch_over = keeper(watching)
+    runner = new_runner(watching)
     simulation.play(0)
     now = simulation.world.now(1)
-    watch = watch_over.keep(now)
-    firing = {alert.name: alert for alert in watch_over.alerts.firing()}
+    found = runner.run(now)
+    firing = {alert.name: alert for alert in runner.alerts.firing()}
     assert {"low_accuracy", "feature_drift", "broken_contract"} <= set(firing)
     assert "occupation (missing" in firing["feature_drift"].message
     assert "missing of occupation" in firing["broken_contract"].message
     assert firing["low_accuracy"].severity == "critical"
-    assert isinstance(watch.asked, Request)
-    assert watch.asked.alerts[0] == "low_accuracy{arm=champion}"
-    again = watch_over.keep(now + timedelta(minutes=1))
+    assert isinstance(found.asked, RetrainingRequest)
+    assert found.asked.alerts[0] == "low_accuracy{arm=champion}"
+    again = runner.run(now + timedelta(minutes=1))
     assert again.changed == []
-    assert not isinstance(again.asked, Request)
+    assert not isinstance(again.asked, RetrainingRequest)
 
 
 def test_results_gauges_and_page_say_the_same(watching, tmp_path):
     simulation = watching.simulation(LOST, visits_a_day=400, label_delay_hours=2)
-    watch_over = keeper(watching)
+    runner = new_runner(watching)
     simulation.play(0)
     now = simulation.world.now(1)
-    watch = watch_over.keep(now)
+    found = runner.run(now)
     [accuracy] = [
-        s.value for s in watch.samples if s.metric == "accuracy" and s.labels == {"arm": "champion"}
+        s.value for s in found.samples if s.metric == "accuracy" and s.labels == {"arm": "champion"}
     ]
-    results = watch_over.results
+    results = runner.results
     assert results.values("accuracy", {"arm": "champion"}, now) == [accuracy]
     with psycopg.connect(watching.settings.database_url) as connection:
         [[version, kept]] = connection.execute(
             "SELECT model_version, results FROM monitoring_passes"
         ).fetchall()
     assert version == "income-xgb-v1"
-    assert kept["drift"]["summary"] == watch.result.outcomes["drift"].summary
+    assert kept["drift"]["summary"] == found.result.outcomes["drift"].summary
     gauges = Gauges()
-    gauges.show(watch.samples, watch_over.alerts.firing(), {"log": 2}, now, 1.0)
+    gauges.show(found.samples, runner.alerts.firing(), {"log": 2}, now, 1.0)
     gauges.write(tmp_path / "metrics.prom")
     text = (tmp_path / "metrics.prom").read_text()
     assert f'fti_monitoring_accuracy{{arm="champion"}} {accuracy}' in text
     assert 'fti_monitoring_notices_waiting{sink="log"} 2.0' in text
     assert 'fti_monitoring_alert_firing{alert="feature_drift",severity="warning"} 1.0' in text
-    page = watch_over.page(watch)
+    page = runner.page(found)
     assert page.count("<svg") >= 1
     assert "http" not in page.split("</style>")[1]  # nothing from elsewhere
     for text in ("income-xgb-v1", "feature_drift", "occupation", "No skew", "Performance"):
@@ -122,7 +120,7 @@ def test_results_gauges_and_page_say_the_same(watching, tmp_path):
 
 def test_before_anything_was_deployed_or_logged_everything_is_skipped(watching):
     monitor = watching.monitor()
-    monitor.watched = lambda: None
+    monitor.serving = lambda: None
     result = monitor.run(watching.world().now(0))
     skipped = {n for n, outcome in result.outcomes.items() if isinstance(outcome, Skipped)}
     assert {"drift", "performance", "label_drift", "skew"} <= skipped
@@ -135,19 +133,19 @@ def test_before_anything_was_deployed_or_logged_everything_is_skipped(watching):
 
 def test_an_outage_gives_skips_and_no_alarm(watching):
     simulation = watching.simulation({"kind": "outage", "start_day": 1}, visits_a_day=300)
-    watch_over = keeper(watching)
+    runner = new_runner(watching)
     for day in range(3):
         simulation.play(day)
-    watch = watch_over.keep(simulation.world.now(3))
-    assert isinstance(watch.result.outcomes["drift"], Skipped)
-    assert isinstance(watch.result.outcomes["skew"], Skipped)
-    assert watch_over.alerts.firing() == []
-    assert watch_over.page(watch)
+    found = runner.run(simulation.world.now(3))
+    assert isinstance(found.result.outcomes["drift"], Skipped)
+    assert isinstance(found.result.outcomes["skew"], Skipped)
+    assert runner.alerts.firing() == []
+    assert runner.page(found)
 
 
 def test_an_artifact_from_before_profiles_is_skipped_with_what_to_do(watching):
     files = {n: h for n, h in watching.artifact.files.items() if n != "profile.json"}
-    old = replace(watching.watched, artifact=replace(watching.artifact, files=files))
+    old = replace(watching.serving, artifact=replace(watching.artifact, files=files))
     watching.simulation(visits_a_day=300).play(0)
     outcome = watching.monitor(old).run(watching.world().now(1)).outcomes["drift"]
     assert isinstance(outcome, Skipped)
@@ -270,12 +268,12 @@ def test_rules_see_the_values_of_earlier_passes(watching):
         owner="us",
         runbook="docs/monitoring.md#alerts",
     )
-    watch_over = keeper(watching, alerts=AlertsConfig(rules=[rule]))
+    runner = new_runner(watching, alerts=AlertsConfig(rules=[rule]))
     simulation = watching.simulation(visits_a_day=500)
     for day in range(2):
         simulation.play(day)
-        watch_over.keep(simulation.world.now(day + 1))
-    assert watch_over.alerts.firing() == []
+        runner.run(simulation.world.now(day + 1))
+    assert runner.alerts.firing() == []
     now = simulation.world.now(2) + timedelta(hours=12)
-    watch_over.keep(now)  # 250 in the last day: 417 on average
-    assert [alert.value for alert in watch_over.alerts.firing()] == [pytest.approx(417, abs=20)]
+    runner.run(now)  # 250 in the last day: 417 on average
+    assert [alert.value for alert in runner.alerts.firing()] == [pytest.approx(417, abs=20)]

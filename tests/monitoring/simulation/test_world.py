@@ -6,9 +6,9 @@ import pytest
 
 from configs.monitoring_config import DriftConfig, PerformanceConfig
 from models.onnx.scorer import OnnxScorer
-from monitoring import model_performance
+from monitoring.checks import performance
+from monitoring.checks.drift import DriftReport, compare
 from monitoring.errors import MonitoringRefused
-from monitoring.feature_drift import DriftReport, compare
 from monitoring.simulation.world import FIRST_USER
 
 SHIFT = {"kind": "covariate_shift", "column": "age", "strength": 0.8}
@@ -43,7 +43,7 @@ def watcher(watching):
                 "model_version": "v1",
             }
         ).with_columns(pl.col("predicted_at", "known_at").cast(pl.Datetime("us", "UTC")))
-        report = model_performance.judge(
+        report = performance.evaluate(
             frame, world.now(day), world.now(day + 9), PerformanceConfig()
         )
         return drift, report.whole.metrics["accuracy"].value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.stage import real_rows
+from benchmarks.harness.stage import real_rows
 from configs.settings import load_settings
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW

@@ -7,8 +7,7 @@ import pytest
 from configs.monitoring_config import RetrainingConfig
 from models.connect import postgres
 from monitoring.log.labels import adopt_labels
-from monitoring.retraining.rules import Request, Withheld
-from monitoring.retraining.store import RetrainingStore
+from monitoring.retraining_requests import RetrainingRequest, RetrainingStore, Withheld
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -26,7 +25,7 @@ def ask(store, now=NOW, config=CONFIG, alerts=("low_accuracy",)):
 
 def test_a_request_fixes_what_is_learned_from(store):
     request = ask(store)
-    assert isinstance(request, Request)
+    assert isinstance(request, RetrainingRequest)
     assert (request.data_start, request.data_end) == (NOW - timedelta(days=30), NOW)
     assert (request.status, request.champion) == ("requested", "income-xgb-v1")
     [step] = store.steps()
@@ -42,7 +41,7 @@ def test_there_is_one_open_request_at_a_time(store):
 @pytest.mark.parametrize(("hours", "is_given"), [(23, False), (24, True)])
 def test_the_next_one_waits_for_the_cooldown(store, hours, is_given):
     store.move(ask(store), "refused", "not better", NOW)
-    assert isinstance(ask(store, NOW + hours * HOUR), Request) == is_given
+    assert isinstance(ask(store, NOW + hours * HOUR), RetrainingRequest) == is_given
 
 
 def test_a_week_has_a_budget(store):
@@ -50,13 +49,13 @@ def test_a_week_has_a_budget(store):
         store.move(ask(store, NOW + day * 24 * HOUR), "refused", "not better", NOW)
     withheld = ask(store, NOW + 4 * 24 * HOUR)
     assert withheld == Withheld("2 in seven days are as many as the budget allows")
-    assert isinstance(ask(store, NOW + 7 * 24 * HOUR), Request)
+    assert isinstance(ask(store, NOW + 7 * 24 * HOUR), RetrainingRequest)
 
 
 def test_a_person_waits_for_no_cooldown_but_for_an_open_request(store):
     store.move(ask(store), "refused", "not better", NOW)
     by_hand = ask(store, NOW + HOUR, alerts=())
-    assert isinstance(by_hand, Request)
+    assert isinstance(by_hand, RetrainingRequest)
     assert isinstance(ask(store, NOW + HOUR, alerts=()), Withheld)
 
 
@@ -75,7 +74,7 @@ def test_retraining_can_be_switched_off(store):
 def test_models_have_requests_of_their_own(store, own_settings):
     ask(store)
     other = RetrainingStore(postgres(own_settings), "another-predictor")
-    assert isinstance(ask(other), Request)
+    assert isinstance(ask(other), RetrainingRequest)
     assert [each.model_name for each in store.requests()] == ["income-predictor"]
 
 

@@ -8,9 +8,9 @@ from scipy import stats
 from configs.monitoring_config import DriftConfig
 from models.artifact.profile import Profile, ReferenceProfile, numbers, reference_profile
 from monitoring.checks import distances
-from monitoring.checks.frames import frame_profiles
+from monitoring.checks.drift import DriftReport, compare
 from monitoring.checks.results import Skipped
-from monitoring.feature_drift import DriftReport, compare
+from monitoring.feature_drift import frame_profiles
 from monitoring.reporting import evidently_report
 
 NO_LABELS = [np.zeros(0, dtype=np.int8)]

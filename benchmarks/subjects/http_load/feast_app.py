@@ -10,8 +10,8 @@ import uvicorn
 import xgboost
 from fastapi import FastAPI
 
-from benchmarks.http_load.yardsticks import NO_TELEMETRY, User
-from benchmarks.stock_feast import REFERENCES, stock
+from benchmarks.harness.stock_feast import REFERENCES, stock
+from benchmarks.subjects.http_load.yardsticks import NO_TELEMETRY, User
 from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 

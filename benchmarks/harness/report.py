@@ -18,7 +18,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.code_digest import code_digest
+from benchmarks.harness.code_digest import code_digest
 from configs.settings import ROOT
 
 RESULTS = ROOT / "benchmarks" / "results"

@@ -13,8 +13,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.http_load.process import Subject
-from benchmarks.http_load.stage import Stage
+from benchmarks.subjects.http_load.process import Subject
+from benchmarks.subjects.http_load.stage import Stage
 from configs.settings import ROOT
 from feature_store.feature_definitions import MODEL_VIEW
 

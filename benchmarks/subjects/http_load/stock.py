@@ -7,8 +7,8 @@ import logging
 import pandas as pd
 from feast.utils import _utc_now as now
 
-from benchmarks.http_load.stage import BODIES, Stage
-from benchmarks.stock_feast import stock
+from benchmarks.harness.stock_feast import stock
+from benchmarks.subjects.http_load.stage import BODIES, Stage
 from feature_store.feature_definitions import MODEL_VIEW
 
 

@@ -11,11 +11,10 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from configs.monitoring_config import PerformanceConfig
 from models.connect import postgres
 from monitoring import model_performance
-from monitoring.checks.outcomes import join_labels
+from monitoring.checks.performance import PerformanceReport, evaluate, join_labels
 from monitoring.checks.results import Skipped
 from monitoring.log.labels import LabelRecord, create_labels, insert_labels
 from monitoring.log.reader import PredictionReader, Window
-from monitoring.model_performance import PerformanceReport, judge
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -92,7 +91,7 @@ def joined() -> pl.DataFrame:
 
 
 def test_metrics_are_those_of_scikit_learn_and_lie_within_their_intervals(joined):
-    report = judge(joined, NOW - 7 * DAY, NOW, PerformanceConfig())
+    report = evaluate(joined, NOW - 7 * DAY, NOW, PerformanceConfig())
     came, said = joined["label"].to_numpy(), joined["probability"].to_numpy()
     decided = joined["decision"].to_numpy()
     expected = {
@@ -110,9 +109,9 @@ def test_metrics_are_those_of_scikit_learn_and_lie_within_their_intervals(joined
     assert 0 <= ece.low <= ece.value <= ece.high < 0.15
 
 
-def test_arms_versions_and_slices_are_judged_apart(joined):
+def test_arms_versions_and_slices_are_measured_apart(joined):
     words = {"sex": ["missing", "missing", "Female", "Male"]}
-    report = judge(joined, NOW - 7 * DAY, NOW, PerformanceConfig(), words)
+    report = evaluate(joined, NOW - 7 * DAY, NOW, PerformanceConfig(), words)
     found = {(each.by, each.word): each.n for each in report.groups}
     assert found == {
         ("all", "all"): 600,
@@ -129,7 +128,7 @@ def test_coverage_and_delay_are_told_and_by_what_was_said(joined):
     few = joined.with_columns(
         label=pl.when(pl.col("decision") == 1).then(pl.col("label")),
     )
-    coverage = judge(few, NOW - 7 * DAY, NOW, PerformanceConfig()).coverage
+    coverage = evaluate(few, NOW - 7 * DAY, NOW, PerformanceConfig()).coverage
     assert (coverage.of_ones, coverage.of_zeros) == (1.0, 0.0)
     assert coverage.labelled < coverage.n == 600
     assert coverage.share == pytest.approx(coverage.labelled / 600)
@@ -145,22 +144,22 @@ def test_coverage_and_delay_are_told_and_by_what_was_said(joined):
 
 def test_only_matured_predictions_count(joined):
     config = PerformanceConfig(maturity_hours=47)
-    report = judge(joined, NOW - 7 * DAY, NOW, config)
+    report = evaluate(joined, NOW - 7 * DAY, NOW, config)
     assert report.whole.n == report.coverage.n == 61
 
 
 def test_one_class_leaves_open_what_cannot_be_said(joined):
     zeros = joined.with_columns(label=pl.lit(0, pl.Int16))
-    report = judge(zeros, NOW - 7 * DAY, NOW, PerformanceConfig())
+    report = evaluate(zeros, NOW - 7 * DAY, NOW, PerformanceConfig())
     assert np.isnan(report.whole.metrics["roc_auc"].value)
     assert np.isfinite(report.whole.metrics["accuracy"].value)
     assert report.whole.is_small
 
 
 @pytest.mark.parametrize("which", ["no predictions", "no labels"])
-def test_nothing_to_judge_is_skipped_with_a_reason(joined, which):
+def test_nothing_to_evaluate_is_skipped_with_a_reason(joined, which):
     frame = joined[:0] if which == "no predictions" else joined.with_columns(label=None)
-    skipped = judge(frame, NOW - 7 * DAY, NOW, PerformanceConfig())
+    skipped = evaluate(frame, NOW - 7 * DAY, NOW, PerformanceConfig())
     assert isinstance(skipped, Skipped)
     assert which in skipped.reason
 
@@ -202,7 +201,7 @@ def test_people_may_hand_in_frames_of_their_own(monkeypatch, own_settings, joine
     told = []
     monkeypatch.setattr(model_performance, "load_settings", lambda: own_settings)
     monkeypatch.setattr(
-        "monitoring.alerts.Alerts.send", lambda self, *given: told.append(given) or True
+        "monitoring.alerting.rules.Alerts.send", lambda self, *given: told.append(given) or True
     )
     said = pd.DataFrame(
         {

@@ -8,7 +8,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.http_load.process import Server, Subject
+from benchmarks.subjects.http_load.process import Server, Subject
 
 WRK = "wrk"
 LONGEST_S = 16

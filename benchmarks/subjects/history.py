@@ -1,7 +1,7 @@
 """Histories of any length in schemas of their own, and reads of them for `historical_retrieval`.
 
 As a program it makes one read in a process of its own, and prints its time and memory as JSON:
-``python -m benchmarks.history SUBJECT DATABASE_URL FEATURE_ROWS ASKED_ROWS``.
+``python -m benchmarks.subjects.history SUBJECT DATABASE_URL FEATURE_ROWS ASKED_ROWS``.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import pandas as pd
 from feast import FeatureStore
 from numpy.typing import NDArray
 
-from benchmarks.memory import MIB, measured
-from benchmarks.stage import real_rows
-from benchmarks.stock_feast import REFERENCES, UNINDEXED, plug_in
+from benchmarks.harness.memory import MIB, measured
+from benchmarks.harness.stage import real_rows
+from benchmarks.harness.stock_feast import REFERENCES, UNINDEXED, plug_in
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
 from feature_store.definitions.engine import FeatureMatrix

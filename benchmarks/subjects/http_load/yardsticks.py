@@ -1,7 +1,7 @@
 """What the prediction path is measured against: apps that answer a constant.
 
-``python -m benchmarks.http_load.yardsticks SUBJECT PORT`` runs one, as the API runs: uvicorn with
-uvloop and httptools, no access log, the collector frozen.
+``python -m benchmarks.subjects.http_load.yardsticks SUBJECT PORT`` runs one, as the API runs:
+uvicorn with uvloop and httptools, no access log, the collector frozen.
 """
 
 import gc

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.code_digest import code_digest
+from benchmarks.harness.code_digest import code_digest
 
 FORMULA = """
 def double(n):

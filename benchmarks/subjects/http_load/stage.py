@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.http_load.process import LOAD_CORE
-from benchmarks.shipped_model import shipped_model
-from benchmarks.stage import servers
+from benchmarks.harness.shipped_model import shipped_model
+from benchmarks.harness.stage import servers
+from benchmarks.subjects.http_load.process import LOAD_CORE
 from configs.settings import Settings
 from feature_store.connect import online_store
 from feature_store.definitions.engine import FeatureMatrix

@@ -6,8 +6,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 
-from benchmarks.http_load.process import LOAD_CORE, SERVER_CORE, Subject
-from benchmarks.http_load.stage import BODIES, Stage
+from benchmarks.subjects.http_load.process import LOAD_CORE, SERVER_CORE, Subject
+from benchmarks.subjects.http_load.stage import BODIES, Stage
 from feature_store.feature_definitions import MODEL_VIEW
 
 BOTH_CORES = frozenset({SERVER_CORE, LOAD_CORE})
@@ -20,11 +20,15 @@ def yardsticks(stage: Stage) -> list[Subject]:
         for vector in stage.vectors
     ]
     return [
-        Subject("raw_asgi", _module("benchmarks.http_load.yardsticks", "raw_asgi"), stage.users),
-        Subject("constant", _module("benchmarks.http_load.yardsticks", "constant"), stage.users),
+        Subject(
+            "raw_asgi", _module("benchmarks.subjects.http_load.yardsticks", "raw_asgi"), stage.users
+        ),
+        Subject(
+            "constant", _module("benchmarks.subjects.http_load.yardsticks", "constant"), stage.users
+        ),
         Subject(
             "constant_47_numbers",
-            _module("benchmarks.http_load.yardsticks", "constant_47"),
+            _module("benchmarks.subjects.http_load.yardsticks", "constant_47"),
             numbers,
         ),
     ]
@@ -50,7 +54,7 @@ def feast(stage: Stage) -> Subject:
         "STOCK_FEAST": str(stage.folder),
         "NATIVE_MODEL": str(stage.native_model),
     }
-    command = _module("benchmarks.http_load.feast_app")
+    command = _module("benchmarks.subjects.http_load.feast_app")
     users = [json.dumps({"user_id": user}) for user in range(1, BODIES + 1)]
     return Subject("feast_sdk", command, users, environment=environment)
 

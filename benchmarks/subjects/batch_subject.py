@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.memory import measured
+from benchmarks.harness.memory import measured
 from configs.command_line import Stopwatch
 from configs.settings import load_settings
 from models.artifact.artifact import ModelArtifact, open_artifact

@@ -1,4 +1,4 @@
-"""When a model is trained anew: monitoring writes a request, a pipeline acts on it.
+"""Requests for a new model: monitoring writes one, a pipeline acts on it.
 
 A request is asked for by alerts that fire. It is withheld while another one is open, for a
 cooldown after the last, and beyond a weekly budget: a model that does not get better by training
@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from configs.monitoring_config import RetrainingConfig
-from configs.settings import load_settings
 from feature_store.errors import StoreUnavailable
 from feature_store.offline.postgres import create
-from monitoring.retraining.rules import OPEN, Request, Status, Step, Withheld, decide
+
+Status = Literal[
+    "requested", "training", "judging", "experiment", "promoted", "withdrawn", "refused", "failed"
+]
+OPEN: tuple[Status, ...] = ("requested", "training", "judging", "experiment")
+WEEK = timedelta(days=7)
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS retraining_requests (
@@ -51,6 +56,89 @@ CREATE TABLE IF NOT EXISTS retraining_steps (
 Connection = psycopg.Connection[Any]
 
 
+@dataclass(frozen=True)
+class RetrainingRequest:
+    """A retraining that was asked for.
+
+    Parameters
+    ----------
+    alerts
+        The alerts that ask for it; none when a person did.
+    champion
+        What served when it was asked for.
+    data_start, data_end
+        Half-open range of label times to learn from; a start of None is that of the settings. It
+        is fixed here, so that a second attempt learns from the same rows.
+    label
+        The version that was trained, once it was.
+    """
+
+    request_id: int
+    model_name: str
+    reason: str
+    alerts: tuple[str, ...]
+    champion: str | None
+    data_start: datetime | None
+    data_end: datetime
+    status: Status
+    label: str | None
+    requested_at: datetime
+    changed_at: datetime
+
+
+@dataclass(frozen=True)
+class Withheld:
+    """Why no retraining was requested."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class RetrainingStep:
+    """Something that happened to a request, or kept one from being written."""
+
+    request_id: int | None
+    step: str
+    detail: str
+    at: datetime
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def decide(
+    config: RetrainingConfig,
+    earlier: Sequence[RetrainingRequest],
+    now: datetime,
+    *,
+    by_person: bool = False,
+) -> Withheld | None:
+    """Say why a retraining must not be requested now; None when it may.
+
+    A person may ask at any time, but never for two at once.
+
+    Parameters
+    ----------
+    earlier
+        All requests for the model, in any order.
+    """
+    if not config.enabled and not by_person:
+        return Withheld("'monitoring.retraining.enabled' is false")
+    for request in earlier:
+        if request.status in OPEN:
+            return Withheld(f"request {request.request_id} is open ({request.status})")
+    if by_person or not earlier:
+        return None
+    last = max(request.requested_at for request in earlier)
+    cool_at = last + timedelta(hours=config.cooldown_hours)
+    if now < cool_at:
+        return Withheld(
+            f"the last one was at {last:%F %H:%M}; the next may be at {cool_at:%F %H:%M}"
+        )
+    this_week = sum(now - request.requested_at < WEEK for request in earlier)
+    if this_week >= config.weekly_budget:
+        return Withheld(f"{this_week} in seven days are as many as the budget allows")
+    return None
+
+
 class RetrainingStore:
     """The tables ``retraining_requests`` and ``retraining_steps`` of one registered model.
 
@@ -71,7 +159,7 @@ class RetrainingStore:
         alerts: Sequence[str],
         champion: str | None,
         now: datetime,
-    ) -> Request | Withheld:
+    ) -> RetrainingRequest | Withheld:
         """Write a request unless it must be withheld; either is recorded."""
         with self._transaction() as connection:
             connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti retraining'))")
@@ -93,16 +181,16 @@ class RetrainingStore:
             self._note(connection, request.request_id, "requested", reason, {}, now)
             return request
 
-    def requests(self) -> list[Request]:
+    def requests(self) -> list[RetrainingRequest]:
         """All requests, the oldest first."""
         with self._transaction() as connection:
             return self._requests(connection)
 
-    def open(self) -> Request | None:
+    def open(self) -> RetrainingRequest | None:
         """The request that is not done with."""
         return next((each for each in self.requests() if each.status in OPEN), None)
 
-    def steps(self, request_id: int | None = None) -> list[Step]:
+    def steps(self, request_id: int | None = None) -> list[RetrainingStep]:
         """What happened, the oldest first; of one request or of all."""
         with self._transaction() as connection:
             rows = connection.execute(
@@ -111,17 +199,17 @@ class RetrainingStore:
                 "ORDER BY step_id",
                 (self.model_name, request_id, request_id),
             ).fetchall()
-        return [Step(**row) for row in rows]
+        return [RetrainingStep(**row) for row in rows]
 
     def move(
         self,
-        request: Request,
+        request: RetrainingRequest,
         status: Status,
         detail: str,
         now: datetime,
         label: str | None = None,
         **facts: Any,
-    ) -> Request:
+    ) -> RetrainingRequest:
         """Move a request on and record the step; both or neither."""
         with self._transaction() as connection:
             row = connection.execute(
@@ -149,7 +237,7 @@ class RetrainingStore:
         with closing(connection):
             yield bool(row and row[0])
 
-    def _requests(self, connection: Connection) -> list[Request]:
+    def _requests(self, connection: Connection) -> list[RetrainingRequest]:
         rows = connection.execute(
             "SELECT * FROM retraining_requests WHERE model_name = %s ORDER BY request_id",
             (self.model_name,),
@@ -198,26 +286,9 @@ class RetrainingStore:
             raise StoreUnavailable(f"Retraining requests cannot be kept: {reason}.") from error
 
 
-def trigger_training_pipeline(reason: str = "asked for by a person") -> Request | Withheld:
-    """Ask for a retraining; ``python pipelines/run.py retrain`` acts on it.
-
-    Returns
-    -------
-    The request, or why there is none: another one is open.
-    """
-    from models.connect import now
-    from monitoring import connect
-
-    settings = load_settings()
-    serving = connect.watched(settings)
-    champion = serving.champion if serving else None
-    config = settings.monitoring.retraining
-    return connect.retraining_store(settings).request(config, reason, (), champion, now())
-
-
-def _request(row: dict[str, Any]) -> Request:
+def _request(row: dict[str, Any]) -> RetrainingRequest:
     times = {
         name: row[name] and row[name].astimezone(UTC)
         for name in ("data_start", "data_end", "requested_at", "changed_at")
     }
-    return Request(**(row | times | {"alerts": tuple(row["alerts"])}))
+    return RetrainingRequest(**(row | times | {"alerts": tuple(row["alerts"])}))

@@ -1,0 +1,1 @@
+"""What every benchmark uses: servers, rounds, reports, digests of the code."""

@@ -1,0 +1,1 @@
+"""What benchmarks measure in processes of their own."""

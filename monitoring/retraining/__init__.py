@@ -1,1 +1,0 @@
-"""When to train anew, and the requests for it."""
