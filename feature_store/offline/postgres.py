@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from configs.errors import reason_of
 from feature_store.errors import StoreUnavailable
 from feature_store.offline.binary_copy import CopyColumn, copy_blocks
 
@@ -256,8 +257,3 @@ def unavailable(
     is_behind = getattr(error, "sqlstate", None) in LACKS_TABLES
     remedy = MIGRATE if is_behind else "Check that it runs (`make status`)"
     return StoreUnavailable(f"{problem}: {reason_of(error)}. {remedy}.")
-
-
-def reason_of(error: Exception) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split())

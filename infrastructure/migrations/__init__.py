@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from configs.errors import reason_of
 from infrastructure.errors import ServiceError
 
 VERSION_TABLE = "fti_migrations"
@@ -48,6 +49,5 @@ def migrate(database_url: str, revision: str = "head") -> tuple[str | None, str 
             command.upgrade(config, revision)
             after = MigrationContext.configure(connection, opts=options).get_current_revision()
     except (SQLAlchemyError, CommandError) as error:
-        reason = " ".join(str(error).split())
-        raise ServiceError(f"The tables cannot be brought forward: {reason}") from error
+        raise ServiceError(f"The tables cannot be brought forward: {reason_of(error)}") from error
     return before, after

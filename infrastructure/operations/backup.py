@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from configs.errors import reason_of
 from infrastructure.errors import ServiceError
 from infrastructure.migrations import VERSION_TABLE
 from infrastructure.servers.postgres import INSTALLED, PACKAGE
@@ -102,8 +103,7 @@ def _make_room(database_url: str, artifacts: Path) -> None:
                 connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
             connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA}")
     except psycopg.Error as error:
-        reason = " ".join(str(error).split())
-        raise ServiceError(f"The database cannot be reached: {reason}") from error
+        raise ServiceError(f"The database cannot be reached: {reason_of(error)}") from error
 
 
 def _has_rows(connection: psycopg.Connection, table: str) -> bool:

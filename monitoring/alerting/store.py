@@ -17,7 +17,8 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from feature_store.offline.postgres import reason_of, translated
+from configs.errors import reason_of
+from feature_store.offline.postgres import translated
 from monitoring.alerting.states import Alert
 
 COLUMNS = tuple(Alert.__dataclass_fields__)

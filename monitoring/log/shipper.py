@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
+from feature_store.offline.postgres import translated
 from infrastructure.pace import Pace, eased
 from monitoring.errors import RecordCorrupt
 from monitoring.log.labels import KIND_LABEL, LabelRecord, insert_labels
@@ -77,12 +78,12 @@ class PredictionShipper:
 
         Raises
         ------
-        psycopg.Error
+        StoreUnavailable
             If PostgreSQL cannot be reached or goes away; what was committed stays so.
         OSError
             If a segment cannot be read or removed.
         """
-        with self._one_at_a_time:
+        with self._one_at_a_time, translated():
             self._began_s = time.monotonic()
             return sum(self._ship_segment(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")))
 
