@@ -52,8 +52,7 @@ def up(settings: Settings) -> Iterator[tuple[str, Running | None]]:
         None where a URL names a server elsewhere.
     """
     database = None if settings.database_url else _postgres(settings)
-    if database is None or not database.started:  # a start has migrated already
-        migrate(database.url if database else postgres_url(settings))
+    migrate(postgres_url(settings))
     yield "postgres", database
     yield "valkey", None if settings.redis_url else _valkey(settings)
     yield "mlflow", None if settings.mlflow_tracking_uri else _mlflow(settings)
