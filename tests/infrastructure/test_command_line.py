@@ -44,7 +44,8 @@ def test_up_twice_then_status_then_down_twice(own: Settings, run: Run, database_
     shown = run("status").stdout
     assert str(own.var_dir / "log" / "valkey.log") in shown
     password = urlsplit(database_url).password
-    assert password and password not in first + second + shown
+    assert password
+    assert password not in first + second + shown
     found = {each["name"]: each for each in json.loads(run("status", "--json").stdout)}
     assert found["valkey"]["state"] == "running"
     assert found["postgres"] == {
