@@ -25,7 +25,7 @@ from monitoring.checks.data_quality import scan
 from monitoring.checks.drift import DriftReport, compare
 from monitoring.log.reader import PredictionReader, Window
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
-from monitoring.log.table import copy_predictions, create_predictions
+from monitoring.log.table import copy_predictions
 from monitoring.reporting import evidently_report
 
 ROWS, REFERENCE_ROWS = 10_000, 30_000
@@ -52,7 +52,6 @@ def log_predictions(settings: Settings, matrix: FeatureMatrix, now: datetime) ->
         for place, (key, vector) in enumerate(zip(matrix.keys, matrix.values, strict=True))
     ]
     with psycopg.connect(str(settings.database_url)) as connection:
-        create_predictions(connection)
         copy_predictions(connection, records)
 
 

@@ -16,6 +16,7 @@ from feature_store.ingest.materialize import materialize
 from feature_store.ingest.staging import Staging
 from feature_store.ingest.watermarks import Watermark
 from infrastructure import embedded
+from infrastructure.migrations import migrate
 from pipelines.feature_pipeline import compute
 
 
@@ -39,6 +40,7 @@ def empty_stores(settings: Settings) -> None:
     with offline_store(settings).postgres.transaction() as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
+    migrate(embedded.postgres_url(settings))
     online_store(settings).client.flushall()
 
 

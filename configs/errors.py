@@ -18,5 +18,10 @@ class FTIError(Exception):
     """Something that a user can understand and mend; the message says how."""
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split())
+
+
 class SettingsError(FTIError):
     """A setting has an unknown name or a value that cannot be used."""

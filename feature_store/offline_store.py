@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +15,9 @@ from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
 from feature_store.offline.newest_rows import Lookup, events_within, matrix_values, utc_times
-from feature_store.offline.postgres import Postgres, append_changed, create, exists
+from feature_store.offline.postgres import Postgres, append_changed
 from feature_store.offline.versions import VersionCatalogue
 from feature_store.offline.windowed_reads import ActivityStore
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,6 @@ class OfflineStore:
         *,
         may_repeat: bool,
     ) -> int:
-        # Apart from the rows: whoever creates tables waits for others that do, not for a write.
         self.versions.register(schema, entity)
         with self.postgres.transaction() as connection:
             return append_changed(
@@ -134,8 +130,6 @@ class OfflineStore:
             CopyColumn("created_timestamp", "timestamptz", times),
         ]
         with self.postgres.transaction() as connection:
-            create(connection, tables.LABELS)
-        with self.postgres.transaction() as connection:
             return append_changed(
                 connection, "labels", [columns], key=("user_id", "label_time"), value="label"
             )
@@ -150,15 +144,12 @@ class OfflineStore:
         )
         values = [(view, r.source, r.row_number, r.reason, Jsonb(r.raw)) for r in rows]
         with self.postgres.transaction() as connection:
-            create(connection, tables.QUARANTINE)
             cursor = connection.cursor()
             cursor.executemany(insert, values)
             return max(cursor.rowcount, 0)
 
     def labels(self, start: datetime, end: datetime, *, known_by: datetime | None = None) -> Labels:
         """Newest labels of entities with label times in ``[start, end)``, by entity and time.
-
-        None where nothing has been stored yet.
 
         Parameters
         ----------
@@ -172,11 +163,6 @@ class OfflineStore:
             f"AND label_time < '{end.isoformat()}' {known}"
             "ORDER BY user_id, label_time, created_timestamp DESC"
         )
-        with self.postgres.transaction() as connection:
-            if not exists(connection, "labels"):
-                return Labels(
-                    np.array([], np.int64), np.array([], np.int8), np.array([], "datetime64[us]")
-                )
         frame = self.postgres.query(query)
         return Labels(
             frame["user_id"].to_numpy(),

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from configs.errors import FTIError
+from configs.errors import FTIError, reason_of
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Repeating:
             if self.problem is None:
                 is_defect = not isinstance(error, FTIError | OSError)
                 logger.warning("%s: failing: %s", self.name, error, exc_info=is_defect)
-            self.problem = " ".join(str(error).split()) or type(error).__name__
+            self.problem = reason_of(error) or type(error).__name__
             return False
         if self.problem is not None:
             logger.info("%s: recovered", self.name)

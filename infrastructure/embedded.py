@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from infrastructure.migrations import migrate
 from infrastructure.servers import homes, postgres, services, tracking, valkey
 from infrastructure.servers.launch import Service
 from infrastructure.servers.services import Running, Status
@@ -43,12 +44,16 @@ def mlflow_url(settings: Settings) -> str:
 def up(settings: Settings) -> Iterator[tuple[str, Running | None]]:
     """Start every server that runs not yet; yield each name when it is ready.
 
+    The tables are brought forward, those of a database elsewhere too.
+
     Yields
     ------
     tuple of str and Running or None
         None where a URL names a server elsewhere.
     """
-    yield "postgres", None if settings.database_url else _postgres(settings)
+    database = None if settings.database_url else _postgres(settings)
+    migrate(postgres_url(settings))
+    yield "postgres", database
     yield "valkey", None if settings.redis_url else _valkey(settings)
     yield "mlflow", None if settings.mlflow_tracking_uri else _mlflow(settings)
 

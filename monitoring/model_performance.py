@@ -42,14 +42,9 @@ def load_predictions(days: float = 7, until: datetime | None = None) -> pd.DataF
 
     ``prediction_id``, ``predicted_at``, ``user_id``, ``unit``, ``arm``, ``model_version``,
     ``probability``, ``decision``, ``experiment``, ``propensity``, ``generation``, ``flags``,
-    ``feature_event_time`` and ``schema_fingerprint``; none before the first was logged.
+    ``feature_event_time`` and ``schema_fingerprint``.
     """
-    import pandas as pd
-
     reader, end = connect.prediction_reader(load_settings()), until or now()
-    if not reader.exists("predictions"):
-        columns = ["prediction_id", "predicted_at", "user_id", "arm", "model_version"]
-        return pd.DataFrame(columns=[*columns, "probability", "decision"])
     return reader.predictions(Window(end - timedelta(days=days), end)).to_pandas()
 
 
@@ -59,11 +54,7 @@ def load_actuals(days: float = 7, until: datetime | None = None) -> pd.DataFrame
     ``prediction_id`` (of labels about a prediction) or ``user_id``, ``label``, ``label_time`` and
     ``known_at``.
     """
-    import pandas as pd
-
     reader, end = connect.prediction_reader(load_settings()), until or now()
-    if not reader.exists("labels"):
-        return pd.DataFrame(columns=["prediction_id", "user_id", "label", "label_time", "known_at"])
     return reader.labels(end - timedelta(days=days), end).to_pandas()
 
 

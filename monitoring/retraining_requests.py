@@ -18,8 +18,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from configs.monitoring_config import RetrainingConfig
-from feature_store.errors import StoreUnavailable
-from feature_store.offline.postgres import create
+from feature_store.offline.postgres import translated
 
 Status = Literal[
     "requested", "training", "judging", "experiment", "promoted", "withdrawn", "refused", "failed"
@@ -27,32 +26,6 @@ Status = Literal[
 OPEN: tuple[Status, ...] = ("requested", "training", "judging", "experiment")
 WEEK = timedelta(days=7)
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS retraining_requests (
-    request_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_name text NOT NULL,
-    reason text NOT NULL,
-    alerts text[] NOT NULL,
-    champion text,
-    data_start timestamptz,
-    data_end timestamptz NOT NULL,
-    status text NOT NULL,
-    label text,
-    requested_at timestamptz NOT NULL,
-    changed_at timestamptz NOT NULL
-);
-CREATE UNIQUE INDEX IF NOT EXISTS one_open_retraining ON retraining_requests (model_name)
-    WHERE status IN ('requested', 'training', 'judging', 'experiment');
-CREATE TABLE IF NOT EXISTS retraining_steps (
-    step_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    request_id bigint REFERENCES retraining_requests,
-    model_name text NOT NULL,
-    step text NOT NULL,
-    detail text NOT NULL,
-    facts jsonb NOT NULL,
-    at timestamptz NOT NULL
-)
-"""
 Connection = psycopg.Connection[Any]
 
 
@@ -228,12 +201,9 @@ class RetrainingStore:
         The lock ends with its process, however that ends.
         """
         query = "SELECT pg_try_advisory_lock(hashtext('fti retraining of ' || %s))"
-        try:
+        with translated("Retraining cannot be locked"):
             connection = self.connect()
             row = connection.execute(query, (self.model_name,)).fetchone()
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(f"Retraining cannot be locked: {reason}.") from error
         with closing(connection):
             yield bool(row and row[0])
 
@@ -274,16 +244,10 @@ class RetrainingStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self.connect() as connection:
-                connection.row_factory = dict_row
-                with connection.transaction():
-                    create(connection, TABLES)
-                with connection.transaction():
-                    yield connection
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(f"Retraining requests cannot be kept: {reason}.") from error
+        with translated("Retraining requests cannot be kept"), self.connect() as connection:
+            connection.row_factory = dict_row
+            with connection.transaction():
+                yield connection
 
 
 def _request(row: dict[str, Any]) -> RetrainingRequest:

@@ -11,12 +11,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-import psycopg
-
 from configs.command_line import done, note
 from configs.errors import FTIError
 from configs.settings import Settings
 from feature_store.errors import StoreUnavailable
+from feature_store.offline.postgres import translated
 from models.connect import (
     admission,
     deployment_store,
@@ -93,12 +92,11 @@ class Retraining:
         return request
 
     def _begin(self, request: RetrainingRequest) -> RetrainingRequest:
-        try:
-            with closing(postgres(self.settings)()) as connection:
-                adopted = adopt_labels(connection)
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(f"Labels cannot be adopted: {reason}.") from error
+        with (
+            translated("Labels cannot be adopted"),
+            closing(postgres(self.settings)()) as connection,
+        ):
+            adopted = adopt_labels(connection)
         detail = f"{adopted:,} labels of predictions became labels of users"
         return self.store.move(request, "training", detail, self.clock(), adopted=adopted)
 

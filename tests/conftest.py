@@ -15,6 +15,7 @@ from configs.settings import Settings, load_settings
 from infrastructure import embedded
 from infrastructure.servers import ports
 from models.base import share_cores
+from tests.worlds.databases import own_database
 
 
 def pytest_configure() -> None:
@@ -45,6 +46,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     embedded.redis_url(settings)
     yield settings
     embedded.delete(settings)
+
+
+@pytest.fixture
+def database_url(settings: Settings) -> Iterator[str]:
+    """The URL of a database of this test's own: all tables, no rows."""
+    with own_database(settings) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import psycopg
 import pytest
 import yaml
 
@@ -19,24 +19,17 @@ from benchmarks.harness.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
+from tests.worlds.databases import own_database
 from tests.worlds.strategies import bits
 
 
 @pytest.fixture(scope="module")
-def stores(settings: Settings) -> Settings:
+def stores(settings: Settings) -> Iterator[Settings]:
     """Settings that name a database and a Redis database of this story's own."""
-    url = postgres_url(settings)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("DROP SCHEMA IF EXISTS feature_story CASCADE")
-        connection.execute("CREATE SCHEMA feature_story")
-    separator = "&" if "?" in url else "?"
-    return settings.model_copy(
-        update={
-            "database_url": f"{url}{separator}options=-csearch_path%3Dfeature_story",
-            "redis_url": redis_url(settings).rstrip("/") + "/7",
-        }
-    )
+    redis = redis_url(settings).rstrip("/") + "/7"
+    with own_database(settings) as url:
+        yield settings.model_copy(update={"database_url": url, "redis_url": redis})
 
 
 def pipeline(stores: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:

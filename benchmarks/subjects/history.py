@@ -28,6 +28,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import copy_blocks
 from feature_store.offline.postgres import Postgres
+from infrastructure.migrations import migrate
 
 EVENTS_OF_AN_ENTITY = 10
 BLOCK_ROWS = 20_000
@@ -60,6 +61,7 @@ def make_history(settings: Settings, rows: int) -> str:
     with offline_store(settings).postgres.transaction() as connection:
         connection.execute(f"CREATE SCHEMA {name}")
     url = f"{settings.database_url}?options=-csearch_path%3D{name}"
+    migrate(url)
     store = offline_store(load_settings(database_url=url))
     store.versions.register(MODEL_VIEW.schema, MODEL_VIEW.entity)
     _copy(store.postgres, blocks(settings, rows))

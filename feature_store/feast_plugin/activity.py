@@ -31,7 +31,7 @@ from feature_store.feast_plugin.definitions import FEAST_TYPES, our_view
 from feature_store.feast_plugin.queries import Source
 from feature_store.offline import events as activity_events
 from feature_store.offline.events import ActivityEvent
-from feature_store.offline.postgres import Postgres, create
+from feature_store.offline.postgres import Postgres
 from feature_store.offline.windowed_reads import ActivityStore
 from feature_store.windows.writer import ActivityWriter
 
@@ -104,8 +104,6 @@ def pulled(
 
 def event_columns(postgres: Postgres) -> list[tuple[str, str]]:
     """Names and Arrow types of what a pushed event has; when it was learned is for us to say."""
-    with postgres.transaction() as connection:
-        create(connection, activity_events.CREATE_TABLE)
     empty = postgres.query(f"SELECT * FROM {activity_events.TABLE} LIMIT 0").to_arrow()
     return [(c.name, str(c.type)) for c in empty.schema if c.name != "created_timestamp"]
 

@@ -18,15 +18,6 @@ from feast.repo_config import RegistryConfig
 import feature_store.feast_plugin.logging  # noqa: F401 - Feast finds the class by its name
 from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.connections import postgres
-from feature_store.offline.postgres import create, exists
-
-TABLE = """
-CREATE TABLE IF NOT EXISTS feast_registry (
-    single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    version_id text NOT NULL,
-    contents bytea NOT NULL,
-    updated_timestamp timestamptz NOT NULL
-)"""
 
 
 class PostgresRegistryStore(RegistryStore):
@@ -95,7 +86,6 @@ class PostgresRegistryStore(RegistryStore):
         now = changed.last_updated.ToDatetime(UTC)
         row = (changed.version_id, changed.SerializeToString(), now)
         with self._postgres.transaction() as connection:
-            create(connection, TABLE)
             written = connection.execute(
                 "UPDATE feast_registry SET (version_id, contents, updated_timestamp) "
                 "= (%s, %s, %s) WHERE version_id = ANY(%s)",
@@ -112,12 +102,10 @@ class PostgresRegistryStore(RegistryStore):
     def teardown(self) -> None:
         """Delete the registry."""
         with self._postgres.transaction() as connection:
-            connection.execute("DROP TABLE IF EXISTS feast_registry")
+            connection.execute("DELETE FROM feast_registry")
 
     def _read(self) -> bytes | None:
         with self._postgres.transaction() as connection:
-            if not exists(connection, "feast_registry"):
-                return None
             row = connection.execute("SELECT contents FROM feast_registry").fetchone()
         return row[0] if row else None
 

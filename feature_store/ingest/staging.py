@@ -19,7 +19,7 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import CopyColumn
-from feature_store.offline.postgres import copy_into, create, insert_changed, keep_last, lock_table
+from feature_store.offline.postgres import copy_into, insert_changed, keep_last, lock_table
 from feature_store.offline_store import Labels, QuarantinedRow
 
 if TYPE_CHECKING:
@@ -88,9 +88,6 @@ class Staging:
 
         The view's table must be there.
         """
-        for statements in (tables.LABELS, tables.QUARANTINE):
-            create(self.connection, statements)
-            self.connection.commit()
         table = tables.table_name(self.schema)
         rows = self._later_ones(ROWS, (self.entity, "event_timestamp"))
         self._later_ones(LABELS, ("user_id", "label_time"))

@@ -9,18 +9,8 @@ import json
 from typing import Any
 
 from feature_store.definitions.schema import FeatureSchema
-from feature_store.offline.postgres import Postgres, create, exists
+from feature_store.offline.postgres import Postgres
 from feature_store.sources.port import Position
-
-WATERMARKS = """
-CREATE TABLE IF NOT EXISTS watermarks (
-    view text NOT NULL,
-    fingerprint text NOT NULL,
-    source text NOT NULL,
-    position json NOT NULL,
-    advanced_at timestamptz NOT NULL,
-    PRIMARY KEY (view, fingerprint, source)
-)"""
 
 
 class Watermark:
@@ -43,8 +33,6 @@ class Watermark:
     def position(self) -> Position | None:
         """Where it stands; None when nothing has been read completely."""
         with self.postgres.transaction() as connection:
-            if not exists(connection, "watermarks"):
-                return None
             row: Any = connection.execute(
                 "SELECT position FROM watermarks WHERE (view, fingerprint, source) = (%s, %s, %s)",
                 self._key,
@@ -64,7 +52,6 @@ class Watermark:
         """
         texts = [None if p is None else json.dumps(p, sort_keys=True) for p in (before, after)]
         with self.postgres.transaction() as connection:
-            create(connection, WATERMARKS)
             cursor = connection.execute(
                 "INSERT INTO watermarks VALUES (%s, %s, %s, %s, clock_timestamp()) "
                 "ON CONFLICT (view, fingerprint, source) DO UPDATE "

@@ -25,22 +25,6 @@ LONGEST_TEXT = 200
 """In characters: what PostgreSQL indexes has a limit."""
 
 TABLE = "user_events"
-CREATE_TABLE = f"""
-CREATE TABLE IF NOT EXISTS {TABLE} (
-    event_id text PRIMARY KEY,
-    user_id bigint NOT NULL,
-    event_timestamp timestamptz NOT NULL,
-    event_type text NOT NULL,
-    amount_cents bigint,
-    created_timestamp timestamptz NOT NULL
-);
-CREATE INDEX IF NOT EXISTS {TABLE}_by_user ON {TABLE} (user_id, event_timestamp)
-    INCLUDE (event_type, amount_cents, created_timestamp);
-CREATE TABLE IF NOT EXISTS {TABLE}_clock (
-    single boolean PRIMARY KEY DEFAULT true CHECK (single),
-    last_time timestamptz NOT NULL
-)
-"""
 
 # An event is stored once, whatever is delivered again; the first of two with one id stands.
 INSERT = f"""

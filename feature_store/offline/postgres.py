@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from configs.errors import reason_of
 from feature_store.errors import StoreUnavailable
 from feature_store.offline.binary_copy import CopyColumn, copy_blocks
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 2**22
 """Some 12,000 rows of 47 features: large enough that the work on a block outweighs its overhead."""
+
+LACKS_TABLES = ("42P01", "42703")
+"""SQLSTATE of a table and of a column that is not there."""
+MIGRATE = "Bring the tables forward: python -m infrastructure migrate"
 
 IngestMode = Literal["append", "create", "create_append", "replace"]
 
@@ -56,7 +61,7 @@ class Postgres:
                 cursor.execute(sql)
                 return pl.DataFrame(pl.from_arrow(cursor.fetch_arrow_table()))
         except (Error, OSError) as error:
-            raise StoreUnavailable(_explanation(error)) from error
+            raise unavailable(error) from error
 
     def stream(self, sql: str, asked: pa.Table | None = None) -> Iterator[pl.DataFrame]:
         """`query` in blocks as they arrive: memory does not grow with the result.
@@ -87,7 +92,7 @@ class Postgres:
                 for batch in cursor.fetch_record_batch():
                     yield pl.DataFrame(pl.from_arrow(batch))
         except (Error, ArrowException, OSError) as error:  # Arrow's word for a lost connection
-            raise StoreUnavailable(_explanation(error)) from error
+            raise unavailable(error) from error
 
     def ingest(self, table: str, rows: pa.Table, mode: IngestMode) -> None:
         """Write Arrow rows into a table: a new one, an existing one, or instead of what it holds.
@@ -105,7 +110,7 @@ class Postgres:
                 cursor.adbc_ingest(table, rows, mode=mode)
                 connection.commit()
         except Error as error:
-            raise StoreUnavailable(_explanation(error)) from error
+            raise unavailable(error) from error
 
     @contextmanager
     def transaction(self) -> Iterator[psycopg.Connection]:
@@ -118,11 +123,8 @@ class Postgres:
         """
         import psycopg
 
-        try:
-            with psycopg.connect(self.url, connect_timeout=5) as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise StoreUnavailable(_explanation(error)) from error
+        with translated(), psycopg.connect(self.url, connect_timeout=5) as connection:
+            yield connection
 
 
 def append_changed(
@@ -237,29 +239,21 @@ def clock(connection: psycopg.Connection) -> np.datetime64:
     return np.datetime64(row[0], "us")
 
 
-def create(connection: psycopg.Connection, statements: str) -> None:
-    """Run ``CREATE … IF NOT EXISTS``, one session at a time: PostgreSQL races on its own there."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti create'))")
-    for statement in statements.split(";\n"):
-        connection.execute(statement)
+@contextmanager
+def translated(problem: str = "PostgreSQL refused or went away") -> Iterator[None]:
+    """Raise errors of psycopg as `StoreUnavailable`, with the problem and what to do next."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise unavailable(error, problem) from error
 
 
-def exists(connection: psycopg.Connection, table: str) -> bool:
-    """Whether there is such a table; unlike `create`, it waits for nobody."""
-    row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (table,)).fetchone()
-    return bool(row and row[0])
-
-
-def has_column(connection: psycopg.Connection, table: str, column: str) -> bool:
-    """Whether a table has such a column."""
-    query = (
-        "SELECT EXISTS (SELECT FROM pg_attribute "
-        "WHERE attrelid = to_regclass(%s) AND attname = %s AND NOT attisdropped)"
-    )
-    row = connection.execute(query, (table, column)).fetchone()
-    return bool(row and row[0])
-
-
-def _explanation(error: Exception) -> str:
-    reason = " ".join(str(error).split())
-    return f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."
+def unavailable(
+    error: Exception, problem: str = "PostgreSQL refused or went away"
+) -> StoreUnavailable:
+    """The error that tells of an error of a driver, and what to do next."""
+    is_behind = getattr(error, "sqlstate", None) in LACKS_TABLES
+    remedy = MIGRATE if is_behind else "Check that it runs (`make status`)"
+    return StoreUnavailable(f"{problem}: {reason_of(error)}. {remedy}.")

@@ -15,72 +15,6 @@ from feature_store.offline.binary_copy import CopyColumn
 
 SQL_TYPES = {"integer": "integer", "number": "real", "category": "smallint"}
 
-# The version of a view that was switched to last is the current one; without a time it is being
-# filled. JSON and not JSONB: the text decides the fingerprint.
-CATALOGUE = """
-CREATE TABLE IF NOT EXISTS feature_views (
-    view text NOT NULL,
-    fingerprint text NOT NULL,
-    entity text NOT NULL,
-    table_name text NOT NULL,
-    definition json NOT NULL,
-    created_timestamp timestamptz NOT NULL DEFAULT now(),
-    switched_at timestamptz,
-    PRIMARY KEY (view, fingerprint)
-);
-CREATE TABLE IF NOT EXISTS feature_view_readers (
-    owner text NOT NULL,
-    reader text NOT NULL,
-    fingerprint text NOT NULL,
-    PRIMARY KEY (owner, reader)
-)
-"""
-
-# A label is about a prediction, or about a user at a time. Only those that were reported through
-# the API have a time of receipt.
-LABELS = """
-CREATE TABLE IF NOT EXISTS labels (
-    user_id bigint,
-    prediction_id uuid,
-    label smallint NOT NULL,
-    label_time timestamptz NOT NULL,
-    created_timestamp timestamptz NOT NULL,
-    received_at timestamptz
-);
-CREATE INDEX IF NOT EXISTS labels_by_user ON labels (user_id, label_time, created_timestamp)
-"""
-LABELS_BY_PREDICTION = (
-    "CREATE INDEX IF NOT EXISTS labels_by_prediction ON labels (prediction_id, created_timestamp) "
-    "WHERE prediction_id IS NOT NULL"
-)
-
-QUARANTINE = """
-CREATE TABLE IF NOT EXISTS quarantine (
-    view text NOT NULL,
-    source text NOT NULL,
-    row_number bigint NOT NULL,
-    reason text NOT NULL,
-    raw jsonb NOT NULL,
-    created_timestamp timestamptz NOT NULL DEFAULT now()
-);
-CREATE UNIQUE INDEX IF NOT EXISTS quarantine_once
-    ON quarantine (view, source, row_number, md5(reason || raw::text))
-"""
-
-# An event is applied once, whatever comes again: its id is the key. Ids compare by their bytes,
-# as Python compares them.
-PROFILE_CHANGES = """
-CREATE TABLE IF NOT EXISTS profile_changes (
-    event_id text COLLATE "C" PRIMARY KEY,
-    user_id bigint NOT NULL,
-    event_timestamp timestamptz NOT NULL,
-    attributes jsonb NOT NULL,
-    created_timestamp timestamptz NOT NULL
-);
-CREATE INDEX IF NOT EXISTS profile_changes_by_user
-    ON profile_changes (user_id, event_timestamp)
-"""
-
 
 def table_name(schema: FeatureSchema) -> str:
     """Name of the table that holds rows of exactly this definition of the view.
@@ -93,9 +27,7 @@ def table_name(schema: FeatureSchema) -> str:
 
 
 def feature_table(schema: FeatureSchema, entity: str) -> str:
-    """SQL that creates a view's append-only table."""
-    if schema.is_windowed:
-        return activity_events.CREATE_TABLE
+    """SQL that creates a view's append-only table: its columns are the view's definition."""
     columns = "".join(f"    {f.name} {SQL_TYPES[f.kind]},\n" for f in schema.features)
     return f"""
 CREATE TABLE IF NOT EXISTS {table_name(schema)} (
@@ -106,14 +38,6 @@ CREATE TABLE IF NOT EXISTS {table_name(schema)} (
     from_changes boolean NOT NULL DEFAULT false,
 {columns}    PRIMARY KEY ({entity}, event_timestamp, created_timestamp)
 )"""
-
-
-def from_changes_column(schema: FeatureSchema) -> str:
-    """SQL that adds the mark of rows that follow from changes to a table from before it."""
-    return (
-        f"ALTER TABLE {table_name(schema)} "
-        "ADD COLUMN IF NOT EXISTS from_changes boolean NOT NULL DEFAULT false"
-    )
 
 
 def readable_view(schema: FeatureSchema, entity: str) -> str:
@@ -132,7 +56,7 @@ FROM {table_name(schema)}"""
 
 
 def definition_json(schema: FeatureSchema) -> str:
-    """The meaning of every feature, as the catalogue keeps it."""
+    """The meaning of every feature as the catalogue keeps it: the text decides the fingerprint."""
     return json.dumps(schema.meaning)
 
 

@@ -17,7 +17,7 @@ from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.errors import SchemaMismatch, UnknownVersion, VersionInUse
 from feature_store.offline import tables
-from feature_store.offline.postgres import Postgres, create, exists, has_column
+from feature_store.offline.postgres import Postgres, lock_table
 
 if TYPE_CHECKING:
     import psycopg
@@ -26,6 +26,7 @@ State = Literal["filling", "current", "previous"]
 FILL = "python pipelines/feature_pipeline.py"
 REBUILD = "python -m feature_store rebuild"
 
+CATALOGUE = "feature_views"
 _COLUMNS = "view, fingerprint, entity, table_name, definition, created_timestamp, switched_at"
 
 
@@ -85,31 +86,30 @@ class VersionCatalogue:
         being filled until `switch`.
         """
         with self.postgres.transaction() as connection:
-            create(connection, tables.CATALOGUE)
             if _version(connection, schema.view, schema.fingerprint):
-                # Asked first: adding it waits for readers even where it is there already.
-                is_old = not has_column(connection, tables.table_name(schema), "from_changes")
-                if is_old and not schema.is_windowed:
-                    create(connection, tables.from_changes_column(schema))
                 return
+            lock_table(connection, CATALOGUE)
             is_first = not is_filling and not _versions(connection, schema.view)
-            connection.execute(
+            registered = connection.execute(
                 "INSERT INTO feature_views "
                 "(view, fingerprint, entity, table_name, definition, switched_at) "
-                "VALUES (%s, %s, %s, %s, %s, CASE WHEN %s THEN clock_timestamp() END)",
+                "VALUES (%s, %s, %s, %s, %s, CASE WHEN %s THEN clock_timestamp() END) "
+                "ON CONFLICT DO NOTHING",
                 (
                     *(schema.view, schema.fingerprint, entity),
                     *(tables.table_name(schema), tables.definition_json(schema), is_first),
                 ),
             )
-            create(connection, tables.feature_table(schema, entity))
-            if is_first and not schema.is_windowed:
-                create(connection, tables.readable_view(schema, entity))
+            if registered.rowcount == 0 or schema.is_windowed:
+                return
+            connection.execute(tables.feature_table(schema, entity))
+            if is_first:
+                connection.execute(tables.readable_view(schema, entity))
 
     def versions(self, view: str) -> list[ViewVersion]:
         """The versions of a view, the newest first."""
         with self._reading() as connection:
-            return _versions(connection, view) if exists(connection, "feature_views") else []
+            return _versions(connection, view)
 
     def current(self, view: str) -> ViewVersion | None:
         """The version that was switched to last; None while there is none."""
@@ -161,9 +161,10 @@ class VersionCatalogue:
         if version.is_current:
             return version
         with self.postgres.transaction() as connection:
-            # First, because it waits for other switches: then times and views agree.
+            # Waits for other switches: then times and views agree.
+            lock_table(connection, CATALOGUE)
             if not version.schema.is_windowed:
-                create(connection, tables.readable_view(version.schema, version.entity))
+                connection.execute(tables.readable_view(version.schema, version.entity))
             connection.execute(
                 "UPDATE feature_views SET switched_at = clock_timestamp() "
                 "WHERE view = %s AND fingerprint = %s",
@@ -235,7 +236,6 @@ def record_readers(connection: psycopg.Connection, owner: str, readers: Mapping[
     readers
         Reader (a deployed version of the model) to the fingerprint of the version.
     """
-    create(connection, tables.CATALOGUE)
     connection.execute("DELETE FROM feature_view_readers WHERE owner = %s", (owner,))
     for reader, fingerprint in readers.items():
         connection.execute(
@@ -288,8 +288,6 @@ def _version(connection: psycopg.Connection, view: str, fingerprint: str) -> Vie
 
 
 def _readers(connection: psycopg.Connection, version: ViewVersion) -> list[str]:
-    if not exists(connection, "feature_view_readers"):
-        return []
     rows = connection.execute(
         "SELECT reader FROM feature_view_readers WHERE fingerprint = %s ORDER BY reader",
         (version.fingerprint,),

@@ -16,7 +16,7 @@ from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.offline import tables
 from feature_store.offline.newest_rows import StoredRows, newest_of
-from feature_store.offline.postgres import clock, copy_into, create, exists, lock_table
+from feature_store.offline.postgres import clock, copy_into, lock_table
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.profiles import stored as change_rows
@@ -73,7 +73,7 @@ class ProfileWriter:
         self.online = online
         self.table = tables.table_name(engine.schema)
         self.entity = engine.view.entity
-        self._has_tables = False
+        self._is_registered = False
 
     def apply(self, changes: Sequence[ProfileChange], now: datetime) -> int:
         """Log changes and write the rows that follow from them; return how many were new.
@@ -125,8 +125,6 @@ class ProfileWriter:
             If a store does not answer.
         """
         with self.offline.postgres.transaction() as connection:
-            if not exists(connection, "profile_changes"):
-                return 0
             spans = change_rows.changed_spans(connection, keys, times)
         differed = 0
         for start in range(0, len(spans), USERS_AT_ONCE):
@@ -141,16 +139,14 @@ class ProfileWriter:
     def _writing(self) -> Iterator[psycopg.Connection]:
         """Open a transaction in which nobody else writes the view's table."""
         try:
-            if not self._has_tables:
+            if not self._is_registered:
                 self.offline.versions.register(self.engine.schema, self.entity)
-                with self.offline.postgres.transaction() as connection:
-                    create(connection, tables.PROFILE_CHANGES)
-                self._has_tables = True
+                self._is_registered = True
             with self.offline.postgres.transaction() as connection:
                 lock_table(connection, self.table)
                 yield connection
         except StoreUnavailable:
-            self._has_tables = False  # the version may have been dropped meanwhile
+            self._is_registered = False  # the version may have been dropped meanwhile
             raise
 
     def _derive(self, connection: psycopg.Connection, spans: Spans) -> tuple[StoredRows, int]:

@@ -1,9 +1,8 @@
-"""Forward migrations of our tables, by Alembic: ``python -m infrastructure migrate``.
+"""All our tables, made and brought forward by Alembic: ``python -m infrastructure migrate``.
 
-Programs make the tables that they need by themselves, so that a new checkout needs no step before
-the first; a database that lives for years is brought forward here. A test holds both to the same
-result. Tables of a feature view follow from its definition and are versions of their own
-(``python -m feature_store versions``); MLflow, Optuna and Feast migrate theirs.
+The PostgreSQL of this machine is migrated whenever it starts, so that a new checkout needs no step
+before the first. Tables of a feature view follow from its definition and are versions of their own
+(``python -m feature_store versions``); MLflow and Optuna make and migrate theirs.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from configs.errors import reason_of
 from infrastructure.errors import ServiceError
 
 VERSION_TABLE = "fti_migrations"
@@ -49,6 +49,5 @@ def migrate(database_url: str, revision: str = "head") -> tuple[str | None, str 
             command.upgrade(config, revision)
             after = MigrationContext.configure(connection, opts=options).get_current_revision()
     except (SQLAlchemyError, CommandError) as error:
-        reason = " ".join(str(error).split())
-        raise ServiceError(f"The tables cannot be brought forward: {reason}") from error
+        raise ServiceError(f"The tables cannot be brought forward: {reason_of(error)}") from error
     return before, after

@@ -15,12 +15,17 @@ from pathlib import Path
 
 import psycopg
 
+from configs.errors import reason_of
 from infrastructure.errors import ServiceError
+from infrastructure.migrations import VERSION_TABLE
 from infrastructure.servers.postgres import INSTALLED, PACKAGE
+from infrastructure.servers.tracking import SCHEMA
 from infrastructure.servers.wheels import site_of
 
 DUMP, ARTIFACTS, MANIFEST = "database.dump", "mlflow.zip", "manifest.json"
-COUNTS = "SELECT count(*) FROM information_schema.tables WHERE table_schema = current_schema()"
+TABLES = """
+SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
+WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
 
 
 def backup(database_url: str, artifacts: Path, folder: Path, now: datetime) -> Path:
@@ -52,15 +57,15 @@ def backup(database_url: str, artifacts: Path, folder: Path, now: datetime) -> P
 
 
 def restore(folder: Path, database_url: str, artifacts: Path) -> None:
-    """Bring a backup into an empty database, in one transaction, and artifacts beside it.
+    """Bring a backup into a database without rows, in one transaction, and artifacts beside it.
 
     Raises
     ------
     ServiceError
-        If the backup is not whole, the database is not empty, or PostgreSQL refuses.
+        If the backup is not whole, a table has rows, or PostgreSQL refuses.
     """
     files = _verified(folder)
-    _refuse_filled(database_url, artifacts)
+    _make_room(database_url, artifacts)
     _run(
         *("pg_restore", "--exit-on-error", "--single-transaction", "--no-owner"),
         *(f"--dbname={database_url}", str(folder / DUMP)),
@@ -81,20 +86,29 @@ def _verified(folder: Path) -> dict[str, str]:
     return files
 
 
-def _refuse_filled(database_url: str, artifacts: Path) -> None:
-    try:
-        with psycopg.connect(database_url, connect_timeout=10) as connection:
-            row = connection.execute(COUNTS).fetchone()
-    except psycopg.Error as error:
-        reason = " ".join(str(error).split())
-        raise ServiceError(f"The database cannot be reached: {reason}") from error
-    if row and row[0]:
-        raise ServiceError(
-            f"The database has {row[0]} tables already; nothing is overwritten. Restore into an "
-            "empty one: createdb, and DATABASE_URL."
-        )
+def _make_room(database_url: str, artifacts: Path) -> None:
+    """Remove the empty tables that a migration has made; refuse if anything is not empty."""
     if artifacts.is_dir() and any(artifacts.iterdir()):
         raise ServiceError(f"{artifacts} is not empty; nothing is overwritten. Move it away.")
+    try:
+        with psycopg.connect(database_url, connect_timeout=10) as connection:
+            tables = [name for (name,) in connection.execute(TABLES).fetchall()]
+            filled = [name for name in tables if _has_rows(connection, name)]
+            if filled:
+                raise ServiceError(
+                    f"The database has {len(filled)} tables with rows already; nothing is "
+                    "overwritten. Restore into an empty one: createdb, and DATABASE_URL."
+                )
+            for name in tables:
+                connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
+            connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA}")
+    except psycopg.Error as error:
+        raise ServiceError(f"The database cannot be reached: {reason_of(error)}") from error
+
+
+def _has_rows(connection: psycopg.Connection, table: str) -> bool:
+    found = connection.execute(f"SELECT FROM {table} LIMIT 1").rowcount
+    return found == 1 and not table.endswith(f".{VERSION_TABLE}")
 
 
 def _run(program: str, *arguments: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, done, note
+from configs.errors import reason_of
 from configs.settings import load_settings
 from infrastructure import embedded
 
@@ -50,7 +51,7 @@ def partitions(
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             changes = maintain(connection, datetime.now(UTC), keep_months)
     except psycopg.Error as error:
-        raise ServiceError(f"PostgreSQL refused: {' '.join(str(error).split())}") from error
+        raise ServiceError(f"PostgreSQL refused: {reason_of(error)}") from error
     done(f"{len(changes.made)} months made, {len(changes.dropped)} dropped")
     for name in changes.made:
         note(f"+ {name}")

@@ -54,6 +54,8 @@ class Service:
     prepare
         Called before each start, while nobody else can start the same service; gives the service
         with what only then is known (its folder, its account, a password in the URL).
+    complete
+        Called with the URL after each start, before anybody else finds the service running.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Service:
     start_limit_s: float = 60
     is_ready: Callable[[int], bool] | None = None
     prepare: Callable[[Service], Service] | None = None
+    complete: Callable[[str], object] | None = None
 
 
 class Child(subprocess.Popen[bytes]):

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from infrastructure.errors import StartError
+from infrastructure.migrations import migrate
 from infrastructure.servers import ports, processes
 from infrastructure.servers.homes import Home, open_home, privileges
 from infrastructure.servers.launch import Service
@@ -48,6 +49,7 @@ def service(var_dir: Path) -> Service:
         command=("postgres", "-p", "{port}", *options),
         stop_signal=signal.SIGINT,  # ends open connections instead of waiting for them
         prepare=partial(_prepare, var_dir),
+        complete=migrate,
     )
 
 

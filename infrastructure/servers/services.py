@@ -131,6 +131,8 @@ def _start(service: Service, definition: str, var_dir: Path, last_port: int | No
         try:
             records.write(record)
             if await_ready(service, child, port, log_path, log_start):
+                if service.complete:
+                    service.complete(record.url)
                 ready = replace(record, is_ready=True)
                 records.write(ready)
                 return ready

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from configs.errors import FTIError
+from configs.errors import FTIError, reason_of
 from configs.settings import Settings
 from feature_store.command_line.output import Answer, Table
 from models import connect
@@ -58,7 +58,7 @@ def _artifact_findings(
             try:
                 _try(fresh, version)
             except FTIError as error:
-                yield version.label, " ".join(str(error).split())
+                yield version.label, reason_of(error)
 
 
 def _try(artifacts: ArtifactCache, version: ModelVersion) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from feature_store.errors import StoreUnavailable
+from feature_store.offline.postgres import unavailable
 
 Connection = psycopg.Connection[Any]
 
@@ -44,14 +44,12 @@ class Records:
         connection.execute(insert, row)
 
     def _read(self, query: str, *more: Any) -> list[dict[str, Any]]:
-        """Rows of a query whose first parameter is the model's name; none without its table."""
-        with self._translated() as connection:
-            try:
-                with connection.cursor(row_factory=dict_row) as cursor:
-                    cursor.execute(query, (self.model_name, *more))
-                    return cursor.fetchall()
-            except psycopg.errors.UndefinedTable:
-                return []
+        """Rows of a query whose first parameter is the model's name."""
+        with (
+            self._translated() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            return cursor.execute(query, (self.model_name, *more)).fetchall()
 
     @contextmanager
     def _translated(self) -> Iterator[Connection]:
@@ -63,7 +61,4 @@ class Records:
             yield self._connection
         except psycopg.Error as error:
             self.close()
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(
-                f"PostgreSQL refused or went away: {reason}. Check that it runs (`make status`)."
-            ) from error
+            raise unavailable(error) from error

@@ -10,49 +10,11 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from feature_store.offline.postgres import has_column
 from feature_store.offline.versions import record_readers
 from models.deployment.record import Deployment
 from models.deployment.records import Connection, Records
 from models.errors import DeploymentConflict
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS deployments (
-    model_name text NOT NULL,
-    generation integer NOT NULL,
-    action text NOT NULL,
-    reason text NOT NULL,
-    mode text NOT NULL,
-    salt text NOT NULL,
-    experiment text,
-    arms jsonb NOT NULL,
-    created_at timestamptz NOT NULL,
-    plan jsonb,
-    overrides jsonb,
-    PRIMARY KEY (model_name, generation)
-);
-CREATE TABLE IF NOT EXISTS model_stage_history (
-    change_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_name text NOT NULL,
-    version integer NOT NULL,
-    label text NOT NULL,
-    path text[] NOT NULL,
-    generation integer,
-    reason text NOT NULL,
-    changed_at timestamptz NOT NULL
-);
-CREATE TABLE IF NOT EXISTS model_overrides (
-    override_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_name text NOT NULL,
-    version integer NOT NULL,
-    label text NOT NULL,
-    overruled text NOT NULL,
-    reason text NOT NULL,
-    actor text NOT NULL,
-    forced_at timestamptz NOT NULL,
-    generation integer
-)
-"""
 LOCK = "SELECT pg_advisory_xact_lock(hashtext('fti deployments'))"
 
 
@@ -127,7 +89,7 @@ class DeploymentStore(Records):
     def undisturbed(self) -> Iterator[None]:
         """Keep everybody from deploying during the body; waits for a deployment under way."""
         with self._translated() as connection, connection.transaction():
-            _prepare(connection)
+            connection.execute(LOCK)
             yield
 
     @contextmanager
@@ -150,7 +112,7 @@ class DeploymentStore(Records):
             If PostgreSQL cannot be reached or goes away.
         """
         with self._translated() as connection, connection.transaction():
-            _prepare(connection)
+            connection.execute(LOCK)
             generation = deployment.generation if deployment else None
             if deployment is not None:
                 self._refuse_late(connection, deployment.generation)
@@ -178,15 +140,6 @@ class DeploymentStore(Records):
                 f"Somebody else deployed meanwhile: generation {newest} is recorded, this would "
                 f"have been {generation} after {generation - 1}. Look at it and try again."
             )
-
-
-def _prepare(connection: Connection) -> None:
-    """Wait until nobody else deploys; make the tables."""
-    connection.execute(LOCK)
-    for statement in TABLES.split(";\n"):
-        connection.execute(statement)
-    if not has_column(connection, "deployments", "plan"):  # from before tests had plans
-        connection.execute("ALTER TABLE deployments ADD plan jsonb, ADD overrides jsonb")
 
 
 def _deployment(row: dict[str, Any]) -> Deployment:

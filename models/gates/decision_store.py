@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from psycopg.types.json import Jsonb
 
-from feature_store.offline.postgres import create
 from models.deployment.records import Records
 from models.gates.rules import Decision
 from models.registry.versions import ModelVersion
-
-TABLE = """
-CREATE TABLE IF NOT EXISTS model_gate_decisions (
-    decision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_name text NOT NULL,
-    version integer NOT NULL,
-    label text NOT NULL,
-    passed boolean NOT NULL,
-    decision jsonb NOT NULL,
-    judged_at timestamptz NOT NULL
-)
-"""
 
 
 class DecisionStore(Records):
@@ -41,7 +28,6 @@ class DecisionStore(Records):
             "judged_at": decision.judged_at,
         }
         with self._translated() as connection, connection.transaction():
-            create(connection, TABLE)
             self._insert(connection, "model_gate_decisions", row)
 
     def of(self, version: ModelVersion) -> list[Decision]:

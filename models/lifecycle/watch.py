@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import cast
 
-from configs.errors import FTIError
+from configs.errors import FTIError, reason_of
 from configs.settings import Settings
 from feature_store.errors import StoreUnavailable
 from infrastructure.background import Repeating
@@ -147,7 +147,7 @@ class RegistryWatch:
         except TO_BE_TRIED_AGAIN:
             raise
         except FTIError as error:
-            return " ".join(str(error).split())
+            return reason_of(error)
         return ""
 
     def _put_back(

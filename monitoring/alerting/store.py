@@ -17,47 +17,10 @@ import psycopg
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from feature_store.errors import StoreUnavailable
-from feature_store.offline.postgres import create
+from configs.errors import reason_of
+from feature_store.offline.postgres import translated
 from monitoring.alerting.states import Alert
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS alerts (
-    key text PRIMARY KEY,
-    name text NOT NULL,
-    labels jsonb NOT NULL,
-    state text NOT NULL,
-    severity text NOT NULL,
-    owner text NOT NULL,
-    runbook text NOT NULL,
-    summary text NOT NULL,
-    detail text NOT NULL,
-    value double precision NOT NULL,
-    threshold double precision NOT NULL,
-    since timestamptz NOT NULL,
-    fired_at timestamptz,
-    resolved_at timestamptz,
-    notified_at timestamptz,
-    is_announced boolean NOT NULL
-);
-CREATE TABLE IF NOT EXISTS alert_notices (
-    notice_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    key text NOT NULL,
-    alert jsonb NOT NULL,
-    created_at timestamptz NOT NULL
-);
-CREATE TABLE IF NOT EXISTS alert_deliveries (
-    notice_id bigint NOT NULL REFERENCES alert_notices,
-    sink text NOT NULL,
-    attempts integer NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL,
-    delivered_at timestamptz,
-    last_error text,
-    PRIMARY KEY (notice_id, sink)
-);
-CREATE INDEX IF NOT EXISTS alert_deliveries_open ON alert_deliveries (sink, notice_id)
-    WHERE delivered_at IS NULL
-"""
 COLUMNS = tuple(Alert.__dataclass_fields__)
 
 Connection = psycopg.Connection[Any]
@@ -87,17 +50,11 @@ class AlertStore:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One transaction of one writer: two monitors must not both tell the same."""
-        try:
-            with self.connect() as connection:
-                connection.row_factory = dict_row
-                with connection.transaction():
-                    create(connection, TABLES)
-                with connection.transaction():
-                    connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti alerts'))")
-                    yield connection
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(f"Alerts cannot be kept: {reason}.") from error
+        with translated("Alerts cannot be kept"), self.connect() as connection:
+            connection.row_factory = dict_row
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti alerts'))")
+                yield connection
 
     def alerts(self, states: Sequence[str] = ("pending", "firing")) -> list[Alert]:
         """The alerts that are in one of these states, the oldest first."""
@@ -179,18 +136,14 @@ class AlertStore:
 
     @contextmanager
     def _sending(self, sink: str) -> Iterator[Connection]:
-        try:
-            with self.connect() as connection:
-                connection.row_factory = dict_row
-                with connection.transaction():
-                    # One sender a sink keeps the order; it ends with its process.
-                    connection.execute(
-                        "SELECT pg_advisory_xact_lock(hashtext('fti sink ' || %s))", (sink,)
-                    )
-                    yield connection
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(f"Alerts cannot be sent: {reason}.") from error
+        with translated("Alerts cannot be sent"), self.connect() as connection:
+            connection.row_factory = dict_row
+            with connection.transaction():
+                # One sender a sink keeps the order; it ends with its process.
+                connection.execute(
+                    "SELECT pg_advisory_xact_lock(hashtext('fti sink ' || %s))", (sink,)
+                )
+                yield connection
 
 
 PauseOf = Callable[[int], timedelta]
@@ -236,7 +189,7 @@ def _sent(
     try:
         send(Notice(row["notice_id"], _loaded(row["alert"]), row["created_at"]))
     except Exception as error:  # noqa: BLE001 - a sink may fail in any way
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = reason_of(error) or type(error).__name__
         connection.execute(
             "UPDATE alert_deliveries SET attempts = attempts + 1, last_error = %s, "
             "next_attempt_at = %s WHERE (notice_id, sink) = (%s, %s)",

@@ -166,9 +166,9 @@ def ages_of(postgres: Postgres, config: QualityConfig, now: datetime) -> dict[st
     """Hours since each view's newest row was learned, its newest event, and a watermark moved."""
     ages: dict[str, float] = {}
     views = {*config.max_age_hours, *config.max_event_age_hours}
-    for view in sorted(views) if _exists(postgres, "feature_views") else ():
+    for view in sorted(views):
         ages |= {f"{name} {view}": age for name, age in _view_ages(postgres, view, now)}
-    if config.max_pipeline_lag_hours is not None and _exists(postgres, "watermarks"):
+    if config.max_pipeline_lag_hours is not None:
         age = _age_h(postgres, "SELECT max(advanced_at) AS newest FROM watermarks", now)
         ages |= {} if age is None else {"pipeline_lag": age}
     return ages
@@ -241,10 +241,6 @@ def _view_ages(postgres: Postgres, view: str, now: datetime) -> Iterator[tuple[s
 def _age_h(postgres: Postgres, query: str, now: datetime) -> float | None:
     newest = postgres.query(query)["newest"][0]
     return None if newest is None else (now - newest).total_seconds() / HOUR_S
-
-
-def _exists(postgres: Postgres, table: str) -> bool:
-    return postgres.query(f"SELECT to_regclass('{table}')::text AS name")["name"][0] is not None
 
 
 def _limits(schema: FeatureSchema) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -14,9 +14,7 @@ from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.offline.postgres import Postgres
 from models.deployment.record import Deployment
 from monitoring.experiments.exposures import Exposures
-from monitoring.log.labels import create_labels
 from monitoring.log.record import DEGRADED
-from monitoring.log.table import create_predictions
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 """A host whose clock is behind may have answered so much before the test was recorded."""
@@ -120,9 +118,6 @@ class ExposureReader:
         StoreUnavailable
             If PostgreSQL does not answer.
         """
-        with self.database.transaction() as connection:
-            create_predictions(connection)
-            create_labels(connection)
         known = [name for name in slices if name in self.schema.positions]
         query = QUERY.format(
             degraded=sql.Literal(DEGRADED.names),

@@ -10,28 +10,9 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from feature_store.offline.postgres import create
 from models.deployment.records import Records
 from monitoring.experiments.verdict import Action
 
-TABLE = """
-CREATE TABLE IF NOT EXISTS experiment_decisions (
-    decision_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_name text NOT NULL,
-    experiment text NOT NULL,
-    champion text NOT NULL,
-    challenger text NOT NULL,
-    generation integer NOT NULL,
-    action text NOT NULL,
-    reason text NOT NULL,
-    decided_by text NOT NULL,
-    decided_at timestamptz NOT NULL,
-    plan jsonb NOT NULL,
-    evidence jsonb NOT NULL
-);
-CREATE INDEX IF NOT EXISTS experiment_decisions_of
-    ON experiment_decisions (model_name, experiment, decision_id)
-"""
 LOCK = "SELECT pg_try_advisory_lock(hashtext('fti experiment'), hashtext(%s))"
 UNLOCK = "SELECT pg_advisory_unlock(hashtext('fti experiment'), hashtext(%s))"
 NEWEST = (
@@ -85,7 +66,6 @@ class ExperimentStore(Records):
         row = {name: value for name, value in vars(decision).items() if name != "decision_id"}
         row |= {"plan": Jsonb(decision.plan), "evidence": Jsonb(decision.evidence)}
         with self._translated() as connection, connection.transaction():
-            create(connection, TABLE)
             self._insert(connection, "experiment_decisions", row)
             found = connection.execute("SELECT lastval()").fetchone()
             assert found is not None

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.offline.postgres import Postgres, create
+from feature_store.offline.postgres import Postgres
 from monitoring.log.record import Context, Flags, PredictionRecord, new_prediction_ids
-from monitoring.log.table import TABLES, copy_predictions
+from monitoring.log.table import copy_predictions
 
 COPIED_TOGETHER = 4_096
 """Receipts that are in memory at once: some 3 MB."""
@@ -64,17 +64,6 @@ class BatchLog:
 
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
-
-    def prepare(self) -> None:
-        """Make the tables unless they are there.
-
-        Raises
-        ------
-        StoreUnavailable
-            If PostgreSQL cannot be reached.
-        """
-        with self.postgres.transaction() as connection:
-            create(connection, TABLES)
 
     def write(self, chunk: str, scored: Scored, context: Context) -> int:
         """Store the receipts of a chunk unless they are; return how many were stored.

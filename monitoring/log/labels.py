@@ -20,8 +20,7 @@ from uuid import UUID
 
 import psycopg
 
-from feature_store.offline import tables
-from feature_store.offline.postgres import create, exists, has_column, lock_table
+from feature_store.offline.postgres import lock_table
 from feature_store.online.row_codec import EPOCH
 from monitoring.errors import RecordCorrupt
 from monitoring.log.reader import REQUEST_ATTRIBUTES
@@ -124,14 +123,6 @@ _OF_USERS = _INSERT.format(
 )
 
 
-def create_labels(connection: Connection) -> None:
-    """Make the table, or give one from before labels were reported what it lacks."""
-    create(connection, tables.LABELS)
-    if not has_column(connection, "labels", "received_at"):
-        connection.execute("ALTER TABLE labels ADD COLUMN IF NOT EXISTS received_at timestamptz")
-    connection.execute(tables.LABELS_BY_PREDICTION)
-
-
 def insert_labels(connection: Connection, labels: Sequence[LabelRecord]) -> None:
     """Add what is new; call it inside of a transaction."""
     lock_table(connection, "labels")
@@ -199,8 +190,5 @@ def adopt_labels(connection: psycopg.Connection[Any]) -> int:
     """
     with connection.transaction():
         connection.execute("SET LOCAL statement_timeout = 0")  # it looks at the whole log
-        if not exists(connection, "predictions"):
-            return 0
-        create_labels(connection)
         lock_table(connection, "labels")
         return connection.execute(_ADOPT).rowcount

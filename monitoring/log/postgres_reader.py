@@ -14,6 +14,7 @@ from psycopg.rows import DictRow, dict_row
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
+from feature_store.offline.postgres import unavailable
 
 PAUSE_S = 1.0
 """So long after a failure nobody waits for PostgreSQL again."""
@@ -41,7 +42,7 @@ class PostgresReader:
         self._failed: tuple[float, str] | None = None
 
     async def rows(self, query: str, parameters: Mapping[str, Any]) -> Rows:
-        """Read the rows of a query; none where its table has not been made yet.
+        """Read the rows of a query.
 
         Raises
         ------
@@ -49,15 +50,12 @@ class PostgresReader:
             If PostgreSQL does not answer within the deadline, or did not a moment ago.
         """
         if self._failed and time.monotonic() - self._failed[0] < PAUSE_S:
-            raise _unavailable(self._failed[1])
+            raise StoreUnavailable(self._failed[1])
         try:
             async with self._lock:
                 return await self._read(query, parameters)
-        except psycopg.errors.UndefinedTable:
-            return []
         except (psycopg.Error, OSError, FTIError) as error:
-            reason = " ".join(str(error).split()) or f"no answer within {self.deadline_s:g} s"
-            raise await self._given_up(reason) from error
+            raise await self._given_up(error) from error
 
     async def close(self) -> None:
         """Close the connection."""
@@ -86,17 +84,13 @@ class PostgresReader:
             url, autocommit=True, application_name="fti lookups", row_factory=dict_row
         )
 
-    async def _given_up(self, reason: str) -> StoreUnavailable:
+    async def _given_up(self, error: Exception) -> StoreUnavailable:
         if not self._failed or time.monotonic() - self._failed[0] >= PAUSE_S:
-            self._failed = time.monotonic(), reason
+            if not str(error):
+                error = TimeoutError(f"no answer within {self.deadline_s:g} s")
+            self._failed = time.monotonic(), str(unavailable(error, "PostgreSQL does not answer"))
         await self.close()
-        return _unavailable(reason)
-
-
-def _unavailable(reason: str) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"PostgreSQL does not answer: {reason}. Check that it runs (`make status`)."
-    )
+        return StoreUnavailable(self._failed[1])
 
 
 def _hang_up(connection: Connection) -> None:

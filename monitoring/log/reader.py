@@ -84,11 +84,6 @@ class PredictionReader:
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
 
-    def exists(self, table: str) -> bool:
-        """Whether a table has been made yet."""
-        found = self.postgres.query(f"SELECT to_regclass('{table}')::text AS name")
-        return found["name"][0] is not None
-
     def predictions(self, window: Window, features: Sequence[tuple[int, str]] = ()) -> pl.DataFrame:
         """Everything about predictions but their vectors, oldest first.
 
@@ -139,11 +134,6 @@ class PredictionReader:
         Columns ``prediction_id`` or ``user_id``, ``label``, ``label_time`` and ``known_at``.
         """
         known = "coalesce(received_at, created_timestamp)"
-        received = self.postgres.query(
-            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('labels') "
-            "AND attname = 'received_at' AND NOT attisdropped) AS it"
-        )["it"][0]
-        known = known if received else "created_timestamp"
         query = (
             "SELECT DISTINCT ON (prediction_id, user_id, about) prediction_id::text AS "
             f"prediction_id, user_id, label, label_time, {known} AS known_at FROM "

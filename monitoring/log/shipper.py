@@ -22,10 +22,10 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from feature_store.offline.postgres import create, exists
+from feature_store.offline.postgres import translated
 from infrastructure.pace import Pace, eased
 from monitoring.errors import RecordCorrupt
-from monitoring.log.labels import KIND_LABEL, LabelRecord, create_labels, insert_labels
+from monitoring.log.labels import KIND_LABEL, LabelRecord, insert_labels
 from monitoring.log.record import KIND_PREDICTION, PredictionRecord
 from monitoring.log.segments import (
     HEADER_BYTES,
@@ -35,7 +35,7 @@ from monitoring.log.segments import (
     next_sound_record,
     read_records,
 )
-from monitoring.log.table import PIECE_ROWS, TABLES, Row, copy_rows, row_of
+from monitoring.log.table import PIECE_ROWS, Row, copy_rows, row_of
 
 logger = logging.getLogger(__name__)
 
@@ -78,12 +78,12 @@ class PredictionShipper:
 
         Raises
         ------
-        psycopg.Error
+        StoreUnavailable
             If PostgreSQL cannot be reached or goes away; what was committed stays so.
         OSError
             If a segment cannot be read or removed.
         """
-        with self._one_at_a_time:
+        with self._one_at_a_time, translated():
             self._began_s = time.monotonic()
             return sum(self._ship_segment(path) for path in sorted(self.folder.glob(f"*{SUFFIX}")))
 
@@ -221,9 +221,6 @@ class PredictionShipper:
         if self._connection is None or self._connection.closed:
             self._connection = self.connect()
             self._connection.autocommit = True
-            with self._connection.transaction():
-                create(self._connection, TABLES)
-                create_labels(self._connection)
         return self._connection
 
 
@@ -286,12 +283,9 @@ def shipping_lag_s(
     if not segments:
         return 0.0
     with connect() as connection:
-        shipped: dict[str, int] = {}
-        if exists(connection, "shipped_segments"):
-            query = "SELECT segment, shipped_bytes FROM shipped_segments WHERE segment = ANY (%s)"
-            shipped = dict(
-                connection.execute(query, ([path.name for path in segments],)).fetchall()
-            )
+        query = "SELECT segment, shipped_bytes FROM shipped_segments WHERE segment = ANY (%s)"
+        rows = connection.execute(query, ([path.name for path in segments],)).fetchall()
+        shipped: dict[str, int] = dict(rows)
     times = [_first_waiting_us(path, shipped.get(path.name, 0)) for path in segments]
     waiting = [time_us for time_us in times if time_us is not None]
     return max(now.timestamp() - min(waiting) / 1e6, 0.0) if waiting else 0.0

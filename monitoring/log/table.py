@@ -18,40 +18,9 @@ import numpy as np
 import psycopg
 
 from feature_store.offline.binary_copy import SIGNATURE, TRAILER
-from feature_store.offline.postgres import create, exists
 from infrastructure.pace import Pace
 from monitoring.log.record import Context, Flags, PredictionRecord, parts_of
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS predictions (
-    prediction_id uuid NOT NULL,
-    predicted_at timestamptz NOT NULL,
-    user_id bigint,
-    unit text NOT NULL,
-    arm text NOT NULL,
-    model_version text NOT NULL,
-    probability double precision NOT NULL,
-    decision smallint NOT NULL,
-    scored jsonb NOT NULL,
-    experiment text,
-    propensity double precision NOT NULL,
-    generation integer NOT NULL,
-    engine text NOT NULL,
-    flags text[] NOT NULL,
-    feature_event_time timestamptz,
-    schema_fingerprint text NOT NULL,
-    features real[] NOT NULL,
-    PRIMARY KEY (prediction_id, predicted_at)
-) PARTITION BY RANGE (predicted_at);
-CREATE TABLE IF NOT EXISTS predictions_default PARTITION OF predictions DEFAULT;
-CREATE INDEX IF NOT EXISTS predictions_by_time ON predictions (predicted_at);
-CREATE INDEX IF NOT EXISTS predictions_by_user ON predictions (user_id, predicted_at);
-CREATE TABLE IF NOT EXISTS shipped_segments (
-    segment text PRIMARY KEY,
-    shipped_bytes bigint NOT NULL,
-    shipped_at timestamptz NOT NULL DEFAULT now()
-)
-"""
 COLUMNS = (
     *(
         "prediction_id",
@@ -84,12 +53,6 @@ _WHICH = struct.Struct(">hi16siq")
 _LENGTH = struct.Struct(">i")
 _WHOLE = struct.Struct(">iq")
 _ANSWER = struct.Struct(">idih")
-
-
-def create_predictions(connection: psycopg.Connection[Any]) -> None:
-    """Make the tables unless they are there."""
-    if not exists(connection, "shipped_segments"):
-        create(connection, TABLES)
 
 
 class Row(NamedTuple):

@@ -79,8 +79,6 @@ class Monitor:
         reference = _reference(check, serving)
         if isinstance(reference, Skipped) or serving is None:
             return reference if isinstance(reference, Skipped) else _nothing_deployed(check)
-        if not self.reader.exists("predictions"):
-            return Skipped(check, "no predictions have been logged yet")
         window = self._window(now, config.window_hours, serving.champion)
         self.scanned = scan(self.reader, window, serving.schema, reference)
         found = drift.compare(reference, self.scanned.features, self.scanned.scores, config)
@@ -93,8 +91,6 @@ class Monitor:
         check, config = performance.CHECK, self.config.performance
         if serving is None:
             return _nothing_deployed(check)
-        if not (self.reader.exists("predictions") and self.reader.exists("labels")):
-            return Skipped(check, "no predictions, or no labels, have been stored yet")
         start = now - timedelta(days=config.window_days)
         places = [
             (serving.schema.position(name), name)
@@ -131,8 +127,6 @@ class Monitor:
         config = self.config.skew
         if serving is None:
             return _nothing_deployed("skew")
-        if not self.reader.exists("predictions"):
-            return Skipped("skew", "no predictions have been logged yet")
         window = Window(now - timedelta(hours=config.window_hours), now)
         report, limit = NOTHING, config.max_rows
         for fingerprint, schema in serving.schemas.items():

@@ -12,34 +12,8 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from feature_store.errors import StoreUnavailable
-from feature_store.offline.postgres import create
+from feature_store.offline.postgres import translated
 from monitoring.alerting.states import Sample
-
-TABLES = """
-CREATE TABLE IF NOT EXISTS monitoring_passes (
-    pass_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    model_name text NOT NULL,
-    as_of timestamptz NOT NULL,
-    model_version text,
-    seconds double precision NOT NULL,
-    results jsonb NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX IF NOT EXISTS monitoring_passes_by_time ON monitoring_passes (model_name, as_of);
-CREATE TABLE IF NOT EXISTS monitoring_values (
-    pass_id bigint NOT NULL,
-    model_name text NOT NULL,
-    as_of timestamptz NOT NULL,
-    metric text NOT NULL,
-    labels jsonb NOT NULL,
-    value double precision NOT NULL,
-    detail text NOT NULL
-);
-CREATE INDEX IF NOT EXISTS monitoring_values_by_pass ON monitoring_values (pass_id);
-CREATE INDEX IF NOT EXISTS monitoring_values_by_metric
-    ON monitoring_values (model_name, metric, as_of)
-"""
 
 # Passes of the last day are all kept, of those before one an hour.
 _THIN_OUT = """
@@ -144,13 +118,12 @@ class ResultsStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        try:
-            with self.connect() as connection, connection.transaction():
-                create(connection, TABLES)
-                yield connection
-        except psycopg.Error as error:
-            reason = " ".join(str(error).split())
-            raise StoreUnavailable(f"Results of monitoring cannot be kept: {reason}.") from error
+        with (
+            translated("Results of monitoring cannot be kept"),
+            self.connect() as connection,
+            connection.transaction(),
+        ):
+            yield connection
 
 
 def without_nan(value: Any) -> Any:

@@ -20,9 +20,8 @@ from models.artifact.cache import ArtifactCache
 from models.base import narrowed
 from models.deployment.record import Arm, Deployment
 from models.onnx.scorer import OnnxScorer
-from monitoring.log.labels import create_labels
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
-from monitoring.log.table import copy_predictions, create_predictions
+from monitoring.log.table import copy_predictions
 from monitoring.simulation.world import Visits, World
 
 EVENT_BEFORE_US, LEARNED_BEFORE_US = 60_000_000, 30_000_000
@@ -92,9 +91,6 @@ class Simulation:
         """Play a day: visits are answered, and labels that are known by its end are reported."""
         visits, deployment = self.world.day(day), self.serving()
         with self.connect() as connection:
-            with connection.transaction():
-                create_predictions(connection)
-                create_labels(connection)
             if len(visits) and deployment is not None:
                 self._store_features(visits)
                 self._answer(connection, visits, deployment)

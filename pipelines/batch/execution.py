@@ -9,7 +9,6 @@ from enum import StrEnum
 from configs.command_line import Stopwatch, done, note, progress
 from configs.errors import FTIError
 from models.artifact.artifact import ModelArtifact
-from monitoring.log.batch_log import BatchLog
 from pipelines.batch.errors import InputUnusable, RunUnfinished
 from pipelines.batch.inputs import Kind
 from pipelines.batch.manifest import Receipt, Totals, manifest_json
@@ -94,8 +93,6 @@ def execute_plan(
     finished = begin(output, plan)
     left = [chunk for chunk in plan.chunks if chunk.index not in finished]
     rows = sum(chunk.rows for chunk in left)
-    if plan.is_logged:
-        BatchLog(job.offline.postgres).prepare()
     try:
         with progress("Scoring", rows, " rows") as advance:
             if engine is EngineName.spark:

@@ -10,9 +10,7 @@ import argparse
 import sys
 import time
 
-import psycopg
-
-from configs.errors import FTIError
+from configs.errors import FTIError, reason_of
 from configs.settings import load_settings
 from models.connect import postgres
 from monitoring.log.shipper import PredictionShipper
@@ -31,9 +29,9 @@ def ship_now(words: list[str]) -> int:
     shipper = PredictionShipper(settings.var_dir / "predictions", postgres(settings))
     try:
         shipped = ship(shipper, time.monotonic() + limit_s)
-    except (psycopg.Error, OSError, FTIError) as error:
+    except (OSError, FTIError) as error:
         print(
-            f"✗ Not all is shipped: {' '.join(str(error).split())} What is left stays on the disk; "
+            f"✗ Not all is shipped: {reason_of(error)} What is left stays on the disk; "
             "the next process that runs here ships it.",
             file=sys.stderr,
         )
@@ -49,13 +47,13 @@ def ship(shipper: PredictionShipper, deadline_s: float) -> int:
 
     Raises
     ------
-    psycopg.Error, OSError, FTIError
+    OSError, FTIError
         What kept the rest from being shipped when the time was up.
     """
     while True:
         try:
             return shipper.run_once()
-        except (psycopg.Error, OSError, FTIError):
+        except (OSError, FTIError):
             if time.monotonic() >= deadline_s:
                 raise
         time.sleep(RETRY_S)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import runpy
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-import psycopg
 import pytest
 from feast import FeatureService, FeatureStore, FeatureView
 from feast.repo_config import load_repo_config
@@ -23,7 +21,8 @@ from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
+from tests.worlds.databases import own_database
 
 REPO = ROOT / "feature_store" / "feast_repo"
 OBJECTS = (
@@ -79,10 +78,8 @@ class World:
 @pytest.fixture(scope="module")
 def world(settings: Settings) -> Iterator[World]:
     """Filled stores, and a Feast repository that has been applied."""
-    url, schema = postgres_url(settings), f"test_{uuid.uuid4().hex[:12]}"
-    with pytest.MonkeyPatch.context() as patch, psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f"CREATE SCHEMA {schema}")
-        patch.setenv("DATABASE_URL", f"{url}?options=-csearch_path%3D{schema}")
+    with pytest.MonkeyPatch.context() as patch, own_database(settings) as url:
+        patch.setenv("DATABASE_URL", url)
         # What these tests ask is not how fast a busy machine is; those of deadlines set their own.
         patch.setenv("FTI_FEATURE__ONLINE__READ_DEADLINE_MS", "2000")
         patch.setenv("REDIS_URL", redis_url(settings).removesuffix("/0") + "/5")
@@ -92,7 +89,6 @@ def world(settings: Settings) -> Iterator[World]:
         made.feast.apply([made.objects[name] for name in OBJECTS])
         yield made
         made.redis.flushdb()
-        admin.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 def _filled() -> World:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pandas as pd
-import psycopg
 import pytest
 from feast import FeatureStore
 from feast.data_source import PushMode
@@ -20,7 +17,6 @@ from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
 from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure.embedded import postgres_url
 from tests.contract.conftest import CREATED, OBJECTS, REPO, World
 
 END = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,9 +114,9 @@ def test_columns_that_are_lacking_are_named(world: World, rows: pd.DataFrame) ->
 
 def test_rows_can_be_pushed_into_an_empty_offline_store(
     settings: Settings, world: World, rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch,
-    empty_database: str,
+    database_url: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setenv("DATABASE_URL", empty_database)
+    monkeypatch.setenv("DATABASE_URL", database_url)
     feast = FeatureStore(repo_path=str(REPO))
     feast.apply([world.objects[name] for name in OBJECTS])
     feast.push(f"{VIEW}_push", rows, to=PushMode.OFFLINE)
@@ -130,16 +126,6 @@ def test_rows_can_be_pushed_into_an_empty_offline_store(
     )
     assert found.all()
     assert [row.tobytes() for row in stored.values] == expected(world)
-
-
-@pytest.fixture
-def empty_database(settings: Settings) -> Iterator[str]:
-    """A schema of its own, with nothing in it."""
-    url, schema = postgres_url(settings), f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f"CREATE SCHEMA {schema}")
-        yield f"{url}?options=-csearch_path%3D{schema}"
-        admin.execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 def test_precomputed_vectors_are_refused_with_a_reason(world: World, rows: pd.DataFrame) -> None:

@@ -27,6 +27,7 @@ from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import Event
 from infrastructure import embedded
 from infrastructure.servers import services
+from tests.worlds.databases import own_database
 from tests.worlds.profile_oracle import FullRow, as_matrix, state
 from tests.worlds.strategies import bits
 
@@ -157,23 +158,20 @@ class StreamWorld:
 def stream_world(var: Settings, **stream: Any) -> Iterator[StreamWorld]:
     """A world on running servers; at its end its consumers are ended."""
     project = f"s{uuid.uuid4().hex[:10]}"
-    url = embedded.postgres_url(var)
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {project}")
-    separator = "&" if "?" in url else "?"
-    settings = load_settings(
-        var_dir=var.var_dir,
-        database_url=f"{url}{separator}options=-csearch_path%3D{project}",
-        redis_url=embedded.redis_url(var),
-        feature={"project": project, "stream": SMALL | stream},
-    )
-    world = StreamWorld(var, project, settings, connect.event_stream(settings))
-    try:
-        yield world
-    finally:
-        for process in world.consumers:
-            if process.poll() is None:
-                kill(process)
+    with own_database(var) as url:
+        settings = load_settings(
+            var_dir=var.var_dir,
+            database_url=url,
+            redis_url=embedded.redis_url(var),
+            feature={"project": project, "stream": SMALL | stream},
+        )
+        world = StreamWorld(var, project, settings, connect.event_stream(settings))
+        try:
+            yield world
+        finally:
+            for process in world.consumers:
+                if process.poll() is None:
+                    kill(process)
 
 
 def random_events(n: int, seed: int) -> list[Event]:

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import yaml
 
@@ -35,6 +34,7 @@ from infrastructure.servers import services
 from pipelines.feature_modes import Mode
 from pipelines.feature_pipeline import feature_pipeline
 from tests.faults.wire import PARTS, Tripwire, Wire
+from tests.worlds.databases import renew_database
 from tests.worlds.sources import COLUMNS, person
 
 PEOPLE = 1_200
@@ -54,14 +54,12 @@ class World:
     settings: Settings
     config: Path
     redis_number: int
-    schema: str
+    server: str
     expected: dict[str, Any] = field(default_factory=dict)
 
     def reset(self) -> None:
         """Empty both stores and fill them with the first file, as of before the increment."""
-        with psycopg.connect(self.server_url, autocommit=True) as connection:
-            connection.execute(f"DROP SCHEMA IF EXISTS {self.schema} CASCADE")
-            connection.execute(f"CREATE SCHEMA {self.schema}")
+        renew_database(self.server, str(self.settings.database_url).rpartition("/")[2])
         online_store(self.settings).client.flushdb()
         (self.folder / "2.csv").unlink(missing_ok=True)
 
@@ -69,17 +67,13 @@ class World:
     def folder(self) -> Path:
         return self.config.parent
 
-    @property
-    def server_url(self) -> str:
-        return str(self.settings.database_url).split("?")[0]
-
 
 def world_of(settings: Settings, folder: Path, redis_number: int) -> World:
     """A world on the servers of some settings."""
-    schema = f"killed_{uuid.uuid4().hex[:8]}"
+    server = embedded.postgres_url(settings)
     own = settings.model_copy(
         update={
-            "database_url": f"{embedded.postgres_url(settings)}?options=-csearch_path%3D{schema}",
+            "database_url": renew_database(server, f"killed_{uuid.uuid4().hex[:8]}"),
             "redis_url": embedded.redis_url(settings).removesuffix("/0") + f"/{redis_number}",
         }
     )
@@ -94,7 +88,7 @@ def world_of(settings: Settings, folder: Path, redis_number: int) -> World:
     config["online"]["write_batch_rows"] = 100
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     _write(folder / "1.csv", [person(key, minutes=key) for key in range(1, PEOPLE + 1)])
-    return World(own, folder / "config.yaml", redis_number, schema)
+    return World(own, folder / "config.yaml", redis_number, server)
 
 
 def add_increment(world: World) -> None:

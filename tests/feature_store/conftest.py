@@ -1,4 +1,4 @@
-"""Stores of their own for each test: a PostgreSQL schema, a Redis key prefix."""
+"""Stores of their own for each test: a PostgreSQL database, a Redis key prefix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import numpy as np
-import psycopg
 import pytest
 from redis import Redis
 
@@ -17,7 +16,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
 from tests.parity.test_one_row_equals_a_table import random_columns
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -30,14 +29,9 @@ def _patient_reads(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def postgres(settings: Settings) -> Iterator[Postgres]:
-    """A database whose tables live in a schema that only this test uses."""
-    url, schema = postgres_url(settings), f"test_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}")
-        separator = "&" if "?" in url else "?"
-        yield Postgres(f"{url}{separator}options=-csearch_path%3D{schema}")
-        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+def postgres(database_url: str) -> Postgres:
+    """A database that only this test uses."""
+    return Postgres(database_url)
 
 
 @pytest.fixture

@@ -181,14 +181,14 @@ def test_delete_leaves_no_files(own: Settings) -> None:
     assert list(own.var_dir.iterdir()) == []
 
 
-def test_a_url_replaces_each_server(tmp_path: Path) -> None:
+def test_a_url_replaces_each_server(tmp_path: Path, database_url: str) -> None:
     elsewhere = load_settings(
         var_dir=tmp_path / "var",
-        database_url="postgresql://me@db/fti",
+        database_url=database_url,
         redis_url="redis://cache/0",
         mlflow_tracking_uri="http://mlflow",
     )
-    assert embedded.postgres_url(elsewhere) == "postgresql://me@db/fti"
+    assert embedded.postgres_url(elsewhere) == database_url
     assert embedded.redis_url(elsewhere) == "redis://cache/0"
     assert embedded.mlflow_url(elsewhere) == "http://mlflow"
     assert [running for _, running in embedded.up(elsewhere)] == [None, None, None]

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import numpy as np
-import psycopg
 import pytest
 
 from benchmarks.harness.stage import real_rows
@@ -57,18 +54,9 @@ def artifact(rows: TrainingRows, tmp_path_factory: pytest.TempPathFactory) -> Mo
 
 
 @pytest.fixture
-def own_settings(settings: Settings) -> Iterator[Settings]:
-    """Settings with an empty schema of their own in PostgreSQL."""
-    name = f"test{uuid.uuid4().hex[:12]}"
-    url = postgres_url(settings)
-    separator = "&" if "?" in url else "?"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-        try:
-            own = f"{url}{separator}options=-csearch_path%3D{name}"
-            yield settings.model_copy(update={"database_url": own})
-        finally:
-            connection.execute(f"DROP SCHEMA {name} CASCADE")
+def own_settings(settings: Settings, database_url: str) -> Settings:
+    """Settings with an empty database of their own."""
+    return settings.model_copy(update={"database_url": database_url})
 
 
 @dataclass

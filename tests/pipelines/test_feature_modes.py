@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import yaml
 
@@ -18,7 +16,7 @@ from feature_store.command_line.checks import validate
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.watermarks import Watermark
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
 from pipelines import feature_pipeline
 from tests.worlds.sources import CsvWorld, SqlWorld, person
 
@@ -86,23 +84,15 @@ class Stage:
 
 @pytest.fixture
 def stage(
-    settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    settings: Settings, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Stage]:
-    url, schema = postgres_url(settings), f"modes_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {schema}")
-        own = settings.model_copy(
-            update={
-                "database_url": f"{url}?options=-csearch_path%3D{schema}",
-                "redis_url": redis_url(settings).removesuffix("/0") + "/8",
-            }
-        )
-        made = Stage(own, tmp_path, capsys)
-        made.online.client.flushdb()
-        made.configure({"files": [{"path": str(tmp_path / "people.csv")}]})
-        yield made
-        made.online.client.flushdb()
-        connection.execute(f"DROP SCHEMA {schema} CASCADE")
+    redis = redis_url(settings).removesuffix("/0") + "/8"
+    own = settings.model_copy(update={"database_url": database_url, "redis_url": redis})
+    made = Stage(own, tmp_path, capsys)
+    made.online.client.flushdb()
+    made.configure({"files": [{"path": str(tmp_path / "people.csv")}]})
+    yield made
+    made.online.client.flushdb()
 
 
 @pytest.fixture

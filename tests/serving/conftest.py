@@ -1,4 +1,4 @@
-"""Worlds to serve in: each has a PostgreSQL schema, Redis keys and a folder of its own."""
+"""Worlds to serve in: each has a PostgreSQL database, Redis keys and a folder of its own."""
 
 from __future__ import annotations
 
@@ -7,29 +7,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import psycopg
 import pytest
 
 from configs.settings import Settings
 from feature_store.connect import online_store
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
+from tests.worlds.databases import own_database
 from tests.worlds.serving import Api, World, artifact_server, now, random_matrix, running_api
 
 
 @contextmanager
 def new_world(settings: Settings, folder: Path) -> Iterator[World]:
     name = f"test{uuid.uuid4().hex[:12]}"
-    url = postgres_url(settings)
-    with (
-        psycopg.connect(url, autocommit=True) as connection,
-        artifact_server(folder / "artifacts") as artifacts,
-    ):
-        connection.execute(f"CREATE SCHEMA {name}")
-        separator = "&" if "?" in url else "?"
+    with own_database(settings) as url, artifact_server(folder / "artifacts") as artifacts:
         own = settings.model_copy(
             update={
                 "var_dir": folder / "var",
-                "database_url": f"{url}{separator}options=-csearch_path%3D{name}",
+                "database_url": url,
                 "redis_url": redis_url(settings),
                 "mlflow_tracking_uri": artifacts.url,
                 "feature": settings.feature.model_copy(update={"project": name}),
@@ -39,7 +33,6 @@ def new_world(settings: Settings, folder: Path) -> Iterator[World]:
         online.write(matrix, now())
         yield World(own, artifacts, online, matrix)
         online.client.close()
-        connection.execute(f"DROP SCHEMA {name} CASCADE")
 
 
 @pytest.fixture

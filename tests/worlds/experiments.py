@@ -12,9 +12,8 @@ from models.deployment.ab_tests import start_ab_test, widen
 from models.deployment.plan import ExperimentPlan
 from models.deployment.record import Arm, Deployment, deploy
 from monitoring.experiments.exposures import Exposures
-from monitoring.log.labels import create_labels
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
-from monitoring.log.table import copy_predictions, create_predictions
+from monitoring.log.table import copy_predictions
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -111,8 +110,6 @@ def receipt(
 
 def store(connection: psycopg.Connection, *receipts: PredictionRecord) -> None:
     """Keep receipts."""
-    create_predictions(connection)
-    create_labels(connection)
     copy_predictions(connection, receipts)
 
 

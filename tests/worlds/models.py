@@ -14,7 +14,6 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import psycopg
 
 from configs.settings import ROOT, Settings
 from configs.training_config import GatesConfig, TrainingConfig
@@ -23,7 +22,7 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.training_data import TrainingRows, training_rows
-from infrastructure.embedded import mlflow_url, postgres_url
+from infrastructure.embedded import mlflow_url
 from models import connect
 from models.deployment.promotion import Promoter
 from models.families import new_model
@@ -35,6 +34,7 @@ from models.registry.versions import ModelRegistry, ModelVersion
 from models.reports.write_up import write_up
 from models.rows.split import Part
 from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
+from tests.worlds.databases import own_database
 
 GATES = GatesConfig(
     log_loss_margin=0.05,
@@ -209,17 +209,13 @@ def new_world(
     settings: Settings, rows: TrainingRows, trainer: Trainer, folder: Path
 ) -> Iterator[World]:
     """Make a world with these rows; its tables are dropped at the end."""
-    name = f"test{uuid.uuid4().hex[:12]}"
-    url = postgres_url(settings)
-    separator = "&" if "?" in url else "?"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
+    with own_database(settings) as url:
         own = settings.model_copy(
             update={
                 "var_dir": folder / "var",
-                "database_url": f"{url}{separator}options=-csearch_path%3D{name}",
+                "database_url": url,
                 "mlflow_tracking_uri": mlflow_url(settings),
-                "model_name": f"{name}-predictor",
+                "model_name": f"test{uuid.uuid4().hex[:12]}-predictor",
                 "training": trainer.training.model_copy(update={"gates": GATES}),
             }
         )
@@ -231,4 +227,3 @@ def new_world(
             yield world
         finally:
             world.close()
-            connection.execute(f"DROP SCHEMA {name} CASCADE")

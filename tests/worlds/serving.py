@@ -183,16 +183,13 @@ class World:
 
     def stored_predictions(self) -> list[dict[str, object]]:
         """The receipts in PostgreSQL, in the order of their ids."""
-        import psycopg
         from psycopg.rows import dict_row
 
-        with postgres(self.settings)() as connection:
-            try:
-                with connection.cursor(row_factory=dict_row) as cursor:
-                    query = "SELECT * FROM predictions ORDER BY prediction_id"
-                    return cursor.execute(query).fetchall()
-            except psycopg.errors.UndefinedTable:
-                return []
+        with (
+            postgres(self.settings)() as connection,
+            connection.cursor(row_factory=dict_row) as cursor,
+        ):
+            return cursor.execute("SELECT * FROM predictions ORDER BY prediction_id").fetchall()
 
     def environment(self) -> dict[str, str]:
         """What a process needs to find this world."""

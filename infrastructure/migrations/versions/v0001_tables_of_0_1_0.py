@@ -7,6 +7,11 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
+# feature_views: the version of a view that was switched to last is the current one; without a time
+# it is being filled. Its definition is JSON and not JSONB, since the text decides the fingerprint.
+# labels: one is about a prediction, or about a user at a time. Only those that were reported
+# through the API have a time of receipt.
+# profile_changes: ids compare by their bytes, as Python compares them.
 TABLES = """
 SELECT pg_advisory_xact_lock(hashtext('fti create'));
 CREATE SCHEMA IF NOT EXISTS mlflow;

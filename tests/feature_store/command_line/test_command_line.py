@@ -13,12 +13,11 @@ import sys
 import termios
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-import psycopg
 import pytest
 from typer.testing import CliRunner
 
@@ -31,8 +30,9 @@ from feature_store.errors import EntityNotFound, UnknownFeature, UnknownVersion,
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
 from tests.parity.test_one_row_equals_a_table import random_columns
+from tests.worlds.databases import own_database
 
 SCHEMA = MODEL_VIEW.schema
 CREATED = datetime(2026, 1, 20, tzinfo=UTC)
@@ -73,18 +73,13 @@ class Stores:
 @pytest.fixture(scope="module")
 def new_stores(settings: Settings) -> Iterator[Callable[[], Stores]]:
     """Makes filled stores of a test's own."""
-    made: list[str] = []
-    url = postgres_url(settings)
+    databases = ExitStack()
 
     def new() -> Stores:
         name = f"test{uuid.uuid4().hex[:12]}"
-        made.append(name)
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"CREATE SCHEMA {name}")
-        separator = "&" if "?" in url else "?"
         own = settings.model_copy(
             update={
-                "database_url": f"{url}{separator}options=-csearch_path%3D{name}",
+                "database_url": databases.enter_context(own_database(settings)),
                 "redis_url": redis_url(settings),
                 "feature": settings.feature.model_copy(update={"project": name}),
             }
@@ -102,10 +97,8 @@ def new_stores(settings: Settings) -> Iterator[Callable[[], Stores]]:
         }
         return Stores(offline, online, matrix, environment)
 
-    yield new
-    with psycopg.connect(url, autocommit=True) as connection:
-        for name in made:
-            connection.execute(f"DROP SCHEMA {name} CASCADE")
+    with databases:
+        yield new
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import psycopg
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -19,7 +17,7 @@ from feature_store.errors import EntityNotFound
 from feature_store.feature_definitions import USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.windows.writer import ActivityWriter
-from infrastructure.embedded import postgres_url, redis_url
+from infrastructure.embedded import redis_url
 from tests.feature_store.windows.test_writer import hourly
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -54,28 +52,24 @@ class World:
 
 
 @pytest.fixture
-def world(settings: Settings) -> Iterator[World]:
-    url, name = postgres_url(settings), f"test{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(f"CREATE SCHEMA {name}")
-        separator = "&" if "?" in url else "?"
-        own = settings.model_copy(
-            update={
-                "database_url": f"{url}{separator}options=-csearch_path%3D{name}",
-                "redis_url": redis_url(settings),
-                "feature": settings.feature.model_copy(update={"project": name}),
-            }
-        )
-        environment = {
-            "DATABASE_URL": str(own.database_url),
-            "REDIS_URL": str(own.redis_url),
-            "FTI_FEATURE__PROJECT": name,
-            "FTI_VAR_DIR": str(own.var_dir),
+def world(settings: Settings, database_url: str) -> World:
+    name = f"test{uuid.uuid4().hex[:12]}"
+    own = settings.model_copy(
+        update={
+            "database_url": database_url,
+            "redis_url": redis_url(settings),
+            "feature": settings.feature.model_copy(update={"project": name}),
         }
-        writer = connect.activity_writer(own)
-        writer.apply(EVENTS, NOW)
-        yield World(writer, own, environment)
-        admin.execute(f"DROP SCHEMA {name} CASCADE")
+    )
+    environment = {
+        "DATABASE_URL": database_url,
+        "REDIS_URL": str(own.redis_url),
+        "FTI_FEATURE__PROJECT": name,
+        "FTI_VAR_DIR": str(own.var_dir),
+    }
+    writer = connect.activity_writer(own)
+    writer.apply(EVENTS, NOW)
+    return World(writer, own, environment)
 
 
 VIEW = ("--view", "user_activity")

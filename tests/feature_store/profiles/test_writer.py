@@ -168,8 +168,7 @@ def new_writer(offline: OfflineStore, online: OnlineStore) -> Iterator[Callable[
         offline.versions.register(MODEL_VIEW.schema, "user_id")
         writer = ProfileWriter(ENGINE, offline, online)
         with offline.postgres.transaction() as connection:
-            connection.execute(f"TRUNCATE {writer.table}")
-            connection.execute("DROP TABLE IF EXISTS profile_changes")
+            connection.execute(f"TRUNCATE {writer.table}, profile_changes")
         online.delete()
         return writer
 
@@ -256,16 +255,6 @@ def test_two_writers_at_once_leave_what_one_would(
         )
     assert sum(added) + writer.apply(changes, NOW) == len(changes)
     assert_is_what_the_oracle_says(writer, [], changes)
-
-
-def test_a_table_from_before_changes_gets_its_mark(
-    offline: OfflineStore, writer: ProfileWriter
-) -> None:
-    offline.append(as_matrix([FullRow(1, MONDAY, {"age": 30})]), "user_id", MONDAY)
-    with offline.postgres.transaction() as connection:
-        connection.execute(f"ALTER TABLE {writer.table} DROP COLUMN from_changes")
-    assert writer.apply([change(fnlwgt=5)], NOW) == 1
-    assert same(online_row(writer, 1), ENGINE.row({"age": 30, "fnlwgt": 5}))
 
 
 def test_all_changes_flow_into_a_new_version_of_the_view(writer: ProfileWriter) -> None:

@@ -131,11 +131,14 @@ def test_a_source_that_dies_midway_leaves_nothing_behind(
     world: World, offline: OfflineStore
 ) -> None:
     world.damage()
+    before = tables(offline.postgres)
     with pytest.raises(SourceError) as caught:
         stored(offline, world.source().read())
     assert len(str(caught.value).splitlines()) == 1
     assert SECRET not in str(caught.value)
-    assert tables(offline.postgres) <= {"people"}
+    assert tables(offline.postgres) == before
+    for table in ("labels", "quarantine"):
+        assert offline.postgres.query(f"SELECT * FROM {table}").is_empty()
 
 
 def tables(postgres: Postgres) -> set[str]:

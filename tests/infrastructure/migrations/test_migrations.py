@@ -13,23 +13,12 @@ import psycopg
 import pytest
 
 from configs.settings import ROOT, Settings
-from feature_store.ingest.watermarks import WATERMARKS
-from feature_store.offline import events as activity_events, tables
-from feature_store.offline.postgres import create
 from infrastructure.embedded import postgres_url
 from infrastructure.errors import ServiceError
-from infrastructure.migrations import VERSION_TABLE, migrate
+from infrastructure.migrations import migrate
 from infrastructure.operations.backup import backup, restore
 from infrastructure.operations.partitions import maintain
-from models.deployment import store as deployment_store
-from models.gates import decision_store
-from monitoring import retraining_requests as retraining
-from monitoring.alerting import store as alert_store
-from monitoring.experiments import store as experiment_store
-from monitoring.log.labels import create_labels
 from monitoring.log.shipper import PredictionShipper
-from monitoring.log.table import TABLES
-from monitoring.reporting import results_store
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 RECEIPT = """
@@ -70,28 +59,24 @@ def rows(url: str, query: str, *values: object) -> list[tuple]:
         return cursor.fetchall() if cursor.description else []
 
 
-def made_by_programs(connection: psycopg.Connection) -> None:
-    """What programs make by themselves in a new database."""
-    for statements in (
-        *(tables.CATALOGUE, tables.QUARANTINE, tables.PROFILE_CHANGES, WATERMARKS),
-        *(activity_events.CREATE_TABLE, deployment_store.TABLES, decision_store.TABLE, TABLES),
-        *(experiment_store.TABLE, results_store.TABLES, alert_store.TABLES, retraining.TABLES),
-    ):
-        create(connection, statements)
-    create_labels(connection)
+def test_a_new_database_gets_all_tables_once(new_database) -> None:
+    url = new_database()
+    assert migrate(url) == (None, "0004")
+    made = rows(url, SHAPE)
+    assert {"labels", "predictions", "feast_registry"} <= {row[1] for row in made}
+    assert migrate(url) == ("0004", "0004")
+    assert rows(url, SHAPE) == made
 
 
-def test_programs_and_migrations_make_the_same_tables(new_database) -> None:
-    by_migration, by_programs = new_database(), new_database()
-    assert migrate(by_migration) == (None, "0003")
-    with psycopg.connect(by_programs) as connection:
-        made_by_programs(connection)
-    migrated, made = set(rows(by_migration, SHAPE)), set(rows(by_programs, SHAPE))
-    assert {row for row in migrated if row[1] != VERSION_TABLE} == made
-    assert migrate(by_migration) == ("0003", "0003")
-    # A database that programs have filled is brought forward as well.
-    assert migrate(by_programs) == (None, "0003")
-    assert set(rows(by_programs, SHAPE)) == migrated
+def test_a_table_of_a_view_from_before_profile_changes_gets_their_mark(new_database) -> None:
+    url = new_database()
+    migrate(url, "0003")
+    rows(url, "CREATE TABLE income_0815 AS SELECT 1 AS user_id")
+    for table in ("income_0815", "user_events", "dropped_meanwhile"):
+        rows(url, "INSERT INTO feature_views VALUES (%s, '', '', %s, '[]')", table, table)
+    migrate(url)
+    assert rows(url, "SELECT * FROM income_0815") == [(1, False)]
+    assert "from_changes" not in {row[2] for row in rows(url, SHAPE) if row[1] == "user_events"}
 
 
 def test_the_version_before_comes_forward_with_its_receipts(new_database) -> None:
@@ -101,7 +86,7 @@ def test_the_version_before_comes_forward_with_its_receipts(new_database) -> Non
     for time in times:
         rows(url, RECEIPT, time)
     before = rows(url, "SELECT * FROM predictions ORDER BY prediction_id")
-    assert migrate(url) == ("0001", "0003")
+    assert migrate(url) == ("0001", "0004")
     assert rows(url, "SELECT * FROM predictions ORDER BY prediction_id") == before
     assert rows(url, "SELECT count(*) FROM predictions_2026_01") == [(2,)]
     assert rows(url, "SELECT count(*) FROM predictions_default") == [(0,)]
@@ -145,9 +130,12 @@ def test_a_shipper_finds_the_tables_of_a_migrated_database(new_database, tmp_pat
     shipper.close()
 
 
-def test_a_backup_is_restored_with_every_row_and_file(new_database, tmp_path) -> None:
+@pytest.mark.parametrize("revision", [None, "0002", "head"])
+def test_a_backup_is_restored_with_every_row_and_file(new_database, tmp_path, revision) -> None:
     source, target = new_database(), new_database()
     migrate(source)
+    if revision:
+        migrate(target, revision)
     for month in range(1, 12):
         rows(source, RECEIPT, datetime(2026, month, 3, tzinfo=UTC))
     artifacts = tmp_path / "mlflow"
@@ -156,14 +144,14 @@ def test_a_backup_is_restored_with_every_row_and_file(new_database, tmp_path) ->
     folder = backup(source, artifacts, tmp_path / "backup", NOW)
     with pytest.raises(ServiceError, match="there already"):
         backup(source, artifacts, folder, NOW)
-    with pytest.raises(ServiceError, match="tables already; nothing is overwritten"):
+    with pytest.raises(ServiceError, match="2 tables with rows already; nothing is over"):
         restore(folder, source, tmp_path / "elsewhere")
 
     restore(folder, target, tmp_path / "restored")
     query = "SELECT * FROM predictions ORDER BY prediction_id"
     assert rows(target, query) == rows(source, query)
     assert rows(target, SHAPE) == rows(source, SHAPE)
-    assert migrate(target) == ("0003", "0003")
+    assert migrate(target) == ("0004", "0004")
     assert (tmp_path / "restored" / "1" / "model.onnx").read_bytes() == b"model"
 
 
@@ -188,8 +176,8 @@ def test_the_commands_say_what_they_did(new_database) -> None:
             check=False,
         )
 
-    assert say("migrate").stdout == "✓ Tables: none → 0003\n"
-    assert say("migrate").stdout == "✓ The tables are at revision 0003 already\n"
+    assert say("migrate").stdout == "✓ Tables: none → 0004\n"
+    assert say("migrate").stdout == "✓ The tables are at revision 0004 already\n"
     assert say("partitions").stdout.startswith("✓ 3 months made, 0 dropped\n")
     wrong = say("migrate", "--to", "0815")
     assert wrong.returncode == 1

@@ -173,16 +173,6 @@ def test_plan_overrides_and_mode_are_stored_with_the_test(promoter, registry):
     ]
 
 
-def test_a_table_from_before_tests_had_plans_is_completed(promoter, registry):
-    promoter.deploy(registry.version(1))
-    with promoter.store.connect() as connection:
-        connection.execute("ALTER TABLE deployments DROP plan, DROP overrides")
-
-    assert promoter.store.current().plan is None
-    promoter.start_ab_test(registry.version(2), 0.1, "salt", plan=ExperimentPlan(margin=0.5))
-    assert promoter.store.current().plan.margin == 0.5
-
-
 def test_a_rollback_brings_the_champion_before_back_to_production(promoter, registry):
     promoter.deploy(registry.version(1))
     promoter.deploy(registry.version(2))

@@ -13,7 +13,7 @@ from models.connect import postgres
 from monitoring import model_performance
 from monitoring.checks.performance import PerformanceReport, evaluate, join_labels
 from monitoring.checks.results import Skipped
-from monitoring.log.labels import LabelRecord, create_labels, insert_labels
+from monitoring.log.labels import LabelRecord, insert_labels
 from monitoring.log.reader import PredictionReader, Window
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -172,7 +172,6 @@ def test_labels_are_read_as_they_were_known_then(watching):
         [[prediction, at]] = connection.execute(
             "SELECT prediction_id, predicted_at FROM predictions LIMIT 1"
         ).fetchall()
-        create_labels(connection)
         connection.execute("DELETE FROM labels")
         at_us = int(at.timestamp() * 1e6)
         for label, hours in ((0, 1), (1, 5)):

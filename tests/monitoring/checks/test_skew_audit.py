@@ -14,7 +14,7 @@ from feature_store.offline_store import missing_vector
 from monitoring.checks.skew_audit import COLUMNS, SkewAudit
 from monitoring.log.reader import PredictionReader, Window
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
-from monitoring.log.table import copy_predictions, create_predictions
+from monitoring.log.table import copy_predictions
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -55,7 +55,6 @@ class Log:
             for key, vector in zip(self.keys if keys is None else keys, values, strict=True)
         ]
         with psycopg.connect(self.url) as connection:
-            create_predictions(connection)
             copy_predictions(connection, records)
 
     def audit(self, ttl=None):

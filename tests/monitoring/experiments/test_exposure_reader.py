@@ -10,29 +10,25 @@ import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
-from infrastructure import embedded
 from monitoring.experiments.exposure_reader import ExposureReader, Phases
 from monitoring.log.record import Flags
 from tests.worlds.experiments import HOUR, PLAN, START, history, label, receipt, store
 
 MINUTE = timedelta(minutes=1)
-TABLES = "labels, predictions, shipped_segments"
 
 
 @pytest.fixture
-def database(settings):
-    with psycopg.connect(embedded.postgres_url(settings), autocommit=True) as connection:
-        connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
+def database(database_url):
+    with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
-        connection.execute(f"DROP TABLE IF EXISTS {TABLES}")
 
 
 @pytest.fixture
-def read(settings):
+def read(database_url):
     """Reads the exposures of a test whose history is given."""
 
     def read(records, slices=()):
-        reader = ExposureReader(Postgres(embedded.postgres_url(settings)), MODEL_VIEW.schema)
+        reader = ExposureReader(Postgres(database_url), MODEL_VIEW.schema)
         name = records[-1].experiment
         return reader.read(name, Phases.of(records, name), PLAN.label_horizon_s, slices)
 

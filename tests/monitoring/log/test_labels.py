@@ -6,8 +6,6 @@ import psycopg
 import pytest
 from hypothesis import given, strategies as st
 
-from feature_store.offline.postgres import create
-from infrastructure import embedded
 from monitoring.errors import RecordCorrupt
 from monitoring.log.labels import KIND_LABEL, LabelRecord
 from monitoring.log.record import new_prediction_id, time_us_of
@@ -45,21 +43,19 @@ def test_the_time_of_a_prediction_is_read_out_of_its_id(time_us):
 
 
 @pytest.fixture
-def database(settings):
+def database(database_url):
     """A connection to a database without labels and predictions."""
-    with psycopg.connect(embedded.postgres_url(settings), autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS labels, predictions, shipped_segments")
+    with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
-        connection.execute("DROP TABLE IF EXISTS labels, predictions, shipped_segments")
 
 
 @pytest.fixture
-def ship(settings, tmp_path):
+def ship(database_url, tmp_path):
     """Ships what logs below a folder of this test hold; told which of them."""
-    url, shippers = embedded.postgres_url(settings), []
+    shippers = []
 
     def run(name: str = "log") -> int:
-        shippers.append(PredictionShipper(tmp_path / name, lambda: psycopg.connect(url)))
+        shippers.append(PredictionShipper(tmp_path / name, lambda: psycopg.connect(database_url)))
         return shippers[-1].run_once()
 
     yield run
@@ -131,8 +127,6 @@ def test_labels_of_a_user_of_another_time_and_of_predictions_are_apart(database,
 
 
 def test_a_label_that_came_with_a_source_can_be_corrected(database, append, ship):
-    append(of_user(1, 0, user=99))
-    ship()  # makes the table
     database.execute(
         "INSERT INTO labels (user_id, label, label_time, created_timestamp) "
         "VALUES (7, 1, timestamptz 'epoch' + 1700000000.123456 * interval '1 s', now())"
@@ -145,18 +139,6 @@ def test_a_label_that_came_with_a_source_can_be_corrected(database, append, ship
         "SELECT label, received_at IS NULL FROM labels WHERE user_id = 7 ORDER BY created_timestamp"
     )
     assert database.execute(query).fetchall() == [(1, True), (0, False)]
-
-
-def test_a_table_from_before_labels_were_reported_is_given_what_it_lacks(database, append, ship):
-    create(
-        database,
-        "CREATE TABLE labels (user_id bigint, prediction_id uuid, label smallint NOT NULL, "
-        "label_time timestamptz NOT NULL, created_timestamp timestamptz NOT NULL)",
-    )
-    append(of_user(1, 0))
-    ship()
-
-    assert stored(database) == [1]
 
 
 def test_receipts_and_labels_of_one_segment_arrive_together(database, tmp_path, ship):

@@ -12,7 +12,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from infrastructure import embedded
+from feature_store.errors import StoreUnavailable
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.segments import frame
 from monitoring.log.shipper import CHUNK_BYTES, PredictionShipper
@@ -48,17 +48,15 @@ def receipt(user_id: int | None = 7, unit: str = "7", flags: Flags = Flags.NONE)
 
 
 @pytest.fixture
-def database(settings):
+def database(database_url):
     """A connection to a database without a single prediction."""
-    with psycopg.connect(embedded.postgres_url(settings), autocommit=True) as connection:
-        connection.execute("DROP TABLE IF EXISTS predictions, shipped_segments")
+    with psycopg.connect(database_url, autocommit=True) as connection:
         yield connection
 
 
 @pytest.fixture
-def shipper(settings, tmp_path):
-    url = embedded.postgres_url(settings)
-    shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(url))
+def shipper(database_url, tmp_path):
+    shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(database_url))
     yield shipper
     shipper.close()
 
@@ -149,12 +147,11 @@ def test_a_finished_segment_is_removed_once_it_is_shipped(database, shipper, log
     assert list(tmp_path.glob("*.segment")) == []
 
 
-def test_another_shipper_goes_on_where_the_first_one_ended(database, shipper, log, settings):
+def test_another_shipper_goes_on_where_the_first_one_ended(database, shipper, log, database_url):
     ids = append(log, receipt())
     shipper.run_once()
     ids += append(log, receipt())
-    url = embedded.postgres_url(settings)
-    another = PredictionShipper(shipper.folder, lambda: psycopg.connect(url))
+    another = PredictionShipper(shipper.folder, lambda: psycopg.connect(database_url))
 
     assert another.run_once() == 1
     assert shipper.run_once() == 0
@@ -162,12 +159,11 @@ def test_another_shipper_goes_on_where_the_first_one_ended(database, shipper, lo
     assert stored_ids(database) == sorted(ids)
 
 
-def test_shippers_at_the_same_time_ship_each_receipt_once(database, log, tmp_path, settings):
+def test_shippers_at_the_same_time_ship_each_receipt_once(database, log, tmp_path, database_url):
     ids = append(log, *[receipt() for _ in range(100)])
-    url = embedded.postgres_url(settings)
 
     def ship() -> None:
-        shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(url))
+        shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(database_url))
         for _ in range(10):
             shipper.run_once()
         shipper.close()
@@ -200,7 +196,7 @@ def test_a_transaction_that_fails_leaves_nothing_half_done(database, shipper, lo
     database.execute("ALTER TABLE shipped_segments ADD CHECK (shipped_bytes < 1000)")
     ids = sorted(ids + append(log, *[receipt() for _ in range(10)]))
 
-    with pytest.raises(psycopg.errors.CheckViolation):
+    with pytest.raises(StoreUnavailable, match="violates check constraint"):
         shipper.run_once()
     assert len(stored_ids(database)) == 1
 
@@ -264,17 +260,16 @@ def test_a_record_of_unknown_kind_is_set_aside(database, shipper, log, caplog):
     assert "kind b'PRD9' is not known" in caplog.text
 
 
-def test_an_unreachable_database_loses_nothing(database, log, tmp_path, settings):
+def test_an_unreachable_database_loses_nothing(database, log, tmp_path, database_url):
     ids = append(log, receipt())
     log.close()
     gone = PredictionShipper(
         tmp_path, lambda: psycopg.connect("postgresql://127.0.0.1:1/x", connect_timeout=1)
     )
-    with pytest.raises(psycopg.OperationalError):
+    with pytest.raises(StoreUnavailable, match="connection failed"):
         gone.run_once()
 
-    url = embedded.postgres_url(settings)
-    back = PredictionShipper(tmp_path, lambda: psycopg.connect(url))
+    back = PredictionShipper(tmp_path, lambda: psycopg.connect(database_url))
     assert back.run_once() == 1
     back.close()
     assert stored_ids(database) == ids
@@ -317,10 +312,9 @@ def test_what_a_killed_writer_acknowledged_arrives_exactly_once(database, shippe
     assert list(tmp_path.glob("*.segment")) == []
 
 
-def test_a_shipper_that_rests_in_between_ships_everything(database, settings, tmp_path, log):
+def test_a_shipper_that_rests_in_between_ships_everything(database, database_url, tmp_path, log):
     ids = append(log, *[receipt() for _ in range(3 * PIECE_ROWS + 1)])
-    url = embedded.postgres_url(settings)
-    shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(url), rest_share=2.0)
+    shipper = PredictionShipper(tmp_path, lambda: psycopg.connect(database_url), rest_share=2.0)
     assert shipper.run_once() == len(ids)
     shipper.close()
     assert stored_ids(database) == ids

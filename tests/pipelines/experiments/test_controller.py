@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from uuid import uuid4
 
 import numpy as np
 import psycopg
@@ -14,7 +12,6 @@ import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
-from infrastructure import embedded
 from models.deployment.plan import ExperimentPlan
 from models.deployment.promotion import Promoter
 from models.deployment.store import DeploymentStore
@@ -90,13 +87,8 @@ class World:
 
 
 @pytest.fixture
-def world(settings) -> Iterator[World]:
-    name, url = f"test{uuid4().hex[:12]}", embedded.postgres_url(settings)
-    separator = "&" if "?" in url else "?"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE SCHEMA {name}")
-        yield World(f"{url}{separator}options=-csearch_path%3D{name}", Registry(3))
-        connection.execute(f"DROP SCHEMA {name} CASCADE")
+def world(database_url) -> World:
+    return World(database_url, Registry(3))
 
 
 def serving(controller: ExperimentController) -> list[str]:
