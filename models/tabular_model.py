@@ -115,7 +115,7 @@ def validated_params(config: type[Config], params: Mapping[str, Any], family: st
 
     Examples
     --------
-    >>> from configs.settings import XGBoostConfig
+    >>> from configs.training_config import XGBoostConfig
     >>> validated_params(XGBoostConfig, {"max_depth": 0}, "XGBoost")
     Traceback (most recent call last):
     ...
