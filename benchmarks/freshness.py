@@ -112,13 +112,13 @@ class Freshness:
             assert now < due[-1] + PATIENCE_S, f"{len(waiting)} events do not show"
             ready = [at for at in due[appended : appended + 1_000] if at <= now]
             if ready:
-                waiting |= self._appended(ready)
+                waiting |= self._append(ready)
                 appended += len(ready)
-            delays += self._seen(waiting)
+            delays += self._read_seen(waiting)
             time.sleep(LOOK_S)
         return delays
 
-    def _appended(self, due: Sequence[float]) -> dict[str, tuple[float, int]]:
+    def _append(self, due: Sequence[float]) -> dict[str, tuple[float, int]]:
         """Append events; keys of their online rows, with due time and event time."""
         events = [self.load.event(datetime.fromtimestamp(at, UTC)) for at in due]
         self.stream.append(events)
@@ -127,7 +127,7 @@ class Freshness:
             for at, event in zip(due, events, strict=True)
         }
 
-    def _seen(self, waiting: dict[str, tuple[float, int]]) -> list[float]:
+    def _read_seen(self, waiting: dict[str, tuple[float, int]]) -> list[float]:
         if not waiting:
             return []
         keys = list(waiting)

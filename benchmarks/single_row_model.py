@@ -1,5 +1,7 @@
 """One row through the model, in process: the ONNX graph that serves, and the usual ways.
 
+And its explanation: exact Shapley values of the features, by us and by XGBoost.
+
 The model is the shipped one: trained on the real rows with the default settings.
 """
 
@@ -19,10 +21,12 @@ from benchmarks.harness.report import Report, each, interleaved, is_quick
 from benchmarks.harness.shipped_model import shipped_model
 from models.bulk_scorer import BulkScorer
 from models.onnx.scorer import OnnxScorer
+from models.trees.forest import FILE as FOREST, Forest
+from models.trees.tree_shap import TreeExplainer
 
 
 def main() -> int:
-    """Measure one call with one row (µs), and one with 16 rows."""
+    """Measure one call with one row (µs), one with 16 rows, and explaining one row."""
     report = Report("single_row_model", packages=["onnxruntime", "xgboost-cpu", "mlflow"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "artifact"
@@ -31,6 +35,7 @@ def main() -> int:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         onnx = OnnxScorer((path / "model.onnx").read_bytes(), len(features.schema))
         native = BulkScorer(path / "model.ubj")
+        forest = Forest.read_npz((path / FOREST).read_bytes())
         pyfunc = mlflow.pyfunc.load_model(str(pyfunc_path))
     for n, metric in ((1, "one_row"), (16, "sixteen_rows")):
         rows = np.ascontiguousarray(features.values[:n])
@@ -45,6 +50,15 @@ def main() -> int:
         report.add(metric, "us", interleaved(subjects, rounds))
         report.ratio("xgboost", "onnx", metric)
         report.ratio("pyfunc", "onnx", metric)
+    explainer, row = TreeExplainer(forest, len(features.schema)), features.values[0]
+    alone = features.values[:1]
+    assert np.allclose(explainer.contributions(row), native.contributions(alone)[0], atol=1e-5)
+    subjects = {
+        "tree_shap": each(lambda: explainer.contributions(row), 2 if is_quick() else 20),
+        "xgboost": each(lambda: native.contributions(alone), 2 if is_quick() else 20),
+    }
+    report.add("explain_one_row", "us", interleaved(subjects, rounds))
+    report.ratio("xgboost", "tree_shap", "explain_one_row")
     report.target("xgboost_over_onnx_one_row", ">=", 4.0)
     report.target("pyfunc_over_onnx_one_row", ">=", 50.0)
     return report.finish()

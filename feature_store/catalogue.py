@@ -43,11 +43,13 @@ def catalogue(views: Iterable[View]) -> str:
         "Missing numbers are NaN (NULL, None); missing and unseen categories have codes of their "
         "own."
     )
-    pages = [_windowed(v) if isinstance(v, ActivityView) else _stored(v) for v in views]
+    pages = [
+        _windowed_section(v) if isinstance(v, ActivityView) else _stored_section(v) for v in views
+    ]
     return "\n".join(["# Features", "", introduction, "", *chain.from_iterable(pages)])
 
 
-def _stored(view: FeatureView) -> list[str]:
+def _stored_section(view: FeatureView) -> list[str]:
     derived = [f for f in view.definitions.values() if not f.is_raw]
     introduction = (
         f"{len(view.definitions)} features of the entity `{view.entity}`: {len(view.raw_features)} "
@@ -64,7 +66,7 @@ def _stored(view: FeatureView) -> list[str]:
     ]
 
 
-def _windowed(view: ActivityView) -> list[str]:
+def _windowed_section(view: ActivityView) -> list[str]:
     introduction = (
         f"{len(view.definitions)} windowed features of the entity `{view.entity}`, made from the "
         "events in `user_events` as of the time of reading, absent when the newest event is older "

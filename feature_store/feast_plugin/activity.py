@@ -74,7 +74,7 @@ def windowed_view(name: str) -> ActivityView | None:
     return view if isinstance(view, ActivityView) else None
 
 
-def pulled(
+def pull_events(
     view: ActivityView,
     postgres: Postgres,
     names: list[str],

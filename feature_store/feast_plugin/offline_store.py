@@ -123,7 +123,9 @@ class PointInTimeOfflineStore(OfflineStore):
         times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
         if windowed := activity.windowed_view(data_source.name):
             asked = (windowed, store.postgres, feature_name_columns, times, start_date, end_date)
-            return ArrowRetrievalJob(lambda: activity.pulled(*asked, newest=True), store.postgres)
+            return ArrowRetrievalJob(
+                lambda: activity.pull_events(*asked, newest=True), store.postgres
+            )
         source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
@@ -145,7 +147,9 @@ class PointInTimeOfflineStore(OfflineStore):
         times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
         if windowed := activity.windowed_view(data_source.name):
             asked = (windowed, store.postgres, feature_name_columns, times, start_date, end_date)
-            return ArrowRetrievalJob(lambda: activity.pulled(*asked, newest=False), store.postgres)
+            return ArrowRetrievalJob(
+                lambda: activity.pull_events(*asked, newest=False), store.postgres
+            )
         source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         return _job(source.select(columns, source.between(start_date, end_date)), store)

@@ -7,21 +7,16 @@ prolong it for ever.
 
 from __future__ import annotations
 
-import select
-import ssl
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    import socket
-
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
 
 A = TypeVar("A")
-B = TypeVar("B")
 
 _thread = threading.local()
 
@@ -56,36 +51,38 @@ def deadline_of(client: Redis) -> deadline:
 
 def bounded(client: Redis) -> Redis:
     """The client, its connections held to `deadline`; one that is late is closed, not reused."""
-    _mix(client.connection_pool, BoundedConnection)
+    from redis.connection import DefaultParser
+
+    pool = client.connection_pool
+    pool.connection_class = _mixed(BoundedConnection, pool.connection_class)
+    pool.connection_kwargs["parser_class"] = _mixed(BoundedParser, DefaultParser)
     return client
 
 
 def bounded_by_cancelling(client: AsyncRedis) -> AsyncRedis:
     """The client; a connection that is cancelled, as by ``asyncio.timeout``, is closed."""
-    _mix(client.connection_pool, CancelledConnection)
+    pool = client.connection_pool
+    pool.connection_class = _mixed(CancelledConnection, pool.connection_class)
     return client
 
 
-def _mix(pool: Any, mixin: type) -> None:
-    plain = pool.connection_class
-    pool.connection_class = type(f"Bounded{plain.__name__}", (mixin, plain), {})
+def _mixed(mixin: type, plain: type) -> Any:
+    return type(f"{mixin.__name__}{plain.__name__}", (mixin, plain), {})
 
 
 def time_left(seconds: float | None) -> float | None:
     """Seconds that a wait may take: no longer than ``seconds`` and than the deadline."""
     until: float | None = getattr(_thread, "until", None)
-    if until is None or seconds == 0:
+    if until is None:
         return seconds
     left = max(until - time.monotonic(), 0.0)
     return left if seconds is None else min(left, seconds)
 
 
 class BoundedConnection:
-    """Holds a connection class of redis-py to the deadline, from connecting to the last byte."""
+    """Holds a connection class of redis-py to the deadline while it connects and sends."""
 
     _connect_timeout: float | None = None
-    _parser: Any
-    _sock: Any
 
     @property
     def socket_connect_timeout(self) -> float | None:
@@ -105,16 +102,27 @@ class BoundedConnection:
     def socket_connect_timeout(self, seconds: float | None) -> None:
         self._connect_timeout = seconds
 
-    def can_read(self, timeout: float = 0) -> bool:
-        """Whether anything has come, or the server has gone; the pool asks before each call."""
-        # redis-py tries to read, which costs more than all the rest of this module.
-        reader = getattr(self._parser, "_reader", None)
-        if self._sock is None or reader is None:
-            return bool(super().can_read(timeout))  # type: ignore[misc]
-        return bool(self._sock.has_something(timeout) or reader.has_data())
 
-    def _connect(self) -> Any:
-        return _BoundedSocket(super()._connect())  # type: ignore[misc]
+class BoundedParser:
+    """Holds a parser of redis-py, which reads replies, to the deadline: each piece of them."""
+
+    _timeout: float | None = None
+
+    def on_connect(self, connection: Any) -> None:
+        """Begin with a new connection."""
+        self._timeout = connection.socket_timeout
+        super().on_connect(connection)  # type: ignore[misc]
+
+    def read_from_socket(self, *args: Any, **named: Any) -> bool:
+        """Wait for the next piece; a caller may name a time to wait of its own."""
+        left = self._timeout if args or named else time_left(self._timeout)
+        if left == self._timeout:
+            return bool(super().read_from_socket(*args, **named))  # type: ignore[misc]
+        # Even when no time is left: what has come already, to a thread that was kept from
+        # running, is no reason to fail.
+        if not super().read_from_socket(timeout=left, raise_on_timeout=False):  # type: ignore[misc]
+            raise TimeoutError("the deadline has passed")
+        return True
 
 
 class CancelledConnection:
@@ -137,43 +145,3 @@ class CancelledConnection:
         except BaseException:
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise
-
-
-class _BoundedSocket:
-    """A socket whose waits end by the deadline; the rest is the socket's own."""
-
-    def __init__(self, wrapped: socket.socket) -> None:
-        self._wrapped = wrapped
-        self._timeout = wrapped.gettimeout()
-        self._poll = select.poll()
-        self._poll.register(wrapped, select.POLLIN)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._wrapped, name)
-
-    def has_something(self, seconds: float) -> bool:
-        return bool(self._poll.poll(seconds * 1000))
-
-    def settimeout(self, seconds: float | None) -> None:
-        self._timeout = seconds
-
-    def recv_into(self, buffer: bytearray) -> int:
-        return self._in_time(self._wrapped.recv_into, buffer)
-
-    def recv(self, size: int) -> bytes:
-        return self._in_time(self._wrapped.recv, size)
-
-    def sendall(self, data: bytes) -> None:
-        self._in_time(self._wrapped.sendall, data)
-
-    def _in_time(self, call: Callable[[A], B], argument: A) -> B:
-        left = time_left(self._timeout)
-        self._wrapped.settimeout(left)
-        try:
-            # Even when no time is left: what has come already, to a thread that was kept from
-            # running, is no reason to fail.
-            return call(argument)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            if left == self._timeout:  # a wait of no time is what was asked for
-                raise
-            raise TimeoutError("the deadline has passed") from None

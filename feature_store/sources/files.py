@@ -26,7 +26,7 @@ from feature_store.sources.delimited import (
     split_rows,
     text_blocks,
 )
-from feature_store.sources.filesystems import FoundFile, found_files
+from feature_store.sources.filesystems import FoundFile, find_files
 from feature_store.sources.port import Batch, Batches, Position, Reading
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class FileSource:
         by_path = {state.path: state for state in known}
         states: list[FileState] = []
         counted, is_shifted = 0, False
-        for place, file in enumerate(self._listed()):
+        for place, file in enumerate(self._list_files()):
             path = self._short(file)
             before = None if is_shifted else by_path.get(path)
             state = yield from self._file(file, path, before, counted)
@@ -120,11 +120,11 @@ class FileSource:
                 is_shifted |= known[place].path != path or known[place].rows != state.rows
         return {"files": [asdict(state) for state in states]}
 
-    def _listed(self) -> Sequence[FoundFile]:
+    def _list_files(self) -> Sequence[FoundFile]:
         listed = {
             file.path: file
             for entry in self.config.files
-            for file in found_files(entry, self.root, self.environment)
+            for file in find_files(entry, self.root, self.environment)
         }
         return list(listed.values())
 

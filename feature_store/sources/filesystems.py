@@ -67,7 +67,7 @@ class FoundFile:
         return self.path.removeprefix(S3)
 
 
-def found_files(file: SourceFile, root: Path, environment: Mapping[str, str]) -> list[FoundFile]:
+def find_files(file: SourceFile, root: Path, environment: Mapping[str, str]) -> list[FoundFile]:
     """The file of a path, or all files of a glob in order of their paths.
 
     Parameters

@@ -126,7 +126,7 @@ class StreamConsumer:
         entries = self.retries.due(self.clock(), rows)
         entries += self.held_back.due(self.clock(), rows - len(entries))
         if time.monotonic() >= self._next_claim:
-            entries += self._claimed(rows)
+            entries += self._claim(rows)
         if len(entries) < rows and len(self.held_back) < self.config.max_held_back:
             block_ms = None if entries else self._block_ms()
             entries += self.patience.call(self.group.take, rows - len(entries), block_ms)
@@ -134,7 +134,7 @@ class StreamConsumer:
             self.stopping.wait(self._block_ms() / 1000)
         return entries
 
-    def _claimed(self, rows: int) -> list[Entry]:
+    def _claim(self, rows: int) -> list[Entry]:
         claimed = self.patience.call(self.group.claim, self.config.claim_idle_ms, rows)
         if not claimed:
             self._next_claim = time.monotonic() + self.config.claim_idle_ms / 2000
@@ -149,7 +149,7 @@ class StreamConsumer:
         return max(1, min([self.config.block_ms, *left]))
 
     def _handle(self, entries: Sequence[Entry]) -> None:
-        ready, refused = self._checked(entries)
+        ready, refused = self._parse(entries)
         self._settle([], refused)
         fresh = [taken for taken in ready if taken.entry.deliveries == 1]
         again = [taken for taken in ready if 1 < taken.entry.deliveries < ALONE_FROM]
@@ -161,7 +161,7 @@ class StreamConsumer:
             self._try_alone(taken)
         self.progress.held_back = len(self.held_back)
 
-    def _checked(self, entries: Iterable[Entry]) -> tuple[list[Taken], list[Refused]]:
+    def _parse(self, entries: Iterable[Entry]) -> tuple[list[Taken], list[Refused]]:
         """Events that can be applied now, and entries that never can; others wait."""
         ready, refused, now = list[Taken](), list[Refused](), self.clock()
         latest = now + timedelta(minutes=self.config.max_ahead_minutes)

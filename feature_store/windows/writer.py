@@ -71,7 +71,7 @@ class ActivityWriter:
         with self.postgres.transaction() as connection:
             created = stored.take_turn(connection)
             added = stored.insert(connection, events, created)
-            made = self._made(connection, keys)
+            made = self._make_rows(connection, keys)
         # After the commit, or Redis could know what PostgreSQL forgot; a slow writer cannot undo
         # a later one's row, which was created later.
         for store, rows in made:
@@ -142,7 +142,7 @@ class ActivityWriter:
             yield np.array(found, dtype=np.int64)[:, 0]
             after = found[-1][0]
 
-    def _made(
+    def _make_rows(
         self, connection: psycopg.Connection, keys: NDArray[np.int64]
     ) -> list[tuple[OnlineStore, ActivityRows]]:
         return [
