@@ -3,7 +3,7 @@
     python -m feature_store.catalogue [--check]
 
 The record keeps a hash of each feature's source and tables beside its version: who changes what a
-feature means without raising its version is told so, because stored rows would lie.
+feature means without raising its version is refused, because stored rows would be wrong.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ::
 
-    start_fill(offline, online, view)      # nobody reads it yet, not even when it is the first
+    start_fill(offline, online, view)      # it is not current yet, not even when it is the first
     offline.append(…); online.write(…)     # as often as need be; killed half-way: run again
     switch(offline, online, 0.01)          # now it is the current one
 """

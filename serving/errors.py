@@ -9,7 +9,7 @@ FTIError
     ├── BodyTooLarge          a request's body is longer than allowed
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     ├── TookTooLong           what was asked is not done in time
-    ├── DeploymentUnusable    a deployment is damaged, or leaves some traffic to nobody
+    ├── DeploymentUnusable    a deployment is damaged, or its arms do not cover all traffic
     ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
 """
@@ -50,7 +50,7 @@ class TookTooLong(ServingError):
 
 
 class DeploymentUnusable(ServingError):
-    """A deployment is damaged, or leaves some traffic to nobody."""
+    """A deployment is damaged, or its arms do not cover all traffic."""
 
 
 class TooManyAtOnce(ServingError):

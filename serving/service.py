@@ -40,9 +40,9 @@ class PredictionService:
     following
         The thread that calls the follower again and again.
     metrics
-        What is counted here.
+        The metrics of this worker.
     numbers
-        Where it is told to the other workers of the host.
+        The file that shares them with the other workers of the host.
     batches
         Answers many requests at once.
     table
@@ -83,7 +83,7 @@ class PredictionService:
     def problem(self) -> str | None:
         """Say what keeps predictions from being answered, if anything does."""
         if self.log.problem is not None:
-            with suppress(LogUnavailable):  # whoever is not ready may not be asked to predict
+            with suppress(LogUnavailable):  # without traffic, no prediction would open it
                 self.log.open()
         if self.log.problem is not None:
             return f"The prediction log cannot be written: {self.log.problem}."
@@ -170,6 +170,6 @@ class PredictionService:
 
     def _stop_threads(self) -> None:
         self.following.stop()
-        self.shipper.rest_share = 0.0  # nobody asks any more, and somebody waits for the end
+        self.shipper.rest_share = 0.0  # there is no traffic to spare the CPU for
         self.agent.stop()
         self.shipper.close()

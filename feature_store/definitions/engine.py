@@ -156,8 +156,8 @@ class Engine:
     ) -> NDArray[np.float32]:
         """Recompute a stored vector ``(p,)`` with some raw attributes replaced.
 
-        What follows from a replaced attribute (the rank of an education) follows again, unless
-        it is given too.
+        An attribute that is derived from a replaced one (the rank of an education) is derived
+        anew, unless it is given too.
         """
         columns = self.columns_of(vector[np.newaxis, :])
         replaced = self.encode_row(attributes)
@@ -173,10 +173,10 @@ class Engine:
     def patches(
         self, changes: Sequence[Mapping[str, Any]]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """What changes of raw attributes set, for `override` of many rows one upon the other.
+        """The raw columns that changes of attributes set, to apply many of them one upon the other.
 
-        What follows from a changed attribute is set too, to missing, so that it follows again,
-        unless it is given as well. Attributes that the view does not define are passed over.
+        An attribute that is derived from a changed one is set to missing, so that it is derived
+        anew, unless it is given as well. Attributes that the view does not define are passed over.
 
         Returns
         -------

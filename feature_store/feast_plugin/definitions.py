@@ -32,7 +32,7 @@ FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "categ
 
 
 PACKED_VIEW = "_packed"
-"""What follows a view's name in the name of the view of its packed attributes."""
+"""Suffix that makes a view's name the name of the view of its packed attributes."""
 
 
 def our_view(name: str) -> ours.View | None:

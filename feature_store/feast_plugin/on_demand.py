@@ -1,6 +1,6 @@
 """Features as a request changes them: raw attributes that it gives win over the stored ones.
 
-What follows from a given attribute follows anew, computed by the engine that computes everything.
+What is derived from a given attribute is computed anew, by the engine that computes everything.
 The stored attributes are the only feature of the view ``<view>_packed``, which is read from the
 view's own rows as one value. In it they are float32, so a word that was never seen differs from a
 missing one: as words both are null.
@@ -31,11 +31,11 @@ from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW, kno
 ATTRIBUTES = "attributes"
 """What a request gives: raw attributes by name, as JSON; ``{"age": null}`` says it is unknown."""
 PACKED = "packed_"
-"""What the value that holds a row's stored raw attributes begins with; the view's name follows."""
+"""Prefix of the name of the value that holds a row's stored raw attributes, before the view's."""
 
 
 class Packing:
-    """A view's raw attributes as one value, and what follows from them.
+    """A view's raw attributes as one value, and the features that are computed from them.
 
     Examples
     --------

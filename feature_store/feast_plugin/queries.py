@@ -25,7 +25,7 @@ class Source:
     Parameters
     ----------
     rows
-        What follows FROM.
+        The table or subquery that they are in, as SQL.
     event_time, created_time
         Names of the time columns; a source may not know when it learned its rows.
     by_entity
@@ -65,7 +65,7 @@ class Source:
 
 
 def rows_of(data_source: DataSource, store: OfflineStore) -> str:
-    """What follows FROM for a Feast source.
+    """SQL of the table or subquery that a Feast source names.
 
     A source named like a view of ours holds exactly the rows of this code's definition of it.
 

@@ -17,7 +17,7 @@ def materialize(offline: OfflineStore, online: OnlineStore, keys: NDArray[np.int
     """Write the newest stored row of each entity ``(k,)`` online; return how many were newer there.
 
     The online row is read back and not taken from the run: so it is the stored one to the bit,
-    with its times, whoever else wrote meanwhile and wherever an earlier run was cut off.
+    with its times, even if others wrote meanwhile or an earlier run was cut off.
 
     Raises
     ------

@@ -117,7 +117,7 @@ def read(connection: psycopg.Connection, plan: ActivityPlan, rows: str) -> Event
     Parameters
     ----------
     rows
-        What follows FROM; the events are called ``event``.
+        SQL of the table or subquery; its events are called ``event``.
     """
     types = ", ".join("'" + each.replace("'", "''") + "'" for each in plan.event_types)
     # One row of arrays: a row an event would be a message an event.
@@ -140,13 +140,13 @@ def read(connection: psycopg.Connection, plan: ActivityPlan, rows: str) -> Event
 
 
 def newest_of(keys: NDArray[np.int64], plan: ActivityPlan) -> str:
-    """The events of some users that their online rows are made of: what follows FROM."""
+    """SQL of the events of some users that their online rows are made of, for FROM."""
     newest = f"(SELECT max(event_timestamp) FROM {TABLE} WHERE user_id = asked.user_id)"
     return _each(keys, [f"event_timestamp >= {newest} - interval '{plan.reach_us} microseconds'"])
 
 
 def of_users(keys: NDArray[np.int64], where: Sequence[str] = ()) -> str:
-    """The events of some users: what follows FROM."""
+    """SQL of the events of some users, for FROM."""
     return _each(keys, where)
 
 

@@ -228,7 +228,7 @@ def insert_changed(
 
 
 def lock_table(connection: psycopg.Connection, table: str) -> None:
-    """Wait until nobody else writes a table: two writers must not both find a row new."""
+    """Wait until no other transaction writes a table: two must not both find a row new."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
 
 
@@ -253,7 +253,7 @@ def translated(problem: str = "PostgreSQL refused or went away") -> Iterator[Non
 def unavailable(
     error: Exception, problem: str = "PostgreSQL refused or went away"
 ) -> StoreUnavailable:
-    """The error that tells of an error of a driver, and what to do next."""
+    """The error to raise for an error of a driver, with what to do next."""
     is_behind = getattr(error, "sqlstate", None) in LACKS_TABLES
     remedy = MIGRATE if is_behind else "Check that it runs (`make status`)"
     return StoreUnavailable(f"{problem}: {reason_of(error)}. {remedy}.")

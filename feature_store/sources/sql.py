@@ -73,7 +73,7 @@ class SqlSource:
         where = ""
         if since is not None:
             value = f"'{since.isoformat()}'" if isinstance(since, datetime) else str(since)
-            # Rows without a cursor would otherwise be passed over in silence.
+            # Rows without a cursor would otherwise be skipped silently.
             where = f' WHERE "{column}" >= {value} OR "{column}" IS NULL'
         order = f' ORDER BY "{column}"' if column else ""
         return f"SELECT * FROM {rows} AS source{where}{order}"

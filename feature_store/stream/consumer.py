@@ -47,8 +47,8 @@ class Taken:
 class StreamConsumer:
     """Takes entries, checks them, has them applied, and is done with them.
 
-    An entry is acknowledged after both stores hold what follows from it, so whatever dies in
-    between, it is delivered again; the writers see to it that this has no effect twice.
+    An entry is acknowledged after both stores hold its effect. After a crash before that it is
+    delivered again, and the writers apply each event once.
 
     Parameters
     ----------

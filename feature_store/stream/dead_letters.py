@@ -1,4 +1,4 @@
-"""Dead letters: events that could not be applied, with the reason, kept until somebody looks."""
+"""Dead letters: events that could not be applied, kept with the reason until looked at."""
 
 from __future__ import annotations
 

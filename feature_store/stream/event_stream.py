@@ -1,4 +1,4 @@
-"""The stream of events in Redis, for those who have something to tell."""
+"""The stream of events in Redis, as producers see it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class EventStream:
         return self.append_fields(fields_of(event) for event in events)
 
     def append_fields(self, entries: Iterable[dict[str, str]]) -> int:
-        """`append` for fields as the stream holds them; nobody checks them before a consumer."""
+        """`append` for fields as the stream holds them; consumers check them."""
         appended, waiting = 0, iter(entries)
         while batch := list(islice(waiting, ROWS_AT_ONCE)):
             self._await_room(appended)

@@ -1,7 +1,7 @@
-"""The numbers of all workers of a host: whoever is asked tells those of all.
+"""The metrics of all workers of a host: the worker that is scraped reports those of all.
 
-Each worker writes its own to a file once a second. What workers counted that are gone is kept, as
-counts must never fall; it is forgotten when none of them is left.
+Each worker writes its own to a file once a second. The counts of workers that have ended are kept,
+as counters must never fall, until no worker is left.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class MetricFiles:
         self._has_begun = False
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Tell the others the numbers of this worker."""
+        """Write the metrics of this worker, for the others to read."""
         if not self._has_begun:
             self._begin()
             self._has_begun = True
         _write(self.path, snapshot, Process.of(os.getpid()))
 
     def others(self) -> list[Snapshot]:
-        """Read the numbers of all other workers, living and gone."""
+        """Read the metrics of all other workers, running and ended."""
         if not self.folder.exists():
             return []
         with self._locked(fcntl.LOCK_SH):
@@ -55,7 +55,7 @@ class MetricFiles:
             return [*alive, _retire([*gone, self._retired_before()])]
 
     def _begin(self) -> None:
-        """Put together what those counted that are gone, or forget it when nobody is left."""
+        """Add up the counts of ended workers, or drop them when none is running."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(fcntl.LOCK_EX):
             files = self._others()

@@ -117,7 +117,7 @@ class Metrics:
         self.refused.add((reason,))
 
     def age(self, age_s: float) -> None:
-        """Note how old the stored features of an answer are; counted when somebody looks."""
+        """Note how old the stored features of an answer are; counted at the next snapshot."""
         self._ages.append(age_s)
 
     def observe(self, answer: Answer) -> None:
@@ -143,7 +143,7 @@ class Metrics:
     def add_gauge(
         self, name: str, meaning: str, value: Callable[[], float], across: Across = min
     ) -> None:
-        """Show a value that is asked for whenever somebody looks.
+        """Add a value that is read at each snapshot.
 
         Parameters
         ----------
@@ -153,7 +153,7 @@ class Metrics:
         self._gauges[name] = _Gauge(meaning, value, across)
 
     def snapshot(self) -> Snapshot:
-        """Give the numbers of this worker."""
+        """Give the metrics of this worker."""
         with suppress(IndexError):  # until there are no more; another thread may look, too
             while True:
                 self.ages.observe((), self._ages.popleft())

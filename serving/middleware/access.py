@@ -17,16 +17,16 @@ Role = Literal["predict", "admin"]
 Headers = Mapping[bytes, bytes]
 
 KEY_BYTES = 32
-"""So much chance needs no slow hash: nobody can try 2**256 keys."""
+"""Random keys of this size need no slow hash: 2**256 cannot be tried."""
 OPEN_PATHS = frozenset({"/health", "/ready"})
 ADMIN_PATHS = ("/metrics", "/experiment", "/features/", "/predictions/")
-"""What tells about people or about the system."""
+"""Paths that show data of persons or of the system."""
 BEARER = b"bearer "
 
 
 @dataclass(frozen=True)
 class KeyHolder:
-    """Somebody who has a key."""
+    """The name and role of a caller, and the digest of its key."""
 
     name: str
     role: Role
@@ -39,7 +39,7 @@ class KeyHolder:
 
 @dataclass(frozen=True)
 class KeyRing:
-    """All holders of keys; an empty ring lets everybody in."""
+    """All holders of keys; an empty ring needs no key."""
 
     holders: tuple[KeyHolder, ...]
 

@@ -1,4 +1,4 @@
-"""One line in the log for a request that somebody may ask about."""
+"""The access log: one line for a request that may have to be explained later."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class RequestGate:
     metrics
         Counts answers by path and status.
     access_log
-        Keeps what somebody may ask about.
+        Logs requests.
     paths
         Those that are counted by name; all others count as one.
     """

@@ -170,12 +170,12 @@ class InFlightPrediction:
         )
 
     def fail(self, error: Exception) -> None:
-        """Tell the caller why there is no answer, unless it has gone."""
+        """Give the caller the error in place of an answer, unless it has disconnected."""
         if not self.future.done():
             self.future.set_exception(error)
 
 
 def fail_all(batch: Iterable[InFlightPrediction], error: Exception) -> None:
-    """Tell all of them."""
+    """Fail every prediction of a batch with one error."""
     for pending in batch:
         pending.fail(error)

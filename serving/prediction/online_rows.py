@@ -59,7 +59,7 @@ class OnlineRows:
 
 
 class UnrememberedFeatureSource(StoredFeatureSource):
-    """Takes what the online store says, from any thread: it remembers nobody's features."""
+    """A source of stored features for any thread: it keeps none in memory."""
 
     def _remember(self, entity: int, packed: bytes, event_time_us: int) -> None:
         pass

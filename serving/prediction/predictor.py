@@ -1,8 +1,8 @@
-"""The story of a batch of predictions: arms, features, scores, receipts, answers.
+"""The path of a batch of predictions: arms, features, scores, receipts, answers.
 
 Requests that arrive in one turn of the event loop are answered together: their stored features
-come in one round trip, each model is asked once, their receipts are written at once. What one of
-them cannot have fails that one alone.
+come in one round trip, each model is called once, and their receipts are written at once. A request
+that cannot be answered fails alone.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Predictor:
             batch = waiting[start : start + self.batch_rows]
             try:
                 self._begin(batch)
-            except Exception as error:  # noqa: BLE001 - somebody waits for each of them
+            except Exception as error:  # noqa: BLE001 - each has a caller that waits
                 fail_all(batch, error)
 
     def _begin(self, batch: Sequence[InFlightPrediction]) -> None:
@@ -135,7 +135,7 @@ class Predictor:
                 for pending, packed in zip(named, reply, strict=True):
                     pending.take_row(packed, now_us)
             self._finish(named, now_us)
-        except Exception as error:  # noqa: BLE001 - somebody waits for each of them
+        except Exception as error:  # noqa: BLE001 - each has a caller that waits
             fail_all(named, error)
 
     def _finish(self, batch: Sequence[InFlightPrediction], now_us: int) -> None:

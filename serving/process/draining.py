@@ -1,4 +1,4 @@
-"""The end of a worker: nobody who has knocked is turned away, and nobody knocks in vain."""
+"""Graceful shutdown of a worker: every connection that it has accepted or queued is answered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DrainingServer(uvicorn.Server):
 
     It takes the connections that wait in the queue of its socket before closing that; another
     process on the same port gets all later ones. Answers from now on close their connections.
-    Only what stays silent is hung up on.
+    Connections that send nothing more are closed.
 
     Parameters
     ----------
@@ -48,10 +48,10 @@ class DrainingServer(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _take_last(self, listener: socket.socket) -> None:
-        """Accept who waits in the queue, and close it at once: who comes later goes elsewhere."""
+        """Accept the queued connections and close the listener; later ones reach other workers."""
         waiting = []
         listener.setblocking(False)
-        with suppress(OSError):  # mostly: nobody waits any more
+        with suppress(OSError):  # mostly: the queue is empty
             while True:
                 waiting.append(listener.accept()[0])
         listener.close()

@@ -1,7 +1,7 @@
 """``python -m serving ship``: what waits on this host goes to PostgreSQL now.
 
 Run it before a pod or host goes away, and after one died whose disk is left. It may run beside
-the API: whoever commits a record first has shipped it.
+the API: the first to commit a record has shipped it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Keeps several workers running: each a process with a socket of its own on the shared port.
 
-The sockets belong to the supervisor, and the kernel divides connections among them. So a worker
-that dies leaves nobody alone: who knocks meanwhile waits for its successor.
+The sockets belong to the supervisor, and the kernel divides connections among them. Connections
+to a worker that has died wait in its socket's queue for its successor.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Supervisor:
         if worker.process is not None:
             logger.warning("a worker ended with %d: starting another", ended)
         number = worker.listener.fileno()
-        # A worker whose input ends knows that it is alone.
+        # A worker whose standard input ends stops: the supervisor is gone.
         worker.process = subprocess.Popen(
             [*self.command, LISTENER_OPTION, str(number)],
             stdin=subprocess.PIPE,
@@ -83,7 +83,7 @@ class Supervisor:
     def _stop(self) -> None:
         """Let every worker end in order; what hangs is ended."""
         for worker in self.workers:
-            worker.listener.close()  # who knocks from now on reaches only who still listens
+            worker.listener.close()  # new connections reach other processes on the port
         running = [each.process for each in self.workers if each.process is not None]
         for process in running:
             process.terminate()

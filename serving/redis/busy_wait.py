@@ -2,7 +2,7 @@
 
 A core that sleeps takes some ten microseconds to wake up and finds its caches cold: as long as
 Redis takes to answer, or a caller to ask again. While the loop is kept awake it looks for events
-without waiting for them, and serves whoever comes.
+without waiting for them, and handles what comes.
 """
 
 from __future__ import annotations

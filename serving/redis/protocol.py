@@ -129,7 +129,7 @@ class RedisConnection(asyncio.Protocol):
                 return
             if isinstance(reply, StoreUnavailable):
                 future.set_exception(reply)
-                future.exception()  # nobody may be waiting any more: that is no defect
+                future.exception()  # mark it as retrieved: the caller may have gone
             else:
                 future.set_result(reply)
 
@@ -158,7 +158,7 @@ class RedisConnection(asyncio.Protocol):
         self.is_open = True
 
     def data_received(self, data: bytes) -> None:
-        """Give replies to those who wait, in order."""
+        """Pass each reply to the oldest waiting command."""
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
@@ -172,7 +172,7 @@ class RedisConnection(asyncio.Protocol):
             self.close()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail everybody who still waits."""
+        """Fail all waiting commands."""
         self.is_open = False
         if self._timer is not None:
             self._timer.cancel()
@@ -207,7 +207,7 @@ class RedisConnection(asyncio.Protocol):
 
 
 class _Waiting(NamedTuple):
-    """Who takes the reply to a command that has been sent, and when it must be there."""
+    """A command that has been sent: what takes its reply, and when it is due."""
 
     take: Take
     due: float

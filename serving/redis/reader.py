@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 PROBE = "probe"
-"""A key that nobody writes: reading it shows that reads are answered in time."""
+"""A key that is never written: reading it shows that reads are answered in time."""
 
 
 class OnlineReader:
@@ -33,7 +33,7 @@ class OnlineReader:
     Parameters
     ----------
     address
-        Gives where Redis is; asked until it knows.
+        Gives where Redis is; called before each attempt to connect.
     project
         What the keys begin with.
     deadline_s
