@@ -89,8 +89,8 @@ check-pins: $(UV)
 test: $(DEV) ## Run the tests that need nothing but Python
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not full'
 
-test-all: $(DEV) $(SPARK) $(AIRFLOW_ENV) ## Run all tests; those whose system tools are missing are skipped by name
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile
+test-all: $(DEV) $(SPARK) $(AIRFLOW_ENV) ## Run all tests (ONLY=full: those 'make test' leaves out); missing tools are named
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile $(if $(ONLY),-m '$(ONLY)')
 
 # --- Figures and documents ---
 
