@@ -28,7 +28,7 @@ class PackedMaterializationEngineConfig(FeastConfigBaseModel):
 
 
 class PackedMaterializationEngine(LocalComputeEngine):
-    """Feast's local engine, with a road of their own for our views.
+    """Feast's local engine, with a bulk path for our views.
 
     Ranges are half-open: an event at the very end belongs to the next range.
     """
