@@ -23,7 +23,7 @@ from models.connect import deployment_store
 from models.deployment.record import Deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, find_after, headline
-from pipelines.experiments.traffic import Person, Traffic, held_out, loses_challengers
+from pipelines.experiments.traffic import Person, SimulatedTraffic, held_out, loses_challengers
 from serving.process.presence import find_api
 
 app = new_app()
@@ -153,7 +153,7 @@ def drive(settings: Settings, people: list[Person], goes_on: Callable[[], bool])
     api = find_api(settings.var_dir)
     if api is None:
         raise DemoFailed("The API does not run; its log says why: make status")
-    traffic = Traffic(api.url, goes_on)
+    traffic = SimulatedTraffic(api.url, goes_on)
     try:
         traffic.run(people, HORIZON_S)
     except httpx.HTTPError as error:

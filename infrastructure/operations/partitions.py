@@ -55,14 +55,14 @@ class Month:
 
 
 @dataclass(frozen=True)
-class Changes:
+class PartitionChanges:
     """What was made and dropped, by name."""
 
     made: tuple[str, ...]
     dropped: tuple[str, ...]
 
 
-def maintain(connection: Connection, now: datetime, keep_months: int) -> Changes:
+def maintain(connection: Connection, now: datetime, keep_months: int) -> PartitionChanges:
     """Make the months that are there or come soon, and drop those that are too old.
 
     Parameters
@@ -90,7 +90,7 @@ def maintain(connection: Connection, now: datetime, keep_months: int) -> Changes
             connection.execute(f"LOCK TABLE {TABLE}_default IN ACCESS EXCLUSIVE MODE")
         for month in made:
             _make(connection, month)
-    return Changes(tuple(map(str, made)), tuple(map(str, dropped)))
+    return PartitionChanges(tuple(map(str, made)), tuple(map(str, dropped)))
 
 
 def _make(connection: Connection, month: Month) -> None:

@@ -16,7 +16,7 @@ from infrastructure.servers.processes import Process
 
 
 @dataclass(frozen=True)
-class Record:
+class ServiceRecord:
     """A service as it was last started.
 
     Parameters
@@ -47,7 +47,7 @@ class Record:
         return Path(self.var_dir) / "log" / f"{self.name}.log"
 
 
-def read(var_dir: Path, name: str) -> Record | None:
+def read(var_dir: Path, name: str) -> ServiceRecord | None:
     """Read a service's record; None if there is none that counts.
 
     Raises
@@ -58,7 +58,7 @@ def read(var_dir: Path, name: str) -> Record | None:
     try:
         values = json.loads(_path(var_dir, name).read_text())
         process = values.pop("process")
-        record = Record(process=Process(**process) if process else None, **values)
+        record = ServiceRecord(process=Process(**process) if process else None, **values)
     except PermissionError as error:
         raise ServiceError(
             f"Another user has started {name}: {error}. Run as that user or as root."
@@ -70,13 +70,13 @@ def read(var_dir: Path, name: str) -> Record | None:
     return replace(record, var_dir=str(var_dir))
 
 
-def read_all(var_dir: Path) -> list[Record]:
+def read_all(var_dir: Path) -> list[ServiceRecord]:
     """Read all records that count, by name."""
     names = sorted(path.stem for path in (var_dir / "run").glob("*.json"))
     return [record for name in names if (record := read(var_dir, name))]
 
 
-def write(record: Record) -> None:
+def write(record: ServiceRecord) -> None:
     """Replace a record in one step; only we may read it, since URLs hold passwords."""
     path = _path(Path(record.var_dir), record.name)
     fresh = path.with_suffix(".new")

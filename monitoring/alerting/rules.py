@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from configs.monitoring_config import AlertsConfig, RuleConfig, Severity
-from monitoring.alerting.sinks import Forgetful, Sink, wants
+from monitoring.alerting.sinks import AlertSink, Forgetful, wants
 from monitoring.alerting.states import Alert, Sample, advance, aggregate, applies, key_of
 from monitoring.alerting.store import AlertStore
 
@@ -33,7 +33,7 @@ class Alerts:
         Who is told.
     """
 
-    def __init__(self, config: AlertsConfig, store: AlertStore, sinks: Sequence[Sink]) -> None:
+    def __init__(self, config: AlertsConfig, store: AlertStore, sinks: Sequence[AlertSink]) -> None:
         self.config = config
         self.store = store
         self.sinks = sinks

@@ -39,7 +39,7 @@ ALERTMANAGER_DAYS = 7
 """A firing alert ends by itself after so long, should nobody ever say that it has."""
 
 
-class Sink(Protocol):
+class AlertSink(Protocol):
     """Where alerts go."""
 
     @property
@@ -184,7 +184,7 @@ class AlertmanagerSink:
 
 def build_sink(
     config: SinkConfig, limit_s: float, environment: Mapping[str, str] = os.environ
-) -> Sink:
+) -> AlertSink:
     """Make the sink that the settings describe.
 
     Raises
@@ -218,7 +218,7 @@ def build_sink(
     )
 
 
-def wants(sink: Sink, alert: Alert) -> bool:
+def wants(sink: AlertSink, alert: Alert) -> bool:
     """Whether an alert is severe enough for a sink."""
     return SEVERITIES.index(alert.severity) >= SEVERITIES.index(sink.min_severity)
 

@@ -17,7 +17,7 @@ from configs.monitoring_config import ContractConfig, QualityConfig
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline.postgres import Postgres
 from models.artifact.profile import Histogram, Profile, ReferenceProfile
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 
 REST = "*"
 HOUR_S = 3600.0
@@ -112,7 +112,7 @@ class WindowScan:
 
 
 def scan(
-    reader: PredictionReader, window: Window, schema: FeatureSchema, reference: ReferenceProfile
+    reader: PredictionReader, window: LogWindow, schema: FeatureSchema, reference: ReferenceProfile
 ) -> WindowScan:
     """Count the vectors of a window, block by block; none is kept."""
     none = np.empty((0, len(schema)), dtype=np.float32)
@@ -150,7 +150,7 @@ def check_contracts(
     return QualityReport(tuple(sorted(clauses, key=lambda clause: clause.holds)))
 
 
-def duplicate_share(reader: PredictionReader, window: Window) -> float | None:
+def duplicate_share(reader: PredictionReader, window: LogWindow) -> float | None:
     """Share of predictions that say what another of the same user did within a second before."""
     query = (
         "SELECT avg((gap <= interval '1 second')::integer)::float8 AS share FROM ("

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from monitoring.checks.serving_models import ServingModels
 
 
-class Report(Protocol):
+class CheckReport(Protocol):
     """What a check found."""
 
     @property
@@ -45,7 +45,7 @@ class Failed:
     reason: str
 
 
-CheckOutcome = Report | Skipped | Failed
+CheckOutcome = CheckReport | Skipped | Failed
 
 
 @dataclass(frozen=True)

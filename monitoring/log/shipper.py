@@ -31,11 +31,11 @@ from monitoring.log.segments import (
     HEADER_BYTES,
     MAX_BODY_BYTES,
     SUFFIX,
-    Record,
+    SegmentRecord,
     next_sound_record,
     read_records,
 )
-from monitoring.log.table import PIECE_ROWS, Row, copy_rows, row_of
+from monitoring.log.table import PIECE_ROWS, ReceiptRow, copy_rows, row_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ CHUNK_BYTES = 256 * 1024
 KINDS = (KIND_PREDICTION, KIND_LABEL)
 
 Connection = psycopg.Connection[Any]
-R = TypeVar("R", Row, LabelRecord)
+R = TypeVar("R", ReceiptRow, LabelRecord)
 
 
 class PredictionShipper:
@@ -115,7 +115,7 @@ class PredictionShipper:
                 self._shipped.pop(path.name, None)
             return shipped
 
-    def _next_chunk(self, path: Path, segment: int, is_finished: bool) -> list[Record]:
+    def _next_chunk(self, path: Path, segment: int, is_finished: bool) -> list[SegmentRecord]:
         """Read the sound records that come next; none at the end of what can be read now."""
         start = self._shipped.get(path.name)
         if start is None:
@@ -140,11 +140,11 @@ class PredictionShipper:
             self._set_aside(path.name, start, torn, "ends in half a record", logging.WARNING)
         return []
 
-    def _commit(self, segment: str, records: Sequence[Record]) -> int:
+    def _commit(self, segment: str, records: Sequence[SegmentRecord]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
         pace = Pace(eased(self.rest_share, time.monotonic() - self._began_s))
         found = list(self._unpacked(segment, records, pace))
-        predictions = [each for each in found if isinstance(each, Row)]
+        predictions = [each for each in found if isinstance(each, ReceiptRow)]
         labels = [each for each in found if isinstance(each, LabelRecord)]
         connection = self._connected()
         with connection.transaction():
@@ -179,7 +179,7 @@ class PredictionShipper:
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             if len(records) == 1:
                 [record] = records
-                body = record.body if isinstance(record, Row) else record.pack()
+                body = record.body if isinstance(record, ReceiptRow) else record.pack()
                 name = hashlib.blake2b(body, digest_size=8).hexdigest()
                 self._set_aside(segment, name, body, f"was refused: {error}")
                 return 0
@@ -188,8 +188,8 @@ class PredictionShipper:
             return sum(self._store(connection, segment, part, insert) for part in parts)
 
     def _unpacked(
-        self, segment: str, records: Sequence[Record], pace: Pace
-    ) -> Iterator[Row | LabelRecord]:
+        self, segment: str, records: Sequence[SegmentRecord], pace: Pace
+    ) -> Iterator[ReceiptRow | LabelRecord]:
         for number, record in enumerate(records, start=1):
             if number % PIECE_ROWS == 0:
                 pace.rest()
@@ -236,7 +236,7 @@ def _mark(connection: Connection, segment: str) -> int:
     return int(marked)
 
 
-def _is_small(chunk: Sequence[Record]) -> bool:
+def _is_small(chunk: Sequence[SegmentRecord]) -> bool:
     """Whether a living segment gave all that it had, rather than all that is read at once."""
     return chunk[-1].end - chunk[0].offset < CHUNK_BYTES // 2
 
@@ -305,7 +305,7 @@ def _first_waiting_us(path: Path, start: int) -> int | None:
         return None
 
 
-def _time_us(record: Record) -> int:
+def _time_us(record: SegmentRecord) -> int:
     if record.kind == KIND_LABEL:
         return LabelRecord.unpack(record.body).received_at_us
     return PredictionRecord.unpack(record.body).predicted_at_us

@@ -25,7 +25,7 @@ from models.base import narrowed
 from monitoring.checks.drift import DriftReport
 from monitoring.checks.results import PassResult
 from monitoring.checks.serving_models import ServingModels
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -160,7 +160,7 @@ class FullReports:
 
     def _window(self, serving: ServingModels, now: datetime) -> FeatureMatrix:
         start = now - timedelta(hours=self.config.window_hours)
-        window = Window(start, now, serving.champion, self.config.of == "stored")
+        window = LogWindow(start, now, serving.champion, self.config.of == "stored")
         blocks = self.reader.vectors(window, serving.schema.fingerprint)
         values = np.concatenate([block.values for block in blocks])
         n = len(values)

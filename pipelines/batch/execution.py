@@ -11,7 +11,7 @@ from configs.errors import FTIError
 from models.artifact.artifact import ModelArtifact
 from pipelines.batch.errors import InputUnusable, RunUnfinished
 from pipelines.batch.inputs import Kind
-from pipelines.batch.manifest import Receipt, Totals, manifest_json
+from pipelines.batch.manifest import OutputFile, Totals, manifest_json
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
 from pipelines.batch.spark_engine import run_spark
@@ -40,7 +40,7 @@ def run_local(
     waits = is_stored or worker.plan.is_logged or not worker.output.root.is_local
     threads = threads or cores() * (2 if waits else 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="batch")
-    running: set[Future[Receipt]] = set()
+    running: set[Future[OutputFile]] = set()
     try:
         for chunk, rows in worker.tables(chunks):
             running.add(pool.submit(worker.run, chunk, rows))
@@ -53,8 +53,8 @@ def run_local(
 
 
 def _collect_finished(
-    running: set[Future[Receipt]], on_rows: Callable[[int], object]
-) -> set[Future[Receipt]]:
+    running: set[Future[OutputFile]], on_rows: Callable[[int], object]
+) -> set[Future[OutputFile]]:
     """Wait until a chunk is finished; give those that are not."""
     finished, unfinished = wait(running, return_when=FIRST_COMPLETED)
     for each in finished:

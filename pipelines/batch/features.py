@@ -146,7 +146,7 @@ class EngineeredFeatures:
         return FeatureBatch(keys, values, _no_times(len(keys)))
 
 
-class StoredFeatures:
+class FeatureLookup:
     """Looks features up in the offline store, as they were at a time.
 
     Parameters

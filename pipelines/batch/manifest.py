@@ -18,7 +18,7 @@ BINS = 20
 
 
 @dataclass(frozen=True)
-class Receipt:
+class OutputFile:
     """One file of predictions.
 
     Parameters
@@ -52,7 +52,7 @@ class Receipt:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, content: bytes) -> Receipt:
+    def from_json(cls, content: bytes) -> OutputFile:
         """Read what `to_json` gave."""
         values: dict[str, Any] = json.loads(content)
         return cls(**values | {"histogram": tuple(values["histogram"])})
@@ -69,7 +69,7 @@ class Totals:
     histogram: tuple[int, ...]
 
     @classmethod
-    def of(cls, receipts: Sequence[Receipt]) -> Totals:
+    def of(cls, receipts: Sequence[OutputFile]) -> Totals:
         """Add them up."""
         return cls(
             rows=sum(each.rows for each in receipts),
@@ -80,7 +80,7 @@ class Totals:
         )
 
 
-def manifest_json(plan: Plan, receipts: Sequence[Receipt], engine: str) -> bytes:
+def manifest_json(plan: Plan, receipts: Sequence[OutputFile], engine: str) -> bytes:
     """The manifest of a complete output.
 
     Raises

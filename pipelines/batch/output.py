@@ -28,7 +28,7 @@ from typing import Any
 
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.folders import Folder, replace_folder
-from pipelines.batch.manifest import FORMAT, MANIFEST, Receipt
+from pipelines.batch.manifest import FORMAT, MANIFEST, OutputFile
 from pipelines.batch.plan import Plan
 
 PLAN, RECEIPTS, DATA = "plan.json", "receipts", "data"
@@ -70,11 +70,11 @@ class Output:
         """Keep the plan: from now on the run can be resumed."""
         self.staging.write(PLAN, plan.to_json())
 
-    def add(self, chunk: int, content: Any, **facts: Any) -> Receipt:
+    def add(self, chunk: int, content: Any, **facts: Any) -> OutputFile:
         """Write the file of a chunk, then its receipt; a second attempt gets a file of its own."""
         digest = hashlib.sha256(content).hexdigest()
         name = f"part-{chunk:05d}-{secrets.token_hex(4)}.parquet"
-        receipt = Receipt(chunk=chunk, file=name, size=len(content), sha256=digest, **facts)
+        receipt = OutputFile(chunk=chunk, file=name, size=len(content), sha256=digest, **facts)
         self.data.write(name, content)
         self.receipts.write(_receipt_name(chunk), receipt.to_json())
         return receipt
@@ -83,7 +83,7 @@ class Output:
         """How many chunks are finished, at a glance."""
         return len(self.receipts.names())
 
-    def finished(self, plan: Plan, *, is_checked: bool = False) -> dict[int, Receipt]:
+    def finished(self, plan: Plan, *, is_checked: bool = False) -> dict[int, OutputFile]:
         """Receipts of finished chunks by index, those whose file is there.
 
         Parameters
@@ -95,7 +95,7 @@ class Output:
         found = {}
         for chunk in plan.chunks:
             if _receipt_name(chunk.index) in there:
-                receipt = Receipt.from_json(self.receipts.read(_receipt_name(chunk.index)))
+                receipt = OutputFile.from_json(self.receipts.read(_receipt_name(chunk.index)))
                 if receipt.file in files and (
                     not is_checked or _is_sound(self.data, receipt.file, receipt.sha256)
                 ):

@@ -51,7 +51,7 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Model:
+class DeployedModel:
     """The version that answers: what it is called, where it lies, and what follows from it."""
 
     label: str
@@ -92,7 +92,7 @@ class Plan:
     kind: Kind
     entity: str
     columns: tuple[str, ...]
-    model: Model
+    model: DeployedModel
     as_of: datetime
     scored_at: datetime
     limit: int | None
@@ -134,7 +134,7 @@ class Plan:
                 "files": tuple(InputFile(**file) for file in values["files"]),
                 "kind": Kind(values["kind"]),
                 "columns": tuple(values["columns"]),
-                "model": Model(**values["model"]),
+                "model": DeployedModel(**values["model"]),
                 "as_of": datetime.fromisoformat(values["as_of"]),
                 "scored_at": datetime.fromisoformat(values["scored_at"]),
                 "chunks": tuple(Chunk(**chunk) for chunk in values["chunks"]),

@@ -25,7 +25,7 @@ from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import InputFile, Kind, OpenFile, columns_of, input_files, kind_of
 from pipelines.batch.keys import Keys, entities, keys_of
 from pipelines.batch.output import Output
-from pipelines.batch.plan import CHUNK_ROWS, ChunkPlanner, Model, Plan, changed_files
+from pipelines.batch.plan import CHUNK_ROWS, ChunkPlanner, DeployedModel, Plan, changed_files
 from pipelines.batch.worker import Job
 from serving.connect import arm_to_serve, model_loader
 
@@ -55,7 +55,7 @@ class BatchRequest:
     chunk_rows: int = CHUNK_ROWS
 
 
-def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelArtifact]:
+def resolve_model(settings: Settings, label: str | None) -> tuple[DeployedModel, ModelArtifact]:
     """The version of a label, or the champion, with its checked artifact on this machine.
 
     Raises
@@ -71,7 +71,7 @@ def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelAr
         current = store.current()
         store.close()
         generation = current.generation if current else 0
-    model = Model(
+    model = DeployedModel(
         label=arm.label,
         version=arm.version,
         uri=arm.artifact_uri,
@@ -83,7 +83,7 @@ def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelAr
     return model, artifact
 
 
-def planned_model(settings: Settings, model: Model) -> ModelArtifact:
+def planned_model(settings: Settings, model: DeployedModel) -> ModelArtifact:
     """The artifact of the version that a plan names, whatever serves by now.
 
     Raises
@@ -96,7 +96,11 @@ def planned_model(settings: Settings, model: Model) -> ModelArtifact:
 
 
 def new_plan(
-    request: BatchRequest, settings: Settings, model: Model, artifact: ModelArtifact, now: datetime
+    request: BatchRequest,
+    settings: Settings,
+    model: DeployedModel,
+    artifact: ModelArtifact,
+    now: datetime,
 ) -> Plan:
     """Look at the whole input, and cut it into chunks.
 

@@ -24,14 +24,14 @@ from monitoring.log.record import Context, Flags, ScoredArm
 from pipelines.batch.features import (
     EngineeredFeatures,
     FeatureBatch,
+    FeatureLookup,
     Featurizer,
     GivenFeatures,
-    StoredFeatures,
 )
 from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import Kind, OpenFile, RowStream
 from pipelines.batch.keys import Keys, entities, key_checksum
-from pipelines.batch.manifest import BINS, Receipt
+from pipelines.batch.manifest import BINS, OutputFile
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
 from pipelines.batch.scoring import ChunkScorer, explainer_of
@@ -141,7 +141,7 @@ class Worker:
         )
         return np.concatenate([np.empty(0, np.int64), *found])
 
-    def run(self, chunk: Chunk, rows: pa.Table) -> Receipt:
+    def run(self, chunk: Chunk, rows: pa.Table) -> OutputFile:
         """Score the rows of a chunk, log them if asked to, and write their file."""
         where = "the offline store" if chunk.file < 0 else self.plan.files[chunk.file].path
         featured = self.scorer.features(rows, where)
@@ -214,4 +214,4 @@ def _featurizer(job: Job, artifact: ModelArtifact) -> Featurizer:
         return GivenFeatures(schema)
     if plan.kind is Kind.attributes:
         return EngineeredFeatures(schema, Engine(MODEL_VIEW), job.missing)
-    return StoredFeatures(schema, plan.entity, job.offline, plan.as_of, plan.scored_at, job.ttl)
+    return FeatureLookup(schema, plan.entity, job.offline, plan.as_of, plan.scored_at, job.ttl)

@@ -60,7 +60,7 @@ def loses_challengers(deployment: Deployment, share: float) -> Callable[[Person]
 
 
 @dataclass
-class Traffic:
+class SimulatedTraffic:
     """Sends people to the API and reports their labels when they become known.
 
     Parameters

@@ -18,9 +18,9 @@ from models.artifact.artifact import open_artifact
 from pipelines.batch import folders
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.folders import Folder
-from pipelines.batch.manifest import Receipt, manifest_json
+from pipelines.batch.manifest import OutputFile, manifest_json
 from pipelines.batch.output import Output, verified
-from pipelines.batch.plan import Model, Plan
+from pipelines.batch.plan import DeployedModel, Plan
 from pipelines.batch.request import BatchRequest, new_plan
 from tests.worlds.batch import BatchWorld, manifest, partition, predictions
 from tests.worlds.serving import now
@@ -116,7 +116,7 @@ def test_two_runs_do_not_write_the_same_output(batch: BatchWorld, capsys: Capsys
     assert "Another run is writing" in second.err
 
 
-def begun(output: Output, plan: Plan) -> list[Receipt]:
+def begun(output: Output, plan: Plan) -> list[OutputFile]:
     """Write the chunks of a plan, the first of them twice, as a retried task does."""
     output.begin(plan)
     facts = {"rows": 10, "without_features": 0, "positive": 1, "histogram": (10,)}
@@ -131,7 +131,7 @@ def begun(output: Output, plan: Plan) -> list[Receipt]:
 def plan(batch: BatchWorld) -> Plan:
     """A plan of three chunks."""
     artifact = open_artifact(batch.world.artifacts.folder / "1" / "model")
-    model = Model("income-xgb-v1", 1, "", artifact.digest, 1, artifact.fingerprint, 0.5)
+    model = DeployedModel("income-xgb-v1", 1, "", artifact.digest, 1, artifact.fingerprint, 0.5)
     request = BatchRequest((str(batch.features("few.parquet", 30)),), chunk_rows=10)
     made = new_plan(request, batch.world.settings, model, artifact, now())
     return replace(made, checksum=6)
