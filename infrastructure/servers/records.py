@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from configs.files import write_whole
 from infrastructure.errors import ServiceError
 from infrastructure.servers.homes import is_same_place
 from infrastructure.servers.processes import Process
@@ -79,12 +79,7 @@ def read_all(var_dir: Path) -> list[ServiceRecord]:
 def write(record: ServiceRecord) -> None:
     """Replace a record in one step; only we may read it, since URLs hold passwords."""
     path = _path(Path(record.var_dir), record.name)
-    fresh = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(record), file, indent=2)
-    fresh.replace(path)
+    write_whole(path, json.dumps(asdict(record), indent=2), rights=0o600)
 
 
 @contextmanager

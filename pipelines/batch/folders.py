@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.files import sync, write_whole
 from feature_store.sources.filesystems import S3, local_filesystem, s3_filesystem
 from pipelines.batch.errors import BatchError, InputUnusable, OutputUnusable
 
@@ -78,10 +79,7 @@ class Folder:
                 with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
                     stream.write(content)
                 return
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-            aside = Path(self.path) / f".{name}.{secrets.token_hex(4)}"
-            aside.write_bytes(content)
-            aside.replace(Path(self.path) / name)
+            write_whole(Path(self.path) / name, content)
 
     def read(self, name: str) -> bytes:
         """Read a file.
@@ -158,7 +156,7 @@ def replace_folder(new: Path, final: Path) -> None:
     """
     try:
         for path in [*new.iterdir(), new]:
-            _sync(path)
+            sync(path)
         if not final.exists():
             new.rename(final)
         elif _exchange(new, final):
@@ -168,7 +166,7 @@ def replace_folder(new: Path, final: Path) -> None:
             final.rename(old)
             new.rename(final)
             shutil.rmtree(old)
-        _sync(final.parent)
+        sync(final.parent)
     except OSError as error:
         raise OutputUnusable(f"{final} cannot be written: {error.strerror}.") from error
 
@@ -179,12 +177,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     names = os.fsencode(one), os.fsencode(other)
     return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk before what follows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
