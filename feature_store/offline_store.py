@@ -202,23 +202,49 @@ class OfflineStore:
         """
         if schema.is_windowed:
             return ActivityStore(self.postgres).historical(schema, keys, times, known_by=known_by)
-        values = np.empty((len(keys), len(schema)), dtype=np.float32)
-        values[:] = missing_vector(schema)
-        found = np.zeros(len(keys), dtype=bool)
+        values, events = self.vectors(schema, entity, keys, times, ttl=ttl, known_by=known_by)
+        return FeatureMatrix(values, keys, times, schema), ~np.isnat(events)
+
+    def vectors(
+        self,
+        schema: FeatureSchema,
+        entity: str,
+        keys: NDArray[np.int64],
+        times: NDArray[np.datetime64],
+        *,
+        ttl: timedelta | None = None,
+        known: bool = False,
+        known_by: datetime | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.datetime64]]:
+        """Vectors as of given times, as `historical` finds them, and the times of their events.
+
+        Parameters
+        ----------
+        known
+            Only rows that the store had learned by the asked time.
+
+        Returns
+        -------
+        float32 ``(n, p)``, all missing where there is no row, and datetime64[us] ``(n,)``, NaT
+        there.
+        """
+        values = np.tile(missing_vector(schema), (len(keys), 1))
+        events = np.full(len(keys), np.datetime64("NaT", "us"))
         lookup = Lookup(
             rows=self.table(schema),
             entity=entity,
             event_time="event_timestamp",
             created_time="created_timestamp",
-            columns=schema.names,
+            columns=("event_timestamp", *schema.names),
             ttl=ttl,
+            known=known,
             known_by=known_by,
         )
         for block in lookup.answers(self.postgres, keys, times):
             places = block["place"].to_numpy()
             values[places] = matrix_values(block, schema)
-            found[places] = True
-        return FeatureMatrix(values, keys, times, schema), found
+            events[places] = utc_times(block["event_timestamp"])
+        return values, events
 
     def latest(
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime

@@ -90,7 +90,8 @@ def simulate(
     from 1,000,000 on, so nothing of real users is touched; but monitoring and retraining take
     them for real. Play in a system of its own: FTI_VAR_DIR=var/simulation.
     """
-    from monitoring.connect import current_deployment, simulation
+    from models.connect import current_deployment
+    from monitoring.connect import simulation
     from monitoring.errors import MonitoringRefused
 
     given = {"days": days, "visits_a_day": visits, "seed": seed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,8 +15,7 @@ from feature_store.offline.postgres import Postgres
 from feature_store.stream.progress import StatusBoard
 from infrastructure.embedded import postgres_url
 from models.artifact.artifact import ModelArtifact
-from models.connect import artifact_cache, deployment_store, history, now, postgres
-from models.deployment.record import Deployment
+from models.connect import artifact_cache, current_deployment, history, now, postgres
 from models.gates.held_out import split_of
 from monitoring.alerting.rules import Alerts
 from monitoring.alerting.sinks import build_sink
@@ -152,12 +150,6 @@ def simulation(settings: Settings, start: datetime, assign: Assign = champion_on
         artifact_cache(settings),
         assign,
     )
-
-
-def current_deployment(settings: Settings) -> Deployment | None:
-    """What serves; None before the first deployment."""
-    with closing(deployment_store(settings)) as store:
-        return store.current()
 
 
 def exposure_reader(settings: Settings) -> ExposureReader:

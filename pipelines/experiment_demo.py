@@ -19,8 +19,7 @@ import typer
 
 from configs.command_line import Debug, new_app, note, run
 from configs.settings import ROOT, Settings, load_settings
-from models.connect import deployment_store
-from models.deployment.record import Deployment
+from models.connect import current_deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, find_after, headline
 from pipelines.experiments.traffic import Person, SimulatedTraffic, held_out, loses_challengers
@@ -115,7 +114,8 @@ def play(settings: Settings, scenario: Scenario, people: list[Person]) -> Path:
     start = ("--model-name", scenario.challenger, "--stage", "production", "--enable-ab-test")
     force = () if scenario.force is None else ("--force", scenario.force)
     command("pipelines/deployment.py", *start, *force)
-    deployment = current(settings)
+    deployment = current_deployment(settings)
+    assert deployment is not None
     asking = people
     if scenario.is_tampered:
         is_lost = loses_challengers(deployment, LOST_SHARE)
@@ -159,17 +159,6 @@ def drive(settings: Settings, people: list[Person], goes_on: Callable[[], bool])
     except httpx.HTTPError as error:
         raise DemoFailed(f"The API at {api.url} stopped answering: {error!r}.") from error
     note(f"{traffic.answered:,} people were answered")
-
-
-def current(settings: Settings) -> Deployment:
-    """What is deployed."""
-    store = deployment_store(settings)
-    try:
-        deployment = store.current()
-    finally:
-        store.close()
-    assert deployment is not None
-    return deployment
 
 
 if __name__ == "__main__":

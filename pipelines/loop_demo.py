@@ -19,11 +19,10 @@ from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.errors import FTIError
 from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded
-from models.connect import deployment_store, promoter
+from models.connect import current_deployment, deployment_store, promoter
 from models.deployment.record import Deployment
 from models.registry.versions import ModelVersion
 from monitoring.connect import (
-    current_deployment,
     experiment_store,
     exposure_reader,
     full_reports,

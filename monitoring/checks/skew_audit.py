@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FeatureSchema
-from feature_store.offline.newest_rows import Lookup, matrix_values, utc_times
+from feature_store.offline.newest_rows import utc_times
 from feature_store.offline.tables import row_digests
 from feature_store.offline_store import (
     OfflineStore,
@@ -126,7 +126,6 @@ def _joined(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
     return FeatureSkew(name, sum(part.mismatches for part in parts), causes)
 
 
-Cause = Literal["version", "ttl", "late data", "code", "unexplained"]
 COLUMNS = "prediction_id::text AS prediction_id, user_id, predicted_at, feature_event_time, flags"
 """What the audit needs to know of a prediction beside its vector."""
 Mask = NDArray[np.bool_]
@@ -180,7 +179,7 @@ class SkewAudit:
         return report
 
     def _of_stored(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
-        times, keys = _times(logged.frame["predicted_at"]), logged.frame["user_id"].to_numpy()
+        times, keys = utc_times(logged.frame["predicted_at"]), logged.frame["user_id"].to_numpy()
         then = self._as_known(schema, keys, times)
         differs = ~same_bits(logged.values, then.values)
         rows = np.asarray(differs.any(axis=1), dtype=bool)
@@ -205,7 +204,7 @@ class SkewAudit:
     ) -> NDArray[np.object_]:
         """The cause for each row ``(n,)``; all of them differ from what is expected."""
         frame, differs = logged.frame, ~same_bits(logged.values, then.values)
-        events, flags = _times(frame["feature_event_time"]), frame["flags"]
+        events, flags = utc_times(frame["feature_event_time"]), frame["flags"]
         raw = np.array([not feature.inputs for feature in schema.features])
         again = self._derived_again(logged.values, schema)
         follows = (
@@ -214,7 +213,7 @@ class SkewAudit:
             else same_bits(logged.values, again).all(axis=1)
         )
         is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
-        is_expired = self._expired(_times(frame["predicted_at"]), events) & ~is_absent
+        is_expired = self._expired(utc_times(frame["predicted_at"]), events) & ~is_absent
         is_other_row = (events != then.events) | self._is_of_another_row(logged, schema)
         chosen: NDArray[np.object_] = np.select(
             [
@@ -254,23 +253,9 @@ class SkewAudit:
         times: NDArray[np.datetime64],
     ) -> Expected:
         """What a reader of the offline store would have got at each time."""
-        values = np.empty((len(keys), len(schema)), dtype=np.float32)
-        values[:] = missing_vector(schema)
-        events = np.full(len(keys), np.datetime64("NaT", "us"))
-        lookup = Lookup(
-            rows=self.offline.table(schema),
-            entity=self.engine.view.entity,
-            event_time="event_timestamp",
-            created_time="created_timestamp",
-            columns=("event_timestamp", *schema.names),
-            ttl=self.ttl,
-            known=True,
-        )
-        for block in lookup.answers(self.offline.postgres, keys, times):
-            places = block["place"].to_numpy()
-            values[places] = matrix_values(block, schema)
-            events[places] = utc_times(block["event_timestamp"])
-        return Expected(values, events)
+        entity = self.engine.view.entity
+        found = self.offline.vectors(schema, entity, keys, times, ttl=self.ttl, known=True)
+        return Expected(*found)
 
     def _expired(
         self, times: NDArray[np.datetime64], events: NDArray[np.datetime64]
@@ -334,7 +319,3 @@ def _rows(logged: Vectors, which: Mask) -> Vectors:
     return Vectors(
         logged.values[which], logged.probabilities[which], logged.frame.filter(pl.Series(which))
     )
-
-
-def _times(column: pl.Series) -> NDArray[np.datetime64]:
-    return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")

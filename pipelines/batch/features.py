@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,7 @@ from feature_store.definitions.schema import (
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.validation import Reasons
 from feature_store.ingest.parsing import cleaned, parse_categories, parse_numbers
-from feature_store.offline.newest_rows import Lookup, matrix_values, utc_times
-from feature_store.offline_store import OfflineStore, missing_vector
+from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.keys import Keys, is_text
 
@@ -53,17 +54,11 @@ class FeatureBatch:
     event_times: NDArray[np.datetime64]
 
 
-class Featurizer(Protocol):
-    """Gives the vectors of some rows."""
+Featurizer = Callable[[Keys, "pa.Table", str], FeatureBatch]
+"""Gives the vectors of ``n`` rows, by their keys and columns; the text names them in a message.
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
-        """The vectors of ``n`` rows; ``where`` names them in a message.
-
-        Raises
-        ------
-        InputUnusable
-            If a value cannot be used.
-        """
+It raises `InputUnusable` if a value cannot be used.
+"""
 
 
 class GivenFeatures:
@@ -174,29 +169,13 @@ class FeatureLookup:
         known_by: datetime,
         ttl: timedelta | None,
     ) -> None:
-        self.schema = schema
-        self.postgres = offline.postgres
-        self._nothing = missing_vector(schema)
         # The lookup includes its moment.
         self._moment = np.datetime64((as_of - MOMENT).replace(tzinfo=None), "us")
-        self._lookup = Lookup(
-            rows=offline.table(schema),
-            entity=entity,
-            event_time="event_timestamp",
-            created_time="created_timestamp",
-            columns=["event_timestamp", *schema.names],
-            ttl=ttl,
-            known_by=known_by,
-        )
+        self._look_up = partial(offline.vectors, schema, entity, ttl=ttl, known_by=known_by)
 
     def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
         """See `Featurizer`; who is not known has all features missing."""
-        values, times = np.tile(self._nothing, (len(keys), 1)), _no_times(len(keys))
-        asked = np.full(len(keys), self._moment)
-        for block in self._lookup.answers(self.postgres, keys, asked):
-            places = block["place"].to_numpy()
-            values[places] = matrix_values(block, self.schema)
-            times[places] = utc_times(block["event_timestamp"])
+        values, times = self._look_up(keys, np.full(len(keys), self._moment))
         return FeatureBatch(keys, values, times)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.keys import combine_checksums
@@ -54,8 +55,7 @@ class OutputFile:
     @classmethod
     def from_json(cls, content: bytes) -> OutputFile:
         """Read what `to_json` gave."""
-        values: dict[str, Any] = json.loads(content)
-        return cls(**values | {"histogram": tuple(values["histogram"])})
+        return TypeAdapter(cls).validate_json(content)
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.inputs import InputFile, Kind
@@ -126,20 +126,7 @@ class Plan:
     @classmethod
     def from_json(cls, content: bytes) -> Plan:
         """Read what `to_json` gave."""
-        values: dict[str, Any] = json.loads(content)
-        return cls(
-            **values
-            | {
-                "places": tuple(values["places"]),
-                "files": tuple(InputFile(**file) for file in values["files"]),
-                "kind": Kind(values["kind"]),
-                "columns": tuple(values["columns"]),
-                "model": DeployedModel(**values["model"]),
-                "as_of": datetime.fromisoformat(values["as_of"]),
-                "scored_at": datetime.fromisoformat(values["scored_at"]),
-                "chunks": tuple(Chunk(**chunk) for chunk in values["chunks"]),
-            }
-        )
+        return TypeAdapter(cls).validate_json(content)
 
 
 class ChunkPlanner:

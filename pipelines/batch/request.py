@@ -18,7 +18,7 @@ from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from infrastructure.embedded import postgres_url
 from models.artifact.artifact import ModelArtifact
-from models.connect import deployment_store
+from models.connect import current_deployment
 from models.deployment.record import Arm
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.folders import Folder
@@ -67,9 +67,7 @@ def resolve_model(settings: Settings, label: str | None) -> tuple[DeployedModel,
     artifact = model_loader(settings).artifact(arm)
     generation = 0
     if label is None:
-        store = deployment_store(settings)
-        current = store.current()
-        store.close()
+        current = current_deployment(settings)
         generation = current.generation if current else 0
     model = DeployedModel(
         label=arm.label,

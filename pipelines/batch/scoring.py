@@ -1,11 +1,11 @@
-"""The function that every engine applies: an Arrow batch of features in, of predictions out."""
+"""What every engine applies: an Arrow table of an input in, a batch of predictions out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,6 @@ Contributions = Callable[[Matrix], NDArray[np.float64]]
 """What each feature adds to the log-odds: ``(n, p)`` for ``(n, p)``."""
 
 
-class Scorer(Protocol):
-    """What answers many rows; each with the bits that it has alone."""
-
-    engine: str
-
-    def predict(self, values: Matrix) -> Matrix:
-        """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
-
-
 @dataclass(frozen=True)
 class ChunkScorer:
     """Scores rows: the same bits in any process, and in any company.
@@ -48,7 +39,7 @@ class ChunkScorer:
     featurize
         Gives vectors.
     scorer
-        Answers them.
+        Answers them, each with the bits that it has alone.
     texts
         What to say for class 0 and class 1.
     contributions
@@ -58,15 +49,9 @@ class ChunkScorer:
     plan: Plan
     names: tuple[str, ...]
     featurize: Featurizer
-    scorer: Scorer
+    scorer: BulkScorer | ParallelScorer
     texts: tuple[str, str]
     contributions: Contributions | None = None
-
-    def __call__(self, rows: pa.RecordBatch, where: str = "the input") -> pa.RecordBatch:
-        """Predictions of the rows of an input, in their order."""
-        import pyarrow as pa
-
-        return self.predictions(self.features(pa.Table.from_batches([rows]), where))
 
     def features(self, rows: pa.Table, where: str) -> FeatureBatch:
         """Vectors of the rows of an input."""
@@ -117,9 +102,7 @@ class ChunkScorer:
         return self.plan.model.label, self.scorer.engine, self.plan.model.fingerprint
 
 
-def explainer_of(
-    artifact: ModelArtifact, scorer: BulkScorer | ParallelScorer
-) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+def explainer_of(artifact: ModelArtifact, scorer: BulkScorer | ParallelScorer) -> Contributions:
     """What gives contributions ``(n, p)`` to the log-odds of vectors ``(n, p)``."""
     if isinstance(scorer, BulkScorer):
         return scorer.contributions

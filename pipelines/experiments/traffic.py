@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from configs.settings import Settings
-from models.connect import artifact_cache, deployment_store, history
+from models.connect import artifact_cache, champion_of, history
 from models.deployment.record import Deployment
 from models.gates.held_out import split_of
 from serving.ab_testing import bucket_of, choose
@@ -36,11 +36,8 @@ class Person:
 
 def held_out(settings: Settings) -> list[Person]:
     """The test rows of the champion's training, in an order of their own."""
-    store = deployment_store(settings)
-    current = store.current()
-    store.close()
-    assert current is not None
-    champion = current.champion
+    champion = champion_of(settings)
+    assert champion is not None
     artifact = artifact_cache(settings).get(champion.artifact_uri, champion.digest)
     test = split_of(artifact, history(settings).rows(artifact).rows).test
     places = np.random.default_rng(7).permutation(len(test))
