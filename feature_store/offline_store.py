@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -202,10 +202,10 @@ class OfflineStore:
         """
         if schema.is_windowed:
             return ActivityStore(self.postgres).historical(schema, keys, times, known_by=known_by)
-        values, events = self.vectors(schema, entity, keys, times, ttl=ttl, known_by=known_by)
-        return FeatureMatrix(values, keys, times, schema), ~np.isnat(events)
+        rows = self.as_of(schema, entity, keys, times, ttl=ttl, known_by=known_by)
+        return replace(rows, times=times), ~np.isnat(rows.times)
 
-    def vectors(
+    def as_of(
         self,
         schema: FeatureSchema,
         entity: str,
@@ -215,8 +215,8 @@ class OfflineStore:
         ttl: timedelta | None = None,
         known: bool = False,
         known_by: datetime | None = None,
-    ) -> tuple[NDArray[np.float32], NDArray[np.datetime64]]:
-        """Vectors as of given times, as `historical` finds them, and the times of their events.
+    ) -> FeatureMatrix:
+        """Features as of given times, as `historical` finds them, with the times of their events.
 
         Parameters
         ----------
@@ -225,8 +225,8 @@ class OfflineStore:
 
         Returns
         -------
-        float32 ``(n, p)``, all missing where there is no row, and datetime64[us] ``(n,)``, NaT
-        there.
+        FeatureMatrix
+            All missing, and without a time (NaT), where there is no row.
         """
         values = np.tile(missing_vector(schema), (len(keys), 1))
         events = np.full(len(keys), np.datetime64("NaT", "us"))
@@ -244,7 +244,7 @@ class OfflineStore:
             places = block["place"].to_numpy()
             values[places] = matrix_values(block, schema)
             events[places] = utc_times(block["event_timestamp"])
-        return values, events
+        return FeatureMatrix(values, keys, events, schema)
 
     def latest(
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime

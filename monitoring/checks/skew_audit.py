@@ -25,14 +25,11 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.engine import Engine
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline.newest_rows import utc_times
 from feature_store.offline.tables import row_digests
-from feature_store.offline_store import (
-    OfflineStore,
-    missing_vector,
-)
+from feature_store.offline_store import OfflineStore, missing_vector
 from monitoring.log.reader import Vectors
 
 if TYPE_CHECKING:
@@ -131,22 +128,6 @@ COLUMNS = "prediction_id::text AS prediction_id, user_id, predicted_at, feature_
 Mask = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What the offline store says of some predictions.
-
-    Parameters
-    ----------
-    values
-        float32 ``(n, p)``, all missing where there is no row.
-    events
-        datetime64[us] ``(n,)``, NaT where there is no row.
-    """
-
-    values: NDArray[np.float32]
-    events: NDArray[np.datetime64]
-
-
 class SkewAudit:
     """Computes logged vectors again.
 
@@ -179,15 +160,21 @@ class SkewAudit:
         return report
 
     def _of_stored(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
-        times, keys = utc_times(logged.frame["predicted_at"]), logged.frame["user_id"].to_numpy()
-        then = self._as_known(schema, keys, times)
+        """What the offline store says of them, as a reader would have got it at each time."""
+        then = self.offline.as_of(
+            schema,
+            self.engine.view.entity,
+            logged.frame["user_id"].to_numpy(),
+            utc_times(logged.frame["predicted_at"]),
+            ttl=self.ttl,
+            known=True,
+        )
         differs = ~same_bits(logged.values, then.values)
         rows = np.asarray(differs.any(axis=1), dtype=bool)
-        if not rows.any():
-            return _report(logged, schema, differs, np.full(len(logged), "", dtype=object))
         causes = np.full(len(logged), "", dtype=object)
-        expected = Expected(then.values[rows], then.events[rows])
-        causes[rows] = self._causes(_rows(logged, rows), schema, expected)
+        if not rows.any():
+            return _report(logged, schema, differs, causes)
+        causes[rows] = self._causes(_rows(logged, rows), schema, then.rows(rows))
         return _report(logged, schema, differs, causes)
 
     def _of_requests(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
@@ -200,7 +187,7 @@ class SkewAudit:
         return _report(logged, schema, differs, causes)
 
     def _causes(
-        self, logged: Vectors, schema: FeatureSchema, then: Expected
+        self, logged: Vectors, schema: FeatureSchema, then: FeatureMatrix
     ) -> NDArray[np.object_]:
         """The cause for each row ``(n,)``; all of them differ from what is expected."""
         frame, differs = logged.frame, ~same_bits(logged.values, then.values)
@@ -214,7 +201,7 @@ class SkewAudit:
         )
         is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
         is_expired = self._expired(utc_times(frame["predicted_at"]), events) & ~is_absent
-        is_other_row = (events != then.events) | self._is_of_another_row(logged, schema)
+        is_other_row = (events != then.times) | self._is_of_another_row(logged, schema)
         chosen: NDArray[np.object_] = np.select(
             [
                 _has(flags, "features_outdated"),
@@ -245,17 +232,6 @@ class SkewAudit:
             rows = connection.execute(query, (users, digests)).fetchall()
         found[[place - 1 for (place,) in rows]] = True
         return found
-
-    def _as_known(
-        self,
-        schema: FeatureSchema,
-        keys: NDArray[np.int64],
-        times: NDArray[np.datetime64],
-    ) -> Expected:
-        """What a reader of the offline store would have got at each time."""
-        entity = self.engine.view.entity
-        found = self.offline.vectors(schema, entity, keys, times, ttl=self.ttl, known=True)
-        return Expected(*found)
 
     def _expired(
         self, times: NDArray[np.datetime64], events: NDArray[np.datetime64]

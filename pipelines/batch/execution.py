@@ -10,7 +10,6 @@ from configs.command_line import Stopwatch, done, note, progress
 from configs.errors import FTIError
 from models.artifact.artifact import ModelArtifact
 from pipelines.batch.errors import InputUnusable, RunUnfinished
-from pipelines.batch.inputs import Kind
 from pipelines.batch.manifest import OutputFile, Totals, manifest_json
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
@@ -36,8 +35,7 @@ def run_local(
     FTIError
         The first error of a chunk; those that are being scored are finished.
     """
-    is_stored = worker.plan.kind in (Kind.entities, Kind.everybody)
-    waits = is_stored or worker.plan.is_logged or not worker.output.root.is_local
+    waits = worker.plan.kind.is_stored or worker.plan.is_logged or not worker.output.root.is_local
     threads = threads or cores() * (2 if waits else 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="batch")
     running: set[Future[OutputFile]] = set()

@@ -250,6 +250,11 @@ class Kind(StrEnum):
     """Whom it is about: the features are in the offline store."""
     everybody = "all entities of the offline store"
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the features are looked up in the offline store."""
+        return self in (Kind.entities, Kind.everybody)
+
 
 def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, path: str) -> Kind:
     """What the columns of an input say of its rows.

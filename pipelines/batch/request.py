@@ -142,7 +142,7 @@ def new_plan(
 
 def job_of(plan: Plan, place: str, settings: Settings) -> Job:
     """What processes need to carry out a plan."""
-    needs_postgres = plan.is_logged or plan.kind in (Kind.entities, Kind.everybody)
+    needs_postgres = plan.is_logged or plan.kind.is_stored
     return Job(
         plan=plan,
         place=place,

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.engine import FeatureMatrix
 from models.artifact.artifact import ModelArtifact
 from models.bulk_scorer import BulkScorer, ParallelScorer
 from models.onnx.scorer import OnnxScorer
-from pipelines.batch.features import FeatureBatch, Featurizer
+from pipelines.batch.features import Featurizer
 from pipelines.batch.keys import keys_of
 from pipelines.batch.plan import Plan
 
@@ -53,12 +54,12 @@ class ChunkScorer:
     texts: tuple[str, str]
     contributions: Contributions | None = None
 
-    def features(self, rows: pa.Table, where: str) -> FeatureBatch:
+    def features(self, rows: pa.Table, where: str) -> FeatureMatrix:
         """Vectors of the rows of an input."""
         keys = keys_of(rows.column(self.plan.entity), self.plan.entity, where)
         return self.featurize(keys, rows, where)
 
-    def predictions(self, rows: FeatureBatch) -> pa.RecordBatch:
+    def predictions(self, rows: FeatureMatrix) -> pa.RecordBatch:
         """Predictions of vectors, in their order."""
         import pyarrow as pa
 
@@ -71,7 +72,7 @@ class ChunkScorer:
             pa.array(self.texts).take(pa.array(positive.astype(np.int8))),
             *(pa.repeat(text, n) for text in self._same),
             pa.repeat(pa.scalar(plan.scored_at, pa.timestamp("us", "UTC")), n),
-            pa.array(rows.event_times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+            pa.array(rows.times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
         ]
         if self.contributions is not None:
             found = self.contributions(rows.values)
