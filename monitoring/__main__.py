@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, done, new_app, note, progress, run
-from configs.settings import Settings, load_settings
+from configs.settings import load_settings
 
 app = new_app(
     "Look at alerts and retrainings, try the sinks, and simulate a world. The checks themselves: "
@@ -30,7 +30,7 @@ def alerts_command(
     from monitoring.connect import alerts
 
     states = ("pending", "firing", *(("resolved",) if everything else ()))
-    store = alerts(_settings()).store
+    store = alerts(load_settings()).store
     found, waiting = store.alerts(states), store.waiting()
     rows = [(a.state, a.severity, a.key, a.message, a.since, a.owner, a.runbook) for a in found]
     columns = ("state", "severity", "alert", "what", "since", "owner", "runbook")
@@ -62,7 +62,7 @@ def retrainings(as_json: AsJson = False, debug: Debug = False) -> None:
     from feature_store.command_line.output import Answer, Table, show
     from monitoring.connect import retraining_store
 
-    store = retraining_store(_settings())
+    store = retraining_store(load_settings())
     requests, steps = store.requests(), store.steps()
     columns = ("request", "status", "version", "champion then", "asked for", "because")
     rows = [
@@ -110,10 +110,6 @@ def simulate(
             advance(1)
     done(f"{total:,} visits in {config.days} days from {start:%F %H:%M}")
     note("python pipelines/monitoring_pipeline.py --once looks at them")
-
-
-def _settings() -> Settings:
-    return load_settings()
 
 
 if __name__ == "__main__":

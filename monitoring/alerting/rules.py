@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from configs.monitoring_config import AlertsConfig, RuleConfig, Severity
-from monitoring.alerting.sinks import AlertSink, Forgetful, wants
+from monitoring.alerting.sinks import AlertmanagerSink, AlertSink, wants
 from monitoring.alerting.states import Alert, Sample, advance, aggregate, applies, key_of
 from monitoring.alerting.store import AlertStore
 
@@ -116,7 +116,7 @@ class Alerts:
     def remind(self, now: datetime) -> None:
         """Tell sinks that may have forgotten what still fires; next time again if they are away."""
         for sink in self.sinks:
-            if not isinstance(sink, Forgetful):
+            if not isinstance(sink, AlertmanagerSink):
                 continue
             firing = [each for each in self.firing() if each.is_announced and wants(sink, each)]
             try:

@@ -17,7 +17,7 @@ unexplained  none of these
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -30,6 +30,7 @@ from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline.newest_rows import utc_times
 from feature_store.offline.tables import row_digests
 from feature_store.offline_store import OfflineStore, missing_vector
+from monitoring.checks.results import CheckReport
 from monitoring.log.reader import Vectors
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class FeatureSkew:
 
 
 @dataclass(frozen=True)
-class SkewReport:
+class SkewReport(CheckReport):
     """What became of the vectors of a window.
 
     Parameters
@@ -92,7 +93,7 @@ class SkewReport:
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON values."""
-        return asdict(self) | {"share": self.share, "summary": self.summary}
+        return super().to_json() | {"share": self.share}
 
     def merged(self, other: SkewReport) -> SkewReport:
         """Both together."""

@@ -102,11 +102,6 @@ def counted(unit: Places, at_us: Places, label: Numbers, horizon_us: int, now_us
     return matured[first_of_each(unit[matured])]
 
 
-def frozen_labels(label: Numbers, delay_us: Numbers, horizon_us: int) -> Numbers:
-    """Give labels as they were known at the horizon: NaN for those that came later."""
-    return np.where(delay_us <= horizon_us, label, np.nan)
-
-
 def losses(
     plan: ExperimentPlan, probability: Numbers, threshold: Numbers, label: Numbers
 ) -> Numbers:
