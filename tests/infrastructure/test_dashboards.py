@@ -11,7 +11,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from configs.settings import ROOT
-from infrastructure.dashboards import DASHBOARDS
+from infrastructure.dashboards import panels
 from monitoring.alerting.states import Sample
 from monitoring.checks.data_quality import Lags
 from monitoring.reporting.metrics import Gauges, samples_of
@@ -32,7 +32,10 @@ def rules() -> list[dict]:
 
 def queries() -> list[str]:
     drawn = [
-        q for _, panels in DASHBOARDS.values() for panel in panels for q in panel.queries.values()
+        query
+        for dashboard in panels().values()
+        for panel in dashboard["panels"]
+        for query in panel["queries"].values()
     ]
     return [*drawn, *(rule["expr"] for rule in rules())]
 
