@@ -67,7 +67,7 @@ def subjects(settings: Settings, n: int) -> dict[str, Callable[[], object]]:
     reference = reference_profile(before.values, before.schema, scores, [labels.values], {})
     reader = PredictionReader(Postgres(str(settings.database_url)))
     window = LogWindow(at - timedelta(hours=1), at + timedelta(hours=1), "v1", stored_only=True)
-    frames = evidently_report.decoded(before), evidently_report.decoded(now)
+    frames = evidently_report.decode(before), evidently_report.decode(now)
 
     def ours() -> DriftReport:
         found = scan(reader, window, now.schema, reference)

@@ -192,7 +192,7 @@ class RetrainingStore:
             return _request(row)
 
     @contextmanager
-    def acting(self) -> Iterator[bool]:
+    def alone(self) -> Iterator[bool]:
         """Tell whether nobody else acts on requests; nobody else can during the body.
 
         The lock ends with its process, however that ends.

@@ -58,7 +58,7 @@ def deployment(
     """Deploy a version, alone or in an A/B test; a running API follows within a second."""
     if context.invoked_subcommand is not None:
         return
-    target = chosen(model_name, stage)
+    target = parse_target(model_name, stage)
     if mode is not None and not (enable_ab_test or ramp):
         raise DeploymentRefused("--mode is of a test; give --enable-ab-test or --ramp with it.")
     settings = load_settings()
@@ -79,7 +79,7 @@ def deployment(
     take_up(settings, deployed)
 
 
-def chosen(model_name: str | None, stage: str | None) -> Target:
+def parse_target(model_name: str | None, stage: str | None) -> Target:
     """The stage asked for; refuses options that say too little."""
     if model_name is None or stage is None:
         raise DeploymentRefused("--model-name and --stage belong together; give both.")

@@ -22,7 +22,12 @@ from configs.settings import ROOT, Settings, load_settings
 from models.connect import current_deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, find_after, headline
-from pipelines.experiments.traffic import Person, SimulatedTraffic, held_out, loses_challengers
+from pipelines.experiments.traffic import (
+    Person,
+    SimulatedTraffic,
+    held_out_people,
+    loses_challengers,
+)
 from serving.process.presence import find_api
 
 app = new_app()
@@ -66,7 +71,7 @@ def demo(debug: Debug = False) -> None:
             Scenario("An equal challenger", other, "continue"),
             Scenario("A tampered assignment", other, "rollback", is_tampered=True),
         )
-        people = held_out(settings)
+        people = held_out_people(settings)
         plots = [play(settings, scenario, people) for scenario in scenarios]
         headline("What was decided")
         command("pipelines/deployment.py", "history")

@@ -217,7 +217,7 @@ class Loop:
         self.settings = settings
         self.start = self.now = start
         self.runner = pass_runner(settings)
-        self.simulation = simulation(settings, start, assigned)
+        self.simulation = simulation(settings, start, assign_arm)
 
     def clock(self) -> datetime:
         """The present time in UTC, which follows the days that were played."""
@@ -255,7 +255,7 @@ class Loop:
         return ExperimentController(observer, deploys, experiment_store(self.settings)).decide()
 
 
-def assigned(unit: str, deployment: Deployment) -> int:
+def assign_arm(unit: str, deployment: Deployment) -> int:
     """The arm of a unit, as the API assigns it."""
     return choose(deployment.arms, bucket_of(unit, deployment.salt))
 

@@ -70,7 +70,7 @@ class Retraining:
         StoreUnavailable, RegistryUnavailable
             If a server is away: the request stays open.
         """
-        with self.store.acting() as is_alone:
+        with self.store.alone() as is_alone:
             request = self.store.open()
             if request is None or not is_alone:
                 return request

@@ -46,7 +46,7 @@ def run_stream(settings: Settings, *, until_empty: bool = False) -> ConsumerStat
     consumer = connect.stream_consumer(settings, name)
     reporter = Reporter(settings, consumer)
     done(f"Consuming {consumer.group.key} as {name}")
-    with stop_on_signals(consumer), reporter.reporting():
+    with stop_on_signals(consumer), reporter.report_regularly():
         consumer.run(until_empty=until_empty)
     status = reporter.status()
     done(f"Stopped: {status.line}")
@@ -67,7 +67,7 @@ class Reporter:
         self._bar = tqdm(unit=" events", disable=not self.is_terminal, leave=False)
 
     @contextmanager
-    def reporting(self) -> Iterator[None]:
+    def report_regularly(self) -> Iterator[None]:
         """Report every few seconds while the body runs."""
         repeating = Repeating("stream status", self.report, self.interval_s)
         repeating.start()

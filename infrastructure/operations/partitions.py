@@ -84,7 +84,9 @@ def maintain(connection: Connection, now: datetime, keep_months: int) -> Partiti
         for month in dropped:
             connection.execute(f"DROP TABLE {month}")
         connection.execute(f"DELETE FROM {TABLE}_default WHERE predicted_at < %s", (oldest.start,))
-        wanted = {this.plus(ahead) for ahead in range(AHEAD + 1)} | set(_unsorted(connection))
+        wanted = {this.plus(ahead) for ahead in range(AHEAD + 1)} | set(
+            _months_of_default(connection)
+        )
         made = sorted(wanted - set(_months(connection)))
         if made:  # a receipt that comes between moving and attaching would refuse the new month
             connection.execute(f"LOCK TABLE {TABLE}_default IN ACCESS EXCLUSIVE MODE")
@@ -117,7 +119,7 @@ def _months(connection: Connection) -> Iterator[Month]:
         yield Month(int(year), int(month))
 
 
-def _unsorted(connection: Connection) -> Iterator[Month]:
+def _months_of_default(connection: Connection) -> Iterator[Month]:
     """The months of what lies in the default partition."""
     query = f"SELECT DISTINCT date_trunc('month', predicted_at, 'UTC') FROM {TABLE}_default"
     for (time,) in connection.execute(query).fetchall():

@@ -52,7 +52,7 @@ class Process:
         }
 
 
-def running_in(folder: Path, program: str) -> set[int]:
+def find_in(folder: Path, program: str) -> set[int]:
     """Find the living processes of a program whose working folder is this one."""
     return {
         seen.pid

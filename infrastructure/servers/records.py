@@ -83,7 +83,7 @@ def write(record: ServiceRecord) -> None:
 
 
 @contextmanager
-def locked(var_dir: Path, name: str) -> Iterator[None]:
+def lock(var_dir: Path, name: str) -> Iterator[None]:
     """Keep other processes and threads from starting or stopping the same service."""
     path = _path(var_dir, name).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -79,7 +79,7 @@ def find(name: str, settings: Settings, service: Service | None = None) -> Runni
 def stop(name: str, settings: Settings) -> Status | None:
     """End a service with all its processes; None if none runs."""
     var_dir = _var_dir(settings)
-    with records.locked(var_dir, name):
+    with records.lock(var_dir, name):
         record = records.read(var_dir, name)
         return _end(record) if record else None
 
@@ -100,7 +100,7 @@ def status(settings: Settings) -> list[Status]:
 
 def _restart(service: Service, settings: Settings) -> Running:
     var_dir = _var_dir(settings)
-    with records.locked(var_dir, service.name):
+    with records.lock(var_dir, service.name):
         if running := find(service.name, settings, service):
             return running  # somebody else was quicker
         record = records.read(var_dir, service.name)

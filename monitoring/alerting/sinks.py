@@ -103,7 +103,7 @@ class WebhookSink(AlertSink):
         }
         body = {"text": headline(alert), "attachments": [attachment], "alert": _facts(notice)}
         headers = {"Idempotency-Key": _id(notice)}
-        _accepted(httpx.post(self.url, json=body, headers=headers, timeout=self.limit_s))
+        _refuse_failure(httpx.post(self.url, json=body, headers=headers, timeout=self.limit_s))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class AlertmanagerSink(AlertSink):
 
     def _post(self, entries: Sequence[dict[str, Any]]) -> None:
         url = f"{self.url.rstrip('/')}/api/v2/alerts"
-        _accepted(httpx.post(url, json=list(entries), timeout=self.limit_s))
+        _refuse_failure(httpx.post(url, json=list(entries), timeout=self.limit_s))
 
 
 def build_sink(
@@ -250,7 +250,7 @@ def _text(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def _accepted(answer: httpx.Response) -> None:
+def _refuse_failure(answer: httpx.Response) -> None:
     if not answer.is_success:
         said = " ".join(answer.text.split())[:200]
         raise SinkRefused(f"It answered {answer.status_code}: {said}")

@@ -83,7 +83,7 @@ class AlertStore:
         [notice] = connection.execute(
             "INSERT INTO alert_notices (key, alert, created_at) VALUES (%s, %s, %s) "
             "RETURNING notice_id",
-            (alert.key, Jsonb(_stored(alert)), now),
+            (alert.key, Jsonb(_to_json(alert)), now),
         ).fetchall()
         connection.cursor().executemany(
             "INSERT INTO alert_deliveries (notice_id, sink, next_attempt_at) VALUES (%s, %s, %s)",
@@ -116,7 +116,7 @@ class AlertStore:
                 row = _next(connection, sink, now)
                 if row is None:
                     return taken, None
-                problem = _sent(connection, row, send, now, pause)
+                problem = _send(connection, row, send, now, pause)
             if problem is not None:
                 return taken, problem
             taken += 1
@@ -149,20 +149,20 @@ def _alert(row: dict[str, Any]) -> Alert:
     return Alert(**{name: row[name] for name in COLUMNS})
 
 
-def _stored(alert: Alert) -> dict[str, Any]:
+def _to_json(alert: Alert) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in vars(alert).items()
     }
 
 
-def _loaded(stored: dict[str, Any]) -> Alert:
+def _from_json(stored: dict[str, Any]) -> Alert:
     times = ("since", "fired_at", "resolved_at", "notified_at")
     read = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in times}
     return Alert(**(stored | read))
 
 
-def _sent(
+def _send(
     connection: Connection,
     row: dict[str, Any],
     send: Callable[[Notice], None],
@@ -172,7 +172,7 @@ def _sent(
     """Send one notice and note what came of it; give what went wrong, if anything did."""
     which = row["notice_id"], row["sink"]
     try:
-        send(Notice(row["notice_id"], _loaded(row["alert"]), row["created_at"]))
+        send(Notice(row["notice_id"], _from_json(row["alert"]), row["created_at"]))
     except Exception as error:  # noqa: BLE001 - a sink may fail in any way
         reason = reason_of(error) or type(error).__name__
         connection.execute(

@@ -99,12 +99,12 @@ class SkewReport(CheckReport):
         """Both together."""
         features = [*self.features, *other.features]
         names = dict.fromkeys(each.name for each in features)
-        joined = [_joined(name, [each for each in features if each.name == name]) for name in names]
+        joined = [_join(name, [each for each in features if each.name == name]) for name in names]
         return SkewReport(
             self.n + other.n,
-            _added(self.left_out, other.left_out),
+            _add_counts(self.left_out, other.left_out),
             self.mismatches + other.mismatches,
-            _added(self.causes, other.causes),
+            _add_counts(self.causes, other.causes),
             tuple(sorted(joined, key=lambda each: -each.mismatches)),
             {**other.examples, **self.examples},
         )
@@ -113,14 +113,14 @@ class SkewReport(CheckReport):
 NOTHING = SkewReport(0, {}, 0, {}, (), {})
 
 
-def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
-def _joined(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
+def _join(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
     causes: dict[str, int] = {}
     for part in parts:
-        causes = _added(causes, part.causes)
+        causes = _add_counts(causes, part.causes)
     return FeatureSkew(name, sum(part.mismatches for part in parts), causes)
 
 
@@ -180,7 +180,7 @@ class SkewAudit:
 
     def _of_requests(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
         """What follows from raw values must follow by this code too."""
-        again = self._derived_again(logged.values, schema)
+        again = self._derive_again(logged.values, schema)
         if again is None:
             return replace(NOTHING, left_out={"attributes of another definition": len(logged)})
         differs = ~same_bits(logged.values, again)
@@ -194,14 +194,14 @@ class SkewAudit:
         frame, differs = logged.frame, ~same_bits(logged.values, then.values)
         events, flags = utc_times(frame["feature_event_time"]), frame["flags"]
         raw = np.array([not feature.inputs for feature in schema.features])
-        again = self._derived_again(logged.values, schema)
+        again = self._derive_again(logged.values, schema)
         follows = (
             np.ones(len(logged), dtype=bool)
             if again is None
             else same_bits(logged.values, again).all(axis=1)
         )
         is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
-        is_expired = self._expired(utc_times(frame["predicted_at"]), events) & ~is_absent
+        is_expired = self._is_expired(utc_times(frame["predicted_at"]), events) & ~is_absent
         is_other_row = (events != then.times) | self._is_of_another_row(logged, schema)
         chosen: NDArray[np.object_] = np.select(
             [
@@ -234,7 +234,7 @@ class SkewAudit:
         found[[place - 1 for (place,) in rows]] = True
         return found
 
-    def _expired(
+    def _is_expired(
         self, times: NDArray[np.datetime64], events: NDArray[np.datetime64]
     ) -> NDArray[np.bool_]:
         if self.ttl is None:
@@ -242,7 +242,7 @@ class SkewAudit:
         expired: NDArray[np.bool_] = times - events > np.timedelta64(self.ttl)
         return expired
 
-    def _derived_again(
+    def _derive_again(
         self, values: NDArray[np.float32], schema: FeatureSchema
     ) -> NDArray[np.float32] | None:
         """The vectors computed from their own raw values; None if these are not all there."""

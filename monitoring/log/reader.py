@@ -44,7 +44,7 @@ class LogWindow:
             f"predicted_at < '{self.end.isoformat()}'",
         ]
         if self.model_version is not None:
-            parts.append(f"model_version = {_quoted(self.model_version)}")
+            parts.append(f"model_version = {_quote(self.model_version)}")
         if self.stored_only:
             parts.append(f"NOT {REQUEST_ATTRIBUTES}")
         return " AND ".join(parts)
@@ -106,7 +106,7 @@ class PredictionReader:
         more = f", {columns}" if columns else ""
         query = (
             f"SELECT features, probability{more} FROM predictions WHERE {window.condition} "
-            f"AND schema_fingerprint = {_quoted(fingerprint)}"
+            f"AND schema_fingerprint = {_quote(fingerprint)}"
         )
         for block in self.postgres.stream(query):
             if len(block):
@@ -118,7 +118,7 @@ class PredictionReader:
         """The newest vectors of a schema, at most ``limit``; None where there are none."""
         found = self.postgres.query(
             f"SELECT features, probability, {columns} FROM predictions WHERE {window.condition} "
-            f"AND schema_fingerprint = {_quoted(fingerprint)} "
+            f"AND schema_fingerprint = {_quote(fingerprint)} "
             f"ORDER BY predicted_at DESC LIMIT {limit}"
         )
         return _vectors(found) if len(found) else None
@@ -167,5 +167,5 @@ def _utc(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"

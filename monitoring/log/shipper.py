@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from feature_store.offline.postgres import translated
-from infrastructure.pace import Pace, eased
+from infrastructure.pace import Pace, ease
 from monitoring.errors import RecordCorrupt
 from monitoring.log.labels import KIND_LABEL, LabelRecord, insert_labels
 from monitoring.log.record import KIND_PREDICTION, PredictionRecord
@@ -102,7 +102,7 @@ class PredictionShipper:
             self._connection = None
 
     def _ship_segment(self, path: Path) -> int:
-        with _opened(path) as (segment, is_finished):
+        with _open_segment(path) as (segment, is_finished):
             if segment is None:
                 return 0
             shipped = 0
@@ -119,7 +119,7 @@ class PredictionShipper:
         """Read the sound records that come next; none at the end of what can be read now."""
         start = self._shipped.get(path.name)
         if start is None:
-            start = self._shipped[path.name] = self._committed(path.name)
+            start = self._shipped[path.name] = self._committed_bytes(path.name)
         if not is_finished and not any(os.pread(segment, HEADER_BYTES, start)):
             return []
         data = os.pread(segment, CHUNK_BYTES, start)
@@ -142,11 +142,11 @@ class PredictionShipper:
 
     def _commit(self, segment: str, records: Sequence[SegmentRecord]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
-        pace = Pace(eased(self.rest_share, time.monotonic() - self._began_s))
-        found = list(self._unpacked(segment, records, pace))
+        pace = Pace(ease(self.rest_share, time.monotonic() - self._began_s))
+        found = list(self._unpack(segment, records, pace))
         predictions = [each for each in found if isinstance(each, ReceiptRow)]
         labels = [each for each in found if isinstance(each, LabelRecord)]
-        connection = self._connected()
+        connection = self._connect()
         with connection.transaction():
             marked = _mark(connection, segment)
             if marked != self._shipped[segment]:
@@ -187,7 +187,7 @@ class PredictionShipper:
             parts = records[:half], records[half:]
             return sum(self._store(connection, segment, part, insert) for part in parts)
 
-    def _unpacked(
+    def _unpack(
         self, segment: str, records: Sequence[SegmentRecord], pace: Pace
     ) -> Iterator[ReceiptRow | LabelRecord]:
         for number, record in enumerate(records, start=1):
@@ -212,12 +212,12 @@ class PredictionShipper:
         path.write_bytes(data)
         logger.log(level, "prediction log: %s at %s %s; kept as %s", segment, where, reason, path)
 
-    def _committed(self, segment: str) -> int:
-        connection = self._connected()
+    def _committed_bytes(self, segment: str) -> int:
+        connection = self._connect()
         with connection.transaction():
             return _mark(connection, segment)
 
-    def _connected(self) -> Connection:
+    def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = self.connect()
             self._connection.autocommit = True
@@ -242,7 +242,7 @@ def _is_small(chunk: Sequence[SegmentRecord]) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int | None, bool]]:
+def _open_segment(path: Path) -> Iterator[tuple[int | None, bool]]:
     """Open a segment and tell whether its writer is gone; None when it was removed meanwhile."""
     try:
         segment = os.open(path, os.O_RDWR | os.O_CLOEXEC)

@@ -87,13 +87,13 @@ def copy_rows(
     with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         copy.write(SIGNATURE)
         for start in range(0, len(rows), PIECE_ROWS):
-            copy.write(_packed(rows[start : start + PIECE_ROWS]))
+            copy.write(_pack(rows[start : start + PIECE_ROWS]))
             if pace is not None:
                 pace.rest()
         copy.write(TRAILER)
 
 
-def _packed(rows: Sequence[ReceiptRow]) -> bytes:
+def _pack(rows: Sequence[ReceiptRow]) -> bytes:
     features = _reals([row.vector for row in rows])
     parts = zip((row.fields for row in rows), features, strict=True)
     return b"".join(chain.from_iterable(parts))

@@ -105,7 +105,7 @@ def execute_plan(
         raise RunUnfinished(f"{error} {kept}: run again with --resume.") from error
     seconds = stopwatch.lap()
     done(f"Scored {rows:,} rows at {rows / seconds:,.0f} rows/s", seconds)
-    receipts = [receipt for _, receipt in sorted(output.finished(plan).items())]
+    receipts = [receipt for _, receipt in sorted(output.finished_files(plan).items())]
     output.publish(plan, manifest_json(plan, receipts, engine))
     done(f"Written to {output.final.shown}", stopwatch.lap())
     return Totals.of(receipts)
@@ -115,7 +115,7 @@ def begin(output: Output, plan: Plan) -> set[int]:
     """Go on with a plan that was begun, or begin it; give the chunks that are finished."""
     current = output.plan()
     if current is not None and current.id == plan.id:
-        finished = output.finished(plan, is_checked=True)
+        finished = output.finished_files(plan, is_checked=True)
         note(f"{len(finished)} of {len(plan.chunks)} chunks were finished before")
         return set(finished)
     if current is not None:

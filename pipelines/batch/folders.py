@@ -50,7 +50,7 @@ class Folder:
     def of(cls, place: str, environment: Mapping[str, str]) -> Folder:
         """The folder of a path or an ``s3://`` address."""
         if place.startswith(S3):
-            with translating_errors(place):
+            with translate_errors(place):
                 files = s3_filesystem(environment)
             return cls(files, place.removeprefix(S3).rstrip("/"), is_local=False)
         return cls(local_filesystem(), str(Path(place).absolute()), is_local=True)
@@ -74,7 +74,7 @@ class Folder:
         OutputUnusable
             If it cannot be written.
         """
-        with translating_errors(self.shown):
+        with translate_errors(self.shown):
             if not self.is_local:
                 with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
                     stream.write(content)
@@ -90,7 +90,7 @@ class Folder:
             If it is not there or cannot be read.
         """
         with (
-            translating_errors(self.shown),
+            translate_errors(self.shown),
             self.filesystem.open_input_stream(f"{self.path}/{name}") as file,
         ):
             content: bytes = file.read()
@@ -100,13 +100,13 @@ class Folder:
         """Names of the files and folders in it; none when it is not there."""
         from pyarrow.fs import FileSelector
 
-        with translating_errors(self.shown):
+        with translate_errors(self.shown):
             found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in found)
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        with translating_errors(self.shown), suppress(FileNotFoundError):
+        with translate_errors(self.shown), suppress(FileNotFoundError):
             self.filesystem.delete_file(f"{self.path}/{name}")
 
     def remove(self) -> None:
@@ -114,12 +114,12 @@ class Folder:
         if self.is_local:
             shutil.rmtree(self.path, ignore_errors=True)
             return
-        with translating_errors(self.shown), suppress(FileNotFoundError):
+        with translate_errors(self.shown), suppress(FileNotFoundError):
             self.filesystem.delete_dir(self.path)
 
 
 @contextmanager
-def translating_errors(place: str, kind: type[BatchError] = OutputUnusable) -> Iterator[None]:
+def translate_errors(place: str, kind: type[BatchError] = OutputUnusable) -> Iterator[None]:
     """Turn an error of a file system or of Arrow into one line."""
     from pyarrow import ArrowException
 

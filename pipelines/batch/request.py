@@ -131,7 +131,7 @@ def new_plan(
             if not planner.is_full:
                 planner.cut_file(place, _keys(plan, file, settings))
         everything = chain.from_iterable(_keys(plan, file, settings) for file in plan.files)
-        planner.refuse_unusable(plan.entity, _limited(everything, plan.limit))
+        planner.refuse_unusable(plan.entity, _limit_rows(everything, plan.limit))
     else:
         store = OfflineStore(Postgres(postgres_url(settings)))
         schema, known = artifact.feature_schema, plan.scored_at
@@ -194,11 +194,11 @@ def refuse_other_work(plan: Plan, request: BatchRequest) -> None:
 def _with_columns(plan: Plan, settings: Settings, artifact: ModelArtifact) -> Plan:
     """The plan with what its rows are; every file has what is needed of the first one."""
     schema = artifact.feature_schema
-    first = _opened(plan.files[0], settings).schema.names
+    first = _open(plan.files[0], settings).schema.names
     kind = kind_of(first, VIEW, schema, plan.files[0].path)
     columns = columns_of(kind, first, VIEW, schema)
     for file in plan.files[1:]:
-        absent = [name for name in columns if name not in _opened(file, settings).schema.names]
+        absent = [name for name in columns if name not in _open(file, settings).schema.names]
         if absent:
             raise InputUnusable(
                 f"{file.path} lacks the columns {', '.join(absent)} of {plan.files[0].path}."
@@ -206,19 +206,19 @@ def _with_columns(plan: Plan, settings: Settings, artifact: ModelArtifact) -> Pl
     return replace(plan, kind=kind, columns=tuple(columns))
 
 
-def _opened(file: InputFile, settings: Settings) -> OpenFile:
+def _open(file: InputFile, settings: Settings) -> OpenFile:
     return OpenFile(file, settings.feature.source.rename, os.environ)
 
 
 def _keys(plan: Plan, file: InputFile, settings: Settings) -> Iterator[Keys]:
     """All keys of a file, block by block."""
     row = 1
-    for batch in _opened(file, settings).batches([plan.entity]):
+    for batch in _open(file, settings).batches([plan.entity]):
         yield keys_of(batch.column(0), plan.entity, file.path, row)
         row += len(batch)
 
 
-def _limited(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
+def _limit_rows(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
     left = np.iinfo(np.int64).max if limit is None else limit
     for keys in blocks:
         yield keys[:left]
@@ -243,7 +243,7 @@ def find_unfinished_plan(place: str, request: BatchRequest) -> Plan | None:
         If it was of other work, or its input has changed.
     """
     root = Folder.of(place, os.environ)
-    for partition in sorted(Output.unfinished(root), reverse=True):
+    for partition in sorted(Output.unfinished_partitions(root), reverse=True):
         if request.as_of is not None and partition != f"date={request.as_of:%Y-%m-%d}":
             continue
         output = Output(root, partition)

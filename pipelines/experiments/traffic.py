@@ -34,7 +34,7 @@ class Person:
     label: int
 
 
-def held_out(settings: Settings) -> list[Person]:
+def held_out_people(settings: Settings) -> list[Person]:
     """The test rows of the champion's training, in an order of their own."""
     champion = champion_of(settings)
     assert champion is not None

@@ -110,7 +110,7 @@ def test_nothing_to_resume_is_no_error(batch: BatchWorld, capsys: Capsys) -> Non
 def test_two_runs_do_not_write_the_same_output(batch: BatchWorld, capsys: Capsys) -> None:
     batch.output.mkdir()
     output = Output(Folder.of(str(batch.output), {}), "date=2026-01-01")
-    with output.held():
+    with output.hold():
         second = batch.ended("--output", batch.output, capsys=capsys)
     assert second.code == 1
     assert "Another run is writing" in second.err
@@ -140,7 +140,7 @@ def plan(batch: BatchWorld) -> Plan:
 def test_a_chunk_that_was_done_twice_is_there_once(batch: BatchWorld, plan: Plan) -> None:
     output = Output(Folder.of(str(batch.output), {}), plan.partition)
     receipts = begun(output, plan)
-    assert [*output.finished(plan).values()] == receipts
+    assert [*output.finished_files(plan).values()] == receipts
     output.publish(plan, manifest_json(plan, receipts, "local"))
     files = sorted(path.name for path in partition(batch.output).glob("part-*"))
     assert files == sorted(receipt.file for receipt in receipts)
@@ -150,7 +150,7 @@ def test_a_damaged_chunk_is_not_finished(batch: BatchWorld, plan: Plan) -> None:
     output = Output(Folder.of(str(batch.output), {}), plan.partition)
     receipts = begun(output, plan)
     (Path(output.data.path) / receipts[1].file).write_bytes(b"chunk")
-    assert list(output.finished(plan, is_checked=True)) == [0, 2]
+    assert list(output.finished_files(plan, is_checked=True)) == [0, 2]
 
 
 def test_rows_that_are_missing_or_doubled_are_not_published(batch: BatchWorld, plan: Plan) -> None:
