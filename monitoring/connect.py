@@ -78,12 +78,12 @@ def serving_models(settings: Settings) -> ServingModels | None:
 
 
 def skew_audit(settings: Settings) -> SkewAudit:
-    """What computes logged vectors again."""
+    """Computes logged vectors again."""
     return SkewAudit(offline_store(settings), Engine(MODEL_VIEW), ttl(settings))
 
 
 def monitor(settings: Settings) -> Monitor:
-    """What runs all checks."""
+    """Runs all checks."""
     return Monitor(
         settings.monitoring,
         Postgres(postgres_url(settings)),
@@ -94,7 +94,7 @@ def monitor(settings: Settings) -> Monitor:
 
 
 def pass_runner(settings: Settings) -> PassRunner:
-    """What runs passes and does what follows from them."""
+    """Runs passes of monitoring and follows them up."""
     return PassRunner(
         settings.monitoring,
         monitor(settings),
@@ -105,7 +105,7 @@ def pass_runner(settings: Settings) -> PassRunner:
 
 
 def full_reports(settings: Settings) -> FullReports:
-    """What makes Evidently's reports; training rows are drawn again from the offline store."""
+    """Makes Evidently's reports; training rows are drawn again from the offline store."""
 
     def training_rows(artifact: ModelArtifact) -> FeatureMatrix:
         rows = history(settings).rows(artifact).rows
@@ -141,7 +141,7 @@ def world(settings: Settings, start: datetime) -> World:
 
 
 def simulation(settings: Settings, start: datetime, assign: Assign = champion_only) -> Simulation:
-    """What plays the simulated world into the configured stores."""
+    """Plays the simulated world into the configured stores."""
     return Simulation(
         world(settings, start),
         offline_store(settings),
@@ -153,7 +153,7 @@ def simulation(settings: Settings, start: datetime, assign: Assign = champion_on
 
 
 def exposure_reader(settings: Settings) -> ExposureReader:
-    """What reads the predictions of A/B tests; starts the embedded PostgreSQL without a URL."""
+    """Reads the predictions of A/B tests; starts the embedded PostgreSQL without a URL."""
     return ExposureReader(Postgres(postgres_url(settings)), MODEL_VIEW.schema)
 
 

@@ -193,7 +193,7 @@ class RetrainingStore:
 
     @contextmanager
     def alone(self) -> Iterator[bool]:
-        """Tell whether nobody else acts on requests; nobody else can during the body.
+        """Be the only one that acts on requests, during the body; False if another process does.
 
         The lock ends with its process, however that ends.
         """

@@ -1,4 +1,4 @@
-"""The stages of `dvc.yaml`: every one turns files into files, and brings the stores up to them.
+"""The stages of `dvc.yaml`: each turns files into files, and fills the stores from them.
 
 dvc repro
 python pipelines/stages.py restore

@@ -96,7 +96,7 @@ class Alerts:
             ended = known and replace(known, state="resolved", is_announced=False)
             step = advance(rule, ended, Sample(name, 1, labels), 1, now)
             assert step is not None
-            # Nobody will ever say that it is over: it is an event, and no state.
+            # It is an event, and no state: no later value would end it.
             self.store.put(connection, replace(step.alert, state="resolved", resolved_at=now))
             if step.tell:
                 self._tell(connection, step.alert, now)

@@ -179,7 +179,7 @@ class SkewAudit:
         return _report(logged, schema, differs, causes)
 
     def _of_requests(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
-        """What follows from raw values must follow by this code too."""
+        """Compare derived values with those that this code computes from the same raw values."""
         again = self._derive_again(logged.values, schema)
         if again is None:
             return replace(NOTHING, left_out={"attributes of another definition": len(logged)})

@@ -1,7 +1,7 @@
 """The receipt of one prediction, and its form on disk.
 
-A receipt stands for itself: whoever holds it needs nothing else to score the same vector again
-with the same version. Its body is a fixed head, then four parts whose lengths the head names:
+A receipt stands for itself: it has all that is needed to score the same vector again with the same
+version. Its body is a fixed head, then four parts whose lengths the head names:
 
 =========  ============================================================================
 part       meaning

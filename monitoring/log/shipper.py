@@ -206,7 +206,7 @@ class PredictionShipper:
     def _set_aside(
         self, segment: str, where: object, data: bytes, reason: str, level: int = logging.ERROR
     ) -> None:
-        """Keep bytes that cannot be shipped, and alert: somebody must look at them."""
+        """Keep bytes that cannot be shipped, and log it: a person must look at them."""
         self.quarantine.mkdir(parents=True, exist_ok=True)
         path = self.quarantine / f"{segment}.{where}"
         path.write_bytes(data)

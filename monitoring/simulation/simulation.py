@@ -65,7 +65,7 @@ class Simulation:
     artifacts
         Where its models are had.
     assign
-        Which arm answers whom.
+        Gives the place of the arm that answers a unit.
     """
 
     world: World
@@ -78,7 +78,7 @@ class Simulation:
     _late: list[Told] = field(default_factory=list)
 
     def teach(self, day: int) -> int:
-        """Play a day that nobody predicts: features, and labels of users; give the visits."""
+        """Store the features and labels of a day's users, without predictions; give the visits."""
         visits = self.world.day(day)
         if len(visits):
             self._store_features(visits)

@@ -25,7 +25,7 @@ KNOWN_CAUSES = {
     "SIGNATURE_DOES_NOT_MATCH": "access is denied: check AWS_SECRET_ACCESS_KEY",
     "NETWORK_CONNECTION": "nobody answers: check AWS_ENDPOINT_URL",
 }
-"""What S3 says, and what it means to somebody who reads the message."""
+"""Signs in errors of S3, and what they mean in plain words."""
 
 
 @dataclass(frozen=True)

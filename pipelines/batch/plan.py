@@ -52,7 +52,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class DeployedModel:
-    """The version that answers: what it is called, where it lies, and what follows from it."""
+    """The version that scores: label and number, where its artifact is, and what that says."""
 
     label: str
     version: int
@@ -70,7 +70,7 @@ class Plan:
     Parameters
     ----------
     places, files
-        The input as it was named, and the files that it stood for; both empty for everybody.
+        The input as it was named, and the files that it stood for; both empty for all entities.
     kind, columns
         What its rows are, and which columns of it are read.
     as_of

@@ -39,7 +39,7 @@ class BatchRequest:
     Parameters
     ----------
     places
-        Paths, folders, globs and ``s3://…``; none for everybody.
+        Paths, folders, globs and ``s3://…``; none for all entities.
     model_version
         A label; None for the champion.
     as_of
@@ -141,7 +141,7 @@ def new_plan(
 
 
 def job_of(plan: Plan, place: str, settings: Settings) -> Job:
-    """What processes need to carry out a plan."""
+    """All that a process needs to carry out a plan."""
     needs_postgres = plan.is_logged or plan.kind.is_stored
     return Job(
         plan=plan,
@@ -228,7 +228,7 @@ def _limit_rows(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
 
 
 def parse_places(places: Sequence[str] | None) -> tuple[str, ...]:
-    """The places of the command line: ``all`` and nothing stand for everybody."""
+    """The places of the command line: ``all`` and nothing stand for all entities."""
     return () if not places or list(places) == ["all"] else tuple(places)
 
 

@@ -44,7 +44,7 @@ class ChunkScorer:
     texts
         What to say for class 0 and class 1.
     contributions
-        Explains them; None when nobody asks.
+        Explains them; None when no explanation is asked for.
     """
 
     plan: Plan

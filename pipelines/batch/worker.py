@@ -1,4 +1,4 @@
-"""What scores chunks, the same in a thread of this machine and in a Spark task."""
+"""The worker that scores chunks: the same in a thread of this machine and in a Spark task."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Job:
     database_url
         Of PostgreSQL; None where nothing is looked up or logged.
     texts
-        What to say for class 0 and class 1.
+        The words for class 0 and class 1.
     missing, rename
         How attributes are written: as in the feature settings.
     ttl

@@ -46,7 +46,7 @@ def held_out_people(settings: Settings) -> list[Person]:
 
 
 def loses_challengers(deployment: Deployment, share: float) -> Callable[[Person], bool]:
-    """Give what a faulty router does: of the people with the challenger it loses a share."""
+    """Give a faulty router's choice: of the people with the challenger it loses a share."""
     random = np.random.default_rng(8)
 
     def is_lost(person: Person) -> bool:
@@ -65,7 +65,7 @@ class SimulatedTraffic:
     api
         URL of the API.
     goes_on
-        Asked again and again whether anybody still wants traffic.
+        Called again and again; False ends the traffic.
     """
 
     api: str
@@ -74,7 +74,7 @@ class SimulatedTraffic:
     _due: list[tuple[float, str, int]] = field(default_factory=list)
 
     def run(self, people: Sequence[Person], horizon_s: float) -> None:
-        """Send people until all were answered, or until nobody wants more.
+        """Send people until all were answered, or `goes_on` says no.
 
         Labels are waited for as long as the horizon.
         """
