@@ -23,7 +23,7 @@ from feature_store.offline.postgres import Postgres
 from models.artifact.profile import reference_profile
 from monitoring.checks.data_quality import scan
 from monitoring.checks.drift import DriftReport, compare
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions
 from monitoring.reporting import evidently_report
@@ -66,8 +66,8 @@ def subjects(settings: Settings, n: int) -> dict[str, Callable[[], object]]:
     scores = np.full(len(before), 0.3, dtype=np.float32)
     reference = reference_profile(before.values, before.schema, scores, [labels.values], {})
     reader = PredictionReader(Postgres(str(settings.database_url)))
-    window = Window(at - timedelta(hours=1), at + timedelta(hours=1), "v1", stored_only=True)
-    frames = evidently_report.decoded(before), evidently_report.decoded(now)
+    window = LogWindow(at - timedelta(hours=1), at + timedelta(hours=1), "v1", stored_only=True)
+    frames = evidently_report.decode(before), evidently_report.decode(now)
 
     def ours() -> DriftReport:
         found = scan(reader, window, now.schema, reference)

@@ -12,12 +12,12 @@ from configs.settings import Settings, load_settings
 from feature_store import versions
 from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.ingest.compute import compute
 from feature_store.ingest.materialize import materialize
 from feature_store.ingest.staging import Staging
 from feature_store.ingest.watermarks import Watermark
 from infrastructure import embedded
 from infrastructure.migrations import migrate
-from pipelines.feature_pipeline import compute
 
 
 def run_pipeline(settings: Settings) -> None:

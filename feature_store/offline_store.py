@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -202,23 +202,49 @@ class OfflineStore:
         """
         if schema.is_windowed:
             return ActivityStore(self.postgres).historical(schema, keys, times, known_by=known_by)
-        values = np.empty((len(keys), len(schema)), dtype=np.float32)
-        values[:] = missing_vector(schema)
-        found = np.zeros(len(keys), dtype=bool)
+        rows = self.as_of(schema, entity, keys, times, ttl=ttl, known_by=known_by)
+        return replace(rows, times=times), ~np.isnat(rows.times)
+
+    def as_of(
+        self,
+        schema: FeatureSchema,
+        entity: str,
+        keys: NDArray[np.int64],
+        times: NDArray[np.datetime64],
+        *,
+        ttl: timedelta | None = None,
+        known: bool = False,
+        known_by: datetime | None = None,
+    ) -> FeatureMatrix:
+        """Features as of given times, as `historical` finds them, with the times of their events.
+
+        Parameters
+        ----------
+        known
+            Only rows that the store had learned by the asked time.
+
+        Returns
+        -------
+        FeatureMatrix
+            All missing, and without a time (NaT), where there is no row.
+        """
+        values = np.tile(missing_vector(schema), (len(keys), 1))
+        events = np.full(len(keys), np.datetime64("NaT", "us"))
         lookup = Lookup(
             rows=self.table(schema),
             entity=entity,
             event_time="event_timestamp",
             created_time="created_timestamp",
-            columns=schema.names,
+            columns=("event_timestamp", *schema.names),
             ttl=ttl,
+            known=known,
             known_by=known_by,
         )
         for block in lookup.answers(self.postgres, keys, times):
             places = block["place"].to_numpy()
             values[places] = matrix_values(block, schema)
-            found[places] = True
-        return FeatureMatrix(values, keys, times, schema), found
+            events[places] = utc_times(block["event_timestamp"])
+        return FeatureMatrix(values, keys, events, schema)
 
     def latest(
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime

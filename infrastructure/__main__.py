@@ -99,14 +99,11 @@ def url(
     debug: Debug = False,
 ) -> None:
     """Print the URL of a server, password included; start it if it does not run."""
-    give = {
-        "postgres": embedded.postgres_url,
-        "valkey": embedded.redis_url,
-        "mlflow": embedded.mlflow_url,
-    }
-    if name not in give:
-        raise typer.BadParameter(f"{name!r} is not a server; expected one of {', '.join(give)}.")
-    typer.echo(give[name](load_settings()))
+    settings = load_settings()
+    known = embedded.given_urls(settings)
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is not a server; expected one of {', '.join(known)}.")
+    typer.echo(embedded.url_of(name, settings))
 
 
 @app.command()

@@ -16,29 +16,42 @@ from typing import TYPE_CHECKING
 
 from infrastructure.migrations import migrate
 from infrastructure.servers import homes, postgres, services, tracking, valkey
-from infrastructure.servers.launch import Service
 from infrastructure.servers.services import Running, Status
 
 if TYPE_CHECKING:
     from configs.settings import Settings
 
-STORES = ("postgres", "valkey")
+STORES = {"postgres": postgres.service, "valkey": valkey.service}
 LAST_TO_STOP = ("mlflow", "valkey", "postgres")  # MLflow needs PostgreSQL to the end
 
 
 def postgres_url(settings: Settings) -> str:
     """Give the URL of the database; start PostgreSQL if there is none."""
-    return settings.database_url or _postgres(settings).url
+    return url_of("postgres", settings)
 
 
 def redis_url(settings: Settings) -> str:
     """Give the URL of the online store; start Valkey if there is none."""
-    return settings.redis_url or _valkey(settings).url
+    return url_of("valkey", settings)
 
 
 def mlflow_url(settings: Settings) -> str:
     """Give the URL of the MLflow server; start one, and its database, if there is none."""
-    return settings.mlflow_tracking_uri or _mlflow(settings).url
+    return url_of("mlflow", settings)
+
+
+def url_of(name: str, settings: Settings) -> str:
+    """Give the URL of ``postgres``, ``valkey`` or ``mlflow``; start it if there is none."""
+    return given_urls(settings)[name] or _running(name, settings).url
+
+
+def given_urls(settings: Settings) -> dict[str, str | None]:
+    """Give the URLs of servers elsewhere by name; None for those that run on this machine."""
+    return {
+        "postgres": settings.database_url,
+        "valkey": settings.redis_url,
+        "mlflow": settings.mlflow_tracking_uri,
+    }
 
 
 def up(settings: Settings) -> Iterator[tuple[str, Running | None]]:
@@ -51,11 +64,11 @@ def up(settings: Settings) -> Iterator[tuple[str, Running | None]]:
     tuple of str and Running or None
         None where a URL names a server elsewhere.
     """
-    database = None if settings.database_url else _postgres(settings)
-    migrate(postgres_url(settings))
-    yield "postgres", database
-    yield "valkey", None if settings.redis_url else _valkey(settings)
-    yield "mlflow", None if settings.mlflow_tracking_uri else _mlflow(settings)
+    for name, url in given_urls(settings).items():
+        running = None if url else _running(name, settings)
+        if name == "postgres":
+            migrate(postgres_url(settings))
+        yield name, running
 
 
 def down(settings: Settings) -> Iterator[Status]:
@@ -66,11 +79,7 @@ def down(settings: Settings) -> Iterator[Status]:
 def status(settings: Settings) -> list[Status]:
     """Say how the three servers and all other services are."""
     found = {each.name: each for each in services.status(settings)}
-    given = {
-        "postgres": settings.database_url,
-        "valkey": settings.redis_url,
-        "mlflow": settings.mlflow_tracking_uri,
-    }
+    given = given_urls(settings)
     for name, url in given.items():
         if url:
             found[name] = Status(name, "elsewhere", None, None, url, None)
@@ -88,22 +97,13 @@ def delete(settings: Settings) -> None:
         shutil.rmtree(_var_dir(settings) / name, ignore_errors=True)
 
 
-def _postgres(settings: Settings) -> Running:
-    return _found_or_started(postgres.service(_var_dir(settings)), settings)
-
-
-def _valkey(settings: Settings) -> Running:
-    return _found_or_started(valkey.service(_var_dir(settings)), settings)
-
-
-def _found_or_started(service: Service, settings: Settings) -> Running:
+def _running(name: str, settings: Settings) -> Running:
+    if name == "mlflow":
+        service = tracking.service(_var_dir(settings), postgres_url(settings))
+        return services.ensure(service, settings)
     # Not restarted when its options have changed: others may be using it.
-    return services.find(service.name, settings) or services.ensure(service, settings)
-
-
-def _mlflow(settings: Settings) -> Running:
-    service = tracking.service(_var_dir(settings), postgres_url(settings))
-    return services.ensure(service, settings)
+    found = services.find(name, settings)
+    return found or services.ensure(STORES[name](_var_dir(settings)), settings)
 
 
 def _var_dir(settings: Settings) -> Path:

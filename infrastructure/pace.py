@@ -26,14 +26,14 @@ class Pace:
             self._rested_at_s = time.thread_time()
 
 
-def eased(rest_share: float, busy_s: float) -> float:
+def ease(rest_share: float, busy_s: float) -> float:
     """Give the share of rest for work that has not been done with for so many seconds.
 
     Who is behind rests less: half as much after a second, a quarter after three.
 
     Examples
     --------
-    >>> [eased(6.0, busy_s) for busy_s in (0.0, 1.0, 3.0)]
+    >>> [ease(6.0, busy_s) for busy_s in (0.0, 1.0, 3.0)]
     [6.0, 3.0, 1.5]
     """
     return rest_share / (1 + busy_s)

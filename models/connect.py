@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -14,7 +15,7 @@ from configs.settings import Settings
 from infrastructure.embedded import mlflow_url, postgres_url
 from models.artifact.cache import ArtifactCache, MlflowFiles
 from models.deployment.plan import ExperimentPlan
-from models.deployment.record import Arm
+from models.deployment.record import Arm, Deployment
 from models.deployment.store import DeploymentStore
 from models.registry.versions import ModelRegistry
 
@@ -50,13 +51,15 @@ def deployment_store(settings: Settings) -> DeploymentStore:
     return DeploymentStore(postgres(settings), settings.model_name)
 
 
+def current_deployment(settings: Settings) -> Deployment | None:
+    """What serves; None before the first deployment."""
+    with closing(deployment_store(settings)) as store:
+        return store.current()
+
+
 def champion_of(settings: Settings) -> Arm | None:
     """What serves in production; None before the first deployment."""
-    store = deployment_store(settings)
-    try:
-        current = store.current()
-    finally:
-        store.close()
+    current = current_deployment(settings)
     return current.champion if current else None
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from configs.command_line import Debug, done, new_app, note, progress, run
-from configs.settings import Settings, load_settings
+from configs.settings import load_settings
 
 app = new_app(
     "Look at alerts and retrainings, try the sinks, and simulate a world. The checks themselves: "
@@ -30,7 +30,7 @@ def alerts_command(
     from monitoring.connect import alerts
 
     states = ("pending", "firing", *(("resolved",) if everything else ()))
-    store = alerts(_settings()).store
+    store = alerts(load_settings()).store
     found, waiting = store.alerts(states), store.waiting()
     rows = [(a.state, a.severity, a.key, a.message, a.since, a.owner, a.runbook) for a in found]
     columns = ("state", "severity", "alert", "what", "since", "owner", "runbook")
@@ -62,7 +62,7 @@ def retrainings(as_json: AsJson = False, debug: Debug = False) -> None:
     from feature_store.command_line.output import Answer, Table, show
     from monitoring.connect import retraining_store
 
-    store = retraining_store(_settings())
+    store = retraining_store(load_settings())
     requests, steps = store.requests(), store.steps()
     columns = ("request", "status", "version", "champion then", "asked for", "because")
     rows = [
@@ -90,7 +90,8 @@ def simulate(
     from 1,000,000 on, so nothing of real users is touched; but monitoring and retraining take
     them for real. Play in a system of its own: FTI_VAR_DIR=var/simulation.
     """
-    from monitoring.connect import current_deployment, simulation
+    from models.connect import current_deployment
+    from monitoring.connect import simulation
     from monitoring.errors import MonitoringRefused
 
     given = {"days": days, "visits_a_day": visits, "seed": seed}
@@ -109,10 +110,6 @@ def simulate(
             advance(1)
     done(f"{total:,} visits in {config.days} days from {start:%F %H:%M}")
     note("python pipelines/monitoring_pipeline.py --once looks at them")
-
-
-def _settings() -> Settings:
-    return load_settings()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -16,8 +15,7 @@ from feature_store.offline.postgres import Postgres
 from feature_store.stream.progress import StatusBoard
 from infrastructure.embedded import postgres_url
 from models.artifact.artifact import ModelArtifact
-from models.connect import artifact_cache, deployment_store, history, now, postgres
-from models.deployment.record import Deployment
+from models.connect import artifact_cache, current_deployment, history, now, postgres
 from models.gates.held_out import split_of
 from monitoring.alerting.rules import Alerts
 from monitoring.alerting.sinks import build_sink
@@ -80,12 +78,12 @@ def serving_models(settings: Settings) -> ServingModels | None:
 
 
 def skew_audit(settings: Settings) -> SkewAudit:
-    """What computes logged vectors again."""
+    """Computes logged vectors again."""
     return SkewAudit(offline_store(settings), Engine(MODEL_VIEW), ttl(settings))
 
 
 def monitor(settings: Settings) -> Monitor:
-    """What runs all checks."""
+    """Runs all checks."""
     return Monitor(
         settings.monitoring,
         Postgres(postgres_url(settings)),
@@ -96,7 +94,7 @@ def monitor(settings: Settings) -> Monitor:
 
 
 def pass_runner(settings: Settings) -> PassRunner:
-    """What runs passes and does what follows from them."""
+    """Runs passes of monitoring and follows them up."""
     return PassRunner(
         settings.monitoring,
         monitor(settings),
@@ -107,7 +105,7 @@ def pass_runner(settings: Settings) -> PassRunner:
 
 
 def full_reports(settings: Settings) -> FullReports:
-    """What makes Evidently's reports; training rows are drawn again from the offline store."""
+    """Makes Evidently's reports; training rows are drawn again from the offline store."""
 
     def training_rows(artifact: ModelArtifact) -> FeatureMatrix:
         rows = history(settings).rows(artifact).rows
@@ -143,7 +141,7 @@ def world(settings: Settings, start: datetime) -> World:
 
 
 def simulation(settings: Settings, start: datetime, assign: Assign = champion_only) -> Simulation:
-    """What plays the simulated world into the configured stores."""
+    """Plays the simulated world into the configured stores."""
     return Simulation(
         world(settings, start),
         offline_store(settings),
@@ -154,14 +152,8 @@ def simulation(settings: Settings, start: datetime, assign: Assign = champion_on
     )
 
 
-def current_deployment(settings: Settings) -> Deployment | None:
-    """What serves; None before the first deployment."""
-    with closing(deployment_store(settings)) as store:
-        return store.current()
-
-
 def exposure_reader(settings: Settings) -> ExposureReader:
-    """What reads the predictions of A/B tests; starts the embedded PostgreSQL without a URL."""
+    """Reads the predictions of A/B tests; starts the embedded PostgreSQL without a URL."""
     return ExposureReader(Postgres(postgres_url(settings)), MODEL_VIEW.schema)
 
 

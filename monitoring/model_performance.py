@@ -12,7 +12,7 @@ from monitoring import connect
 from monitoring.checks.performance import CHECK, PerformanceReport, evaluate, join_labels
 from monitoring.checks.results import Skipped
 from monitoring.errors import MonitoringRefused
-from monitoring.log.reader import Window
+from monitoring.log.reader import LogWindow
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +45,7 @@ def load_predictions(days: float = 7, until: datetime | None = None) -> pd.DataF
     ``feature_event_time`` and ``schema_fingerprint``.
     """
     reader, end = connect.prediction_reader(load_settings()), until or now()
-    return reader.predictions(Window(end - timedelta(days=days), end)).to_pandas()
+    return reader.predictions(LogWindow(end - timedelta(days=days), end)).to_pandas()
 
 
 def load_actuals(days: float = 7, until: datetime | None = None) -> pd.DataFrame:

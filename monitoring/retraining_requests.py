@@ -14,11 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import psycopg
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from configs.monitoring_config import RetrainingConfig
-from feature_store.offline.postgres import translated
+from feature_store.offline.postgres import transaction, translated
 
 Status = Literal[
     "requested", "training", "judging", "experiment", "promoted", "withdrawn", "refused", "failed"
@@ -27,6 +26,7 @@ OPEN: tuple[Status, ...] = ("requested", "training", "judging", "experiment")
 WEEK = timedelta(days=7)
 
 Connection = psycopg.Connection[Any]
+PROBLEM = "Retraining requests cannot be kept"
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,7 @@ class RetrainingStore:
         now: datetime,
     ) -> RetrainingRequest | Withheld:
         """Write a request unless it must be withheld; either is recorded."""
-        with self._transaction() as connection:
-            connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti retraining'))")
+        with transaction(self.connect, PROBLEM, "fti retraining") as connection:
             earlier = self._requests(connection)
             withheld = decide(config, earlier, now, by_person=not alerts)
             if withheld is not None:
@@ -143,20 +142,19 @@ class RetrainingStore:
                 return withheld
             days = config.window_days
             start = None if days is None else now - timedelta(days=days)
-            row = connection.execute(
+            [row] = connection.execute(
                 "INSERT INTO retraining_requests (model_name, reason, alerts, champion, "
                 "data_start, data_end, status, requested_at, changed_at) "
                 "VALUES (%s, %s, %s, %s, %s, %s, 'requested', %s, %s) RETURNING *",
                 (self.model_name, reason, list(alerts), champion, start, now, now, now),
-            ).fetchone()
-            assert row is not None
+            ).fetchall()
             request = _request(row)
             self._note(connection, request.request_id, "requested", reason, {}, now)
             return request
 
     def requests(self) -> list[RetrainingRequest]:
         """All requests, the oldest first."""
-        with self._transaction() as connection:
+        with transaction(self.connect, PROBLEM) as connection:
             return self._requests(connection)
 
     def open(self) -> RetrainingRequest | None:
@@ -165,7 +163,7 @@ class RetrainingStore:
 
     def steps(self, request_id: int | None = None) -> list[RetrainingStep]:
         """What happened, the oldest first; of one request or of all."""
-        with self._transaction() as connection:
+        with transaction(self.connect, PROBLEM) as connection:
             rows = connection.execute(
                 "SELECT request_id, step, detail, at, facts FROM retraining_steps "
                 "WHERE model_name = %s AND (%s::bigint IS NULL OR request_id = %s) "
@@ -184,19 +182,18 @@ class RetrainingStore:
         **facts: Any,
     ) -> RetrainingRequest:
         """Move a request on and record the step; both or neither."""
-        with self._transaction() as connection:
-            row = connection.execute(
+        with transaction(self.connect, PROBLEM) as connection:
+            [row] = connection.execute(
                 "UPDATE retraining_requests SET status = %s, label = coalesce(%s, label), "
                 "changed_at = %s WHERE request_id = %s RETURNING *",
                 (status, label, now, request.request_id),
-            ).fetchone()
-            assert row is not None
+            ).fetchall()
             self._note(connection, request.request_id, status, detail, facts, now)
             return _request(row)
 
     @contextmanager
-    def acting(self) -> Iterator[bool]:
-        """Tell whether nobody else acts on requests; nobody else can during the body.
+    def alone(self) -> Iterator[bool]:
+        """Be the only one that acts on requests, during the body; False if another process does.
 
         The lock ends with its process, however that ends.
         """
@@ -241,13 +238,6 @@ class RetrainingStore:
             "VALUES (%s, %s, %s, %s, %s, %s)",
             (request_id, self.model_name, step, detail, Jsonb(dict(facts)), now),
         )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with translated("Retraining requests cannot be kept"), self.connect() as connection:
-            connection.row_factory = dict_row
-            with connection.transaction():
-                yield connection
 
 
 def _request(row: dict[str, Any]) -> RetrainingRequest:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import urllib.request
 from typing import Any
 
+import httpx
 import typer
 
 from configs.command_line import Debug, new_app, run
@@ -114,18 +113,16 @@ def curl(url: str, body: dict[str, Any]) -> None:
     DemoFailed
         If the API does not answer, or not with a prediction.
     """
-    data, json_type = json.dumps(body), "Content-Type: application/json"
-    typer.secho(f"$ curl -X POST {url} -H '{json_type}' -d '{data}'", dim=True)
-    if shutil.which("curl"):
-        arguments = ["curl", "-sS", "-X", "POST", url, "-H", json_type, "-d", data]
-        answer = subprocess.run(arguments, capture_output=True, text=True, check=False).stdout
-    else:
-        request = urllib.request.Request(url, data.encode(), {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=10) as response:
-            answer = response.read().decode()
+    json_type = "Content-Type: application/json"
+    typer.secho(f"$ curl -X POST {url} -H '{json_type}' -d '{json.dumps(body)}'", dim=True)
+    problem = f"{url} did not answer with a prediction; its log: make status"
+    try:
+        answer = httpx.post(url, json=body, timeout=10).text
+    except httpx.HTTPError as error:
+        raise DemoFailed(problem) from error
     print(answer)
     if '"prediction"' not in answer:
-        raise DemoFailed(f"{url} did not answer with a prediction; its log: make status")
+        raise DemoFailed(problem)
 
 
 def farewell(api: str) -> None:

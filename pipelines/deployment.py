@@ -17,6 +17,7 @@ from models.deployment.promotion import Promoter, Target, as_arm
 from models.deployment.record import Deployment
 from models.errors import DeploymentRefused
 from models.lifecycle.watch import ensure_watch
+from models.registry.versions import ModelVersion
 from pipelines.experiments.commands import Reason, commands, connect, take_up
 from serving.connect import model_loader
 
@@ -57,23 +58,28 @@ def deployment(
     """Deploy a version, alone or in an A/B test; a running API follows within a second."""
     if context.invoked_subcommand is not None:
         return
-    target = chosen(model_name, stage)
+    target = parse_target(model_name, stage)
     if mode is not None and not (enable_ab_test or ramp):
         raise DeploymentRefused("--mode is of a test; give --enable-ab-test or --ramp with it.")
     settings = load_settings()
     promoter = connect(settings)
+    version = promoter.registry.find(str(model_name))
     if target != "Production":
-        to_stage(promoter, str(model_name), target, reason, force)
+        move(promoter, version, target, reason, force)
         ensure_watch(settings)
         return
+    model_loader(settings).load(as_arm(version))  # checks its artifact
     if enable_ab_test or ramp:
-        record = to_test(settings, promoter, str(model_name), ramp, mode, reason, force)
+        record = start_test(settings, promoter, version, ramp, mode, reason, force)
     else:
-        record = to_production(settings, promoter, str(model_name), reason, force)
-    take_up(settings, record)
+        record = promoter.deploy(version, reason, force)
+    report(record, version.label, is_test=enable_ab_test or ramp)
+    deployed = record or promoter.store.current()
+    assert deployed is not None
+    take_up(settings, deployed)
 
 
-def chosen(model_name: str | None, stage: str | None) -> Target:
+def parse_target(model_name: str | None, stage: str | None) -> Target:
     """The stage asked for; refuses options that say too little."""
     if model_name is None or stage is None:
         raise DeploymentRefused("--model-name and --stage belong together; give both.")
@@ -84,62 +90,43 @@ def chosen(model_name: str | None, stage: str | None) -> Target:
     return STAGES[stage.lower()]
 
 
-def to_production(
-    settings: Settings, promoter: Promoter, label: str, reason: str, force: str | None
-) -> Deployment:
-    """Verify a version's artifact and give it all traffic; returns what is deployed then."""
-    version = promoter.registry.find(label)
-    model_loader(settings).load(as_arm(version))
-    record = promoter.deploy(version, reason, force)
-    if record is None:
-        return unchanged(promoter, label)
-    done("Model deployed to production")
-    return record
-
-
-def to_test(
+def start_test(
     settings: Settings,
     promoter: Promoter,
-    label: str,
+    version: ModelVersion,
     is_ramp: bool,
     mode: Mode | None,
     reason: str,
     force: str | None,
-) -> Deployment:
-    """Verify a version's artifact and test it; returns what is deployed then."""
-    version = promoter.registry.find(label)
-    model_loader(settings).load(as_arm(version))
+) -> Deployment | None:
+    """Test a version beside the champion; None when it is deployed already."""
     test, plan = settings.deployment.ab_test, experiment_plan(settings, ramp=is_ramp)
     share = plan.ramp[0] if plan.ramp else test.challenger_share
-    record = promoter.start_ab_test(version, share, test.salt, reason, force, plan=plan, mode=mode)
+    return promoter.start_ab_test(version, share, test.salt, reason, force, plan=plan, mode=mode)
+
+
+def report(record: Deployment | None, label: str, *, is_test: bool) -> None:
+    """Say what came of a deployment."""
     if record is None:
-        return unchanged(promoter, label)
+        done(f"{label} is deployed to production already; nothing changed")
+        return
     done("Model deployed to production")
-    if record.challenger is None:
+    if record.challenger is not None and is_test:
+        done(f"A/B test enabled ({record.challenger.share:.0%} traffic to new model)")
+        scores = "both models score" if record.mode == "paired" else "one model scores"
+        note(f"{record.mode}: {scores} every request")
+    elif is_test:
         note(f"{label} takes all traffic: there was no champion to test it against")
-        return record
-    done(f"A/B test enabled ({record.challenger.share:.0%} traffic to new model)")
-    paired = record.mode == "paired"
-    note(f"{record.mode}: {'both models score' if paired else 'one model scores'} every request")
-    return record
 
 
-def unchanged(promoter: Promoter, label: str) -> Deployment:
-    """Say that a version is deployed already."""
-    current = promoter.store.current()
-    assert current is not None
-    done(f"{label} is deployed to production already; nothing changed")
-    return current
-
-
-def to_stage(
-    promoter: Promoter, label: str, target: Target, reason: str, force: str | None
+def move(
+    promoter: Promoter, version: ModelVersion, target: Target, reason: str, force: str | None
 ) -> None:
     """Move a version that does not serve."""
-    if promoter.set_stage(promoter.registry.find(label), target, reason, force):
+    if promoter.set_stage(version, target, reason, force):
         done(f"Model moved to {target.lower()}")
     else:
-        done(f"{label} is in {target.lower()} already; nothing changed")
+        done(f"{version.label} is in {target.lower()} already; nothing changed")
 
 
 if __name__ == "__main__":

@@ -19,11 +19,15 @@ import typer
 
 from configs.command_line import Debug, new_app, note, run
 from configs.settings import ROOT, Settings, load_settings
-from models.connect import deployment_store
-from models.deployment.record import Deployment
+from models.connect import current_deployment
 from monitoring.connect import experiment_store
 from pipelines.demo import DemoFailed, command, find_after, headline
-from pipelines.experiments.traffic import Person, Traffic, held_out, loses_challengers
+from pipelines.experiments.traffic import (
+    Person,
+    SimulatedTraffic,
+    held_out_people,
+    loses_challengers,
+)
 from serving.process.presence import find_api
 
 app = new_app()
@@ -67,7 +71,7 @@ def demo(debug: Debug = False) -> None:
             Scenario("An equal challenger", other, "continue"),
             Scenario("A tampered assignment", other, "rollback", is_tampered=True),
         )
-        people = held_out(settings)
+        people = held_out_people(settings)
         plots = [play(settings, scenario, people) for scenario in scenarios]
         headline("What was decided")
         command("pipelines/deployment.py", "history")
@@ -115,7 +119,8 @@ def play(settings: Settings, scenario: Scenario, people: list[Person]) -> Path:
     start = ("--model-name", scenario.challenger, "--stage", "production", "--enable-ab-test")
     force = () if scenario.force is None else ("--force", scenario.force)
     command("pipelines/deployment.py", *start, *force)
-    deployment = current(settings)
+    deployment = current_deployment(settings)
+    assert deployment is not None
     asking = people
     if scenario.is_tampered:
         is_lost = loses_challengers(deployment, LOST_SHARE)
@@ -153,23 +158,12 @@ def drive(settings: Settings, people: list[Person], goes_on: Callable[[], bool])
     api = find_api(settings.var_dir)
     if api is None:
         raise DemoFailed("The API does not run; its log says why: make status")
-    traffic = Traffic(api.url, goes_on)
+    traffic = SimulatedTraffic(api.url, goes_on)
     try:
         traffic.run(people, HORIZON_S)
     except httpx.HTTPError as error:
         raise DemoFailed(f"The API at {api.url} stopped answering: {error!r}.") from error
     note(f"{traffic.answered:,} people were answered")
-
-
-def current(settings: Settings) -> Deployment:
-    """What is deployed."""
-    store = deployment_store(settings)
-    try:
-        deployment = store.current()
-    finally:
-        store.close()
-    assert deployment is not None
-    return deployment
 
 
 if __name__ == "__main__":

@@ -14,8 +14,7 @@ from typing import Annotated
 
 import typer
 
-from configs.command_line import Debug, Stopwatch, done, new_app, note, progress, run
-from configs.feature_config import FeatureConfig
+from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.section import utc_time
 from configs.settings import ROOT, load_settings
 from feature_store import versions
@@ -26,16 +25,11 @@ from feature_store.connect import (
     profile_writer,
     raw_source,
 )
-from feature_store.definitions import validation
-from feature_store.definitions.engine import Engine
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.ingest import batches as ingest
-from feature_store.ingest.batches import Interval
+from feature_store.ingest.compute import compute
 from feature_store.ingest.materialize import materialize
-from feature_store.ingest.run_stats import RunStats
 from feature_store.ingest.staging import Staging
 from feature_store.ingest.watermarks import Watermark
-from feature_store.sources.port import Reading
 from pipelines.feature_modes import (
     Mode,
     interval,
@@ -125,36 +119,6 @@ def feature_pipeline(
         if not watermark.advance(before, reading.position):
             note("another run has moved the watermark meanwhile; it stays there")
         report_progress(before, reading.position, stats, datetime.now(UTC))
-
-
-def compute(
-    reading: Reading,
-    staging: Staging,
-    config: FeatureConfig,
-    during: Interval | None,
-    stopwatch: Stopwatch,
-) -> RunStats:
-    """Read, parse, compute and check batch by batch, and keep the good rows aside."""
-    engine, stats = Engine(MODEL_VIEW), RunStats()
-    with progress("Loading", None, " rows") as advance:
-        stopwatch.lap()
-        for read in reading:
-            batch = ingest.inside(read, MODEL_VIEW, config, during)
-            if len(batch):
-                table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
-                stopwatch.spend("load")
-                matrix = ingest.engineer(table, engine)
-                stopwatch.spend("engineer")
-                refused, failing = validation.check_features(matrix.schema, matrix.values)
-                refused |= table.reasons
-                stats.add(table, refused, failing)
-                stopwatch.spend("validate")
-                features, labels = ingest.good_rows(table, matrix, refused)
-                staging.add(features, labels, ingest.quarantined_rows(table, refused))
-                stopwatch.spend("store")
-            advance(len(read))
-        stopwatch.spend("load")
-    return stats
 
 
 if __name__ == "__main__":

@@ -102,7 +102,7 @@ def inference_pipeline(
         note(f"would be written to {place}/{plan.partition}; nothing was, for --dry-run")
         return
     job = job_of(plan, place, settings)
-    with job.output.held():
+    with job.output.hold():
         totals = execute_plan(job, artifact, engine, stopwatch, workers=workers, master=master)
     report(job, totals, settings)
 

@@ -8,7 +8,7 @@ real system on a simulated clock, in servers and folders of its own.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -19,11 +19,10 @@ from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.errors import FTIError
 from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded
-from models.connect import deployment_store, promoter
+from models.connect import current_deployment, deployment_store, promoter
 from models.deployment.record import Deployment
 from models.registry.versions import ModelVersion
 from monitoring.connect import (
-    current_deployment,
     experiment_store,
     exposure_reader,
     full_reports,
@@ -31,9 +30,8 @@ from monitoring.connect import (
     retraining_store,
     simulation,
 )
-from monitoring.passes.follow_up import PassOutcome, PassRunner
+from monitoring.passes.follow_up import PassOutcome
 from monitoring.retraining_requests import RetrainingRequest
-from monitoring.simulation.simulation import Simulation
 from pipelines.demo import headline
 from pipelines.experiments.controller import ExperimentController, ExperimentObserver, Outcome
 from pipelines.retraining import Retraining
@@ -204,18 +202,6 @@ class Day:
         return found[0] if found else None
 
 
-@dataclass
-class Clock:
-    """A clock that is set by hand."""
-
-    now: datetime
-
-    def __call__(self) -> datetime:
-        """The present time in UTC."""
-        return self.now
-
-
-@dataclass
 class Loop:
     """Plays a world against the real system, a day at a time.
 
@@ -227,16 +213,15 @@ class Loop:
         When the first day begins.
     """
 
-    settings: Settings
-    start: datetime
-    clock: Clock = field(init=False)
-    runner: PassRunner = field(init=False)
-    simulation: Simulation = field(init=False)
+    def __init__(self, settings: Settings, start: datetime) -> None:
+        self.settings = settings
+        self.start = self.now = start
+        self.runner = pass_runner(settings)
+        self.simulation = simulation(settings, start, assign_arm)
 
-    def __post_init__(self) -> None:
-        self.clock = Clock(self.start)
-        self.runner = pass_runner(self.settings)
-        self.simulation = simulation(self.settings, self.start, assigned)
+    def clock(self) -> datetime:
+        """The present time in UTC, which follows the days that were played."""
+        return self.now
 
     def learn(self, days: int) -> ModelVersion:
         """Play days that only teach, then train a model of them and deploy it."""
@@ -252,8 +237,8 @@ class Loop:
     def day(self, number: int) -> Day:
         """Play a day; then monitoring looks, and what it asks for is done."""
         visits = self.simulation.play(number)
-        self.clock.now = self.simulation.world.now(number + 1)
-        found = self.runner.run(self.clock.now)
+        self.now = self.simulation.world.now(number + 1)
+        found = self.runner.run(self.now)
         outcome = self._decide()
         store = retraining_store(self.settings)
         request = Retraining(self.settings, store, self.clock).act()
@@ -270,7 +255,7 @@ class Loop:
         return ExperimentController(observer, deploys, experiment_store(self.settings)).decide()
 
 
-def assigned(unit: str, deployment: Deployment) -> int:
+def assign_arm(unit: str, deployment: Deployment) -> int:
     """The arm of a unit, as the API assigns it."""
     return choose(deployment.arms, bucket_of(unit, deployment.salt))
 

@@ -73,13 +73,13 @@ def one_pass(settings: Settings, runner: PassRunner, gauges: Gauges) -> PassOutc
     full = full_reports(settings).make(result)
     if full is not None:
         note(f"Evidently: {full.html} (or: evidently ui --workspace {full.workspace})")
-    say(found)
+    report_outcome(found)
     done(f"Report: {page}", result.seconds)
     return found
 
 
-def say(found: PassOutcome) -> None:
-    """Say what followed from a pass."""
+def report_outcome(found: PassOutcome) -> None:
+    """Say which alerts changed, which sinks failed, and whether a retraining was asked for."""
     for alert in found.changed:
         note(f"alert {alert.key} is {alert.state}")
     for sink, problem in found.problems.items():

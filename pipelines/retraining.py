@@ -18,7 +18,8 @@ from feature_store.errors import StoreUnavailable
 from feature_store.offline.postgres import translated
 from models.connect import (
     admission,
-    deployment_store,
+    champion_of,
+    current_deployment,
     experiment_plan,
     model_registry,
     now,
@@ -69,7 +70,7 @@ class Retraining:
         StoreUnavailable, RegistryUnavailable
             If a server is away: the request stays open.
         """
-        with self.store.acting() as is_alone:
+        with self.store.alone() as is_alone:
             request = self.store.open()
             if request is None or not is_alone:
                 return request
@@ -133,19 +134,15 @@ class Retraining:
 
     def _gate_decision(self, version: ModelVersion) -> Decision:
         """The newest decision of the gates; they are asked now unless it is of this champion."""
-        with closing(deployment_store(self.settings)) as deployments:
-            current = deployments.current()
-        gates = admission(self.settings)
+        gates, champion = admission(self.settings), champion_of(self.settings)
         decision = gates.decisions.newest(version)
-        champion = current.champion if current else None
         if decision is None or (champion and decision.champion_digest != champion.digest):
             decision = gates.judge_and_record(version, champion)
         return decision
 
     def _follow(self, request: RetrainingRequest) -> RetrainingRequest:
         """See what became of the experiment."""
-        with closing(deployment_store(self.settings)) as deployments:
-            current = deployments.current()
+        current = current_deployment(self.settings)
         if current is not None and current.champion.label == request.label:
             detail = f"{request.label} won its experiment and is the champion"
             return self.store.move(request, "promoted", detail, self.clock())

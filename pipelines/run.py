@@ -16,7 +16,7 @@ from configs.command_line import Debug, done, new_app, run
 from configs.errors import SettingsError
 from configs.section import utc_time
 from configs.settings import Settings, load_settings
-from models.connect import decision_store, deployment_store, model_registry
+from models.connect import current_deployment, decision_store, deployment_store, model_registry
 from monitoring.connect import retraining_store
 from monitoring.retraining import trigger_training_pipeline
 from monitoring.retraining_requests import Withheld
@@ -103,8 +103,7 @@ def monitoring(debug: Debug = False) -> None:
 @app.command()
 def experiment(debug: Debug = False) -> None:
     """Decide the running A/B test by its evidence; without one it does nothing."""
-    with closing(deployment_store(load_settings())) as store:
-        current = store.current()
+    current = current_deployment(load_settings())
     if current is None or current.challenger is None:
         done("No A/B test is running")
         return

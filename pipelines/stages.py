@@ -1,4 +1,4 @@
-"""The stages of `dvc.yaml`: every one turns files into files, and brings the stores up to them.
+"""The stages of `dvc.yaml`: each turns files into files, and fills the stores from them.
 
 dvc repro
 python pipelines/stages.py restore
@@ -124,7 +124,7 @@ def evaluate(debug: Debug = False) -> None:
 @app.command()
 def batch(debug: Debug = False) -> None:
     """Score every row of the features file with the kept model."""
-    label = Kept.read().registered()
+    label = Kept.read().ensure_registered()
     inference_pipeline(
         input=[str(FEATURES)],
         output=str(PREDICTIONS),
@@ -137,7 +137,7 @@ def batch(debug: Debug = False) -> None:
 def restore(debug: Debug = False) -> None:
     """Fill empty stores and an empty registry from the files, as after `dvc pull`."""
     restore_stores(load_settings())
-    done(f"The registry has {Kept.read().registered()}")
+    done(f"The registry has {Kept.read().ensure_registered()}")
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Kept:
         rows = read_rows(FEATURES, MODEL_VIEW.schema, MODEL_VIEW.entity)
         return cls(load_settings(), artifact, cut(rows, utc_time(start), utc_time(end)))
 
-    def registered(self) -> str:
+    def ensure_registered(self) -> str:
         """The label of the version in the registry, which gets it if it has none."""
         dataset = dataset_of(self.artifact, self.rows)
         metrics = json.loads(METRICS.read_text()) if METRICS.exists() else {}

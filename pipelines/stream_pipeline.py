@@ -23,7 +23,7 @@ from configs.settings import Settings
 from feature_store import connect
 from feature_store.errors import StoreUnavailable
 from feature_store.stream.consumer import StreamConsumer
-from feature_store.stream.progress import Status, StatusBoard
+from feature_store.stream.progress import ConsumerStatus, StatusBoard
 from infrastructure.background import Repeating
 from serving.process.logs import log_as_json
 
@@ -32,7 +32,7 @@ LAST_WAIT_S = 5
 """So long a store that does not answer may keep a consumer that was told to stop."""
 
 
-def run_stream(settings: Settings, *, until_empty: bool = False) -> Status:
+def run_stream(settings: Settings, *, until_empty: bool = False) -> ConsumerStatus:
     """Consume the stream of events until it is empty, or until SIGTERM or SIGINT.
 
     The first signal lets the batch in hand be finished, a second one ends the process at once.
@@ -46,7 +46,7 @@ def run_stream(settings: Settings, *, until_empty: bool = False) -> Status:
     consumer = connect.stream_consumer(settings, name)
     reporter = Reporter(settings, consumer)
     done(f"Consuming {consumer.group.key} as {name}")
-    with stop_on_signals(consumer), reporter.reporting():
+    with stop_on_signals(consumer), reporter.report_regularly():
         consumer.run(until_empty=until_empty)
     status = reporter.status()
     done(f"Stopped: {status.line}")
@@ -67,7 +67,7 @@ class Reporter:
         self._bar = tqdm(unit=" events", disable=not self.is_terminal, leave=False)
 
     @contextmanager
-    def reporting(self) -> Iterator[None]:
+    def report_regularly(self) -> Iterator[None]:
         """Report every few seconds while the body runs."""
         repeating = Repeating("stream status", self.report, self.interval_s)
         repeating.start()
@@ -79,12 +79,12 @@ class Reporter:
             with suppress(StoreUnavailable):
                 self.board.remove(self.consumer.group.consumer)
 
-    def status(self, backlog: int | None = None) -> Status:
+    def status(self, backlog: int | None = None) -> ConsumerStatus:
         """How the consumer is now."""
         finished, now_s = self.consumer.progress.finished, time.monotonic()
         since_s, before = self._last
         self._last = (now_s, finished)
-        return Status.of(
+        return ConsumerStatus.of(
             self.consumer.group.consumer,
             self.consumer.progress,
             datetime.now(UTC),

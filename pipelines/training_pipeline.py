@@ -76,7 +76,7 @@ def training_pipeline(
         reproduce_version(reproduce)
         return None
     started_at = datetime.now(UTC)
-    options = given(
+    options = without_none(
         experiment_name=experiment_name,
         model=model,
         seed=seed,
@@ -132,7 +132,7 @@ def training_pipeline(
     return version
 
 
-def given(**options: Any) -> dict[str, Any]:
+def without_none(**options: Any) -> dict[str, Any]:
     """The options that the command line gave."""
     return {name: value for name, value in options.items() if value is not None}
 

@@ -56,20 +56,20 @@ class Ready(BaseModel):
     models: dict[str, str]
 
 
-class Meaning(NamedTuple):
+class ErrorAnswer(NamedTuple):
     """How an error is answered."""
 
     status: int
     headers: dict[str, str]
 
 
-NOT_NOW = Meaning(503, {"Retry-After": str(RETRY_AFTER_S)})
-MEANINGS: dict[type[FTIError], Meaning] = {
-    UnknownEntity: Meaning(404, {}),
-    UnknownPrediction: Meaning(404, {}),
-    BodyTooLarge: Meaning(413, {"Connection": "close"}),
-    NothingDeployed: Meaning(503, {}),
-    AttributesUnusable: Meaning(503, {}),
+NOT_NOW = ErrorAnswer(503, {"Retry-After": str(RETRY_AFTER_S)})
+MEANINGS: dict[type[FTIError], ErrorAnswer] = {
+    UnknownEntity: ErrorAnswer(404, {}),
+    UnknownPrediction: ErrorAnswer(404, {}),
+    BodyTooLarge: ErrorAnswer(413, {"Connection": "close"}),
+    NothingDeployed: ErrorAnswer(503, {}),
+    AttributesUnusable: ErrorAnswer(503, {}),
     LogUnavailable: NOT_NOW,
 }
 

@@ -16,7 +16,14 @@ from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded
 from infrastructure.background import Repeating
 from infrastructure.servers import services
-from models.connect import artifact_cache, deployment_store, model_registry, now, postgres
+from models.connect import (
+    artifact_cache,
+    champion_of,
+    deployment_store,
+    model_registry,
+    now,
+    postgres,
+)
 from models.deployment.promotion import as_arm
 from models.deployment.record import Arm
 from models.onnx.scorer import OnnxScorer
@@ -164,14 +171,10 @@ def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
     """
     if label is not None:
         return as_arm(model_registry(settings).find(label))
-    store = deployment_store(settings)
-    try:
-        deployment = store.current()
-    finally:
-        store.close()
-    if deployment is None:
+    champion = champion_of(settings)
+    if champion is None:
         raise NothingDeployed(NOTHING_DEPLOYED)
-    return deployment.champion
+    return champion
 
 
 def model_loader(settings: Settings) -> ModelLoader:

@@ -18,7 +18,7 @@ from configs.settings import load_settings
 from models.artifact.artifact import ModelArtifact, open_artifact
 from models.bulk_scorer import BulkScorer
 from pipelines.batch.execution import EngineName, execute_plan
-from pipelines.batch.plan import Model
+from pipelines.batch.plan import DeployedModel
 from pipelines.batch.request import BatchRequest, job_of, new_plan
 
 
@@ -36,7 +36,7 @@ def pipeline(
 ) -> dict[str, float]:
     """From the input to the published output, as the command does it once a model is loaded."""
     settings, output = load_settings(), data.parent / f"out-{datetime.now(UTC):%H%M%S%f}"
-    model = Model(
+    model = DeployedModel(
         "income-xgb-v1", 1, "", artifact.digest, 0, artifact.fingerprint, artifact.threshold
     )
 

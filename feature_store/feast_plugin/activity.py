@@ -28,7 +28,7 @@ from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.connections import settings_of
 from feature_store.feast_plugin.definitions import FEAST_TYPES, our_view
-from feature_store.feast_plugin.queries import Source
+from feature_store.feast_plugin.queries import FromClause
 from feature_store.offline import events as activity_events
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
@@ -51,7 +51,7 @@ class ActivityRequest:
     """
 
     view: ActivityView
-    source: Source
+    source: FromClause
     keys: Mapping[str, str]
     features: Mapping[str, tuple[str, pa.DataType]]
 

@@ -32,7 +32,7 @@ from feature_store.feast_plugin.definitions import PACKED_VIEW, arrow_types, kno
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
-from feature_store.feast_plugin.queries import Source, batch_source, rows_of, source_columns
+from feature_store.feast_plugin.queries import FromClause, batch_source, rows_of, source_columns
 from feature_store.feast_plugin.retrieval import (
     Request,
     ViewRequest,
@@ -126,7 +126,7 @@ class PointInTimeOfflineStore(OfflineStore):
             return ArrowRetrievalJob(
                 lambda: activity.pull_events(*asked, newest=True), store.postgres
             )
-        source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
+        source = FromClause(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
         return _job(query, store)
@@ -150,7 +150,7 @@ class PointInTimeOfflineStore(OfflineStore):
             return ArrowRetrievalJob(
                 lambda: activity.pull_events(*asked, newest=False), store.postgres
             )
-        source = Source(rows_of(data_source, store), timestamp_field, created_timestamp_column)
+        source = FromClause(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         return _job(source.select(columns, source.between(start_date, end_date)), store)
 
@@ -245,7 +245,7 @@ def _request(
     columns, aliases = source_columns(view), view.projection.join_key_map
     keys, table = [column.name for column in view.entity_columns], batch_source(view)
     created = table.created_timestamp_column or None
-    source = Source(rows_of(table, store), table.timestamp_field, created, _is_ours(table))
+    source = FromClause(rows_of(table, store), table.timestamp_field, created, _is_ours(table))
     by = {aliases.get(key, key): columns.get(key, key) for key in keys}
     features = requested_features(view, names, full_names)
     windowed = activity.windowed_view(view.name)

@@ -19,7 +19,7 @@ from feature_store.offline_store import OfflineStore
 
 
 @dataclass(frozen=True)
-class Source:
+class FromClause:
     """Rows to select from.
 
     Parameters

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.point_in_time import KeptRows, Sieve, like
-from feature_store.feast_plugin.queries import Source, moment, quoted, source_columns
+from feature_store.feast_plugin.queries import FromClause, moment, quoted, source_columns
 from feature_store.offline.newest_rows import Lookup
 from feature_store.offline.postgres import Postgres
 
@@ -41,7 +41,7 @@ class ViewRequest:
         Rows older than this at the asked time are missing.
     """
 
-    source: Source
+    source: FromClause
     keys: Mapping[str, str]
     features: Mapping[str, tuple[str, pa.DataType]]
     ttl: timedelta | None
@@ -124,7 +124,7 @@ class Request(Protocol):
     """What to read of one feature view: stored rows, or values made from events."""
 
     @property
-    def source(self) -> Source:
+    def source(self) -> FromClause:
         """Where its rows come from."""
 
     @property

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -227,7 +227,7 @@ def insert_changed(
     ).rowcount
 
 
-def lock_table(connection: psycopg.Connection, table: str) -> None:
+def lock_table(connection: psycopg.Connection[Any], table: str) -> None:
     """Wait until no other transaction writes a table: two must not both find a row new."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtext(%s))", (table,))
 
@@ -237,6 +237,33 @@ def clock(connection: psycopg.Connection) -> np.datetime64:
     row = connection.execute("SELECT clock_timestamp() AT TIME ZONE 'UTC'").fetchone()
     assert row is not None
     return np.datetime64(row[0], "us")
+
+
+@contextmanager
+def transaction(
+    connect: Callable[[], psycopg.Connection[Any]], problem: str, lock: str = ""
+) -> Iterator[psycopg.Connection[Any]]:
+    """Open a connection with one transaction that is committed at the end; rows are dictionaries.
+
+    Parameters
+    ----------
+    problem
+        What could not be done, for the message of an error.
+    lock
+        While one holds it others wait.
+
+    Raises
+    ------
+    StoreUnavailable
+        If PostgreSQL cannot be reached or goes away; nothing has been written then.
+    """
+    from psycopg.rows import dict_row
+
+    with translated(problem), connect() as connection, connection.transaction():
+        connection.row_factory = dict_row
+        if lock:
+            lock_table(connection, lock)
+        yield connection
 
 
 @contextmanager

@@ -75,7 +75,7 @@ class TextBlock:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SplitRows:
     """Rows of a block: lines ``(n,)`` counted from 1, columns of texts, and those not split."""
 
     lines: NDArray[np.int64]
@@ -113,7 +113,9 @@ class Rewritten(Exception):
     """A file's beginning is no longer what was read earlier: it must be read from its start."""
 
 
-def split_rows(block: TextBlock, columns: Sequence[str], delimiter: str, skip: int = 0) -> Rows:
+def split_rows(
+    block: TextBlock, columns: Sequence[str], delimiter: str, skip: int = 0
+) -> SplitRows:
     """Split lines into columns of stripped texts; blank lines are none.
 
     Parameters
@@ -134,7 +136,7 @@ def split_rows(block: TextBlock, columns: Sequence[str], delimiter: str, skip: i
 
 def _plain(
     lines: list[str], numbers: NDArray[np.int64], columns: Sequence[str], delimiter: str
-) -> Rows:
+) -> SplitRows:
     import polars as pl
 
     width = len(columns)
@@ -157,10 +159,10 @@ def _plain(
             infer_schema=False,
         )
     )
-    return Rows(numbers, frame.with_columns(pl.all().str.strip_chars()), broken)
+    return SplitRows(numbers, frame.with_columns(pl.all().str.strip_chars()), broken)
 
 
-def _quoted(lines: list[str], first: int, columns: Sequence[str], delimiter: str) -> Rows:
+def _quoted(lines: list[str], first: int, columns: Sequence[str], delimiter: str) -> SplitRows:
     """Slower: fields between quotes may hold delimiters and ends of lines."""
     import polars as pl
 
@@ -176,7 +178,7 @@ def _quoted(lines: list[str], first: int, columns: Sequence[str], delimiter: str
             numbers.append(number)
             texts.append(fields)
     frame = pl.DataFrame(texts, schema=dict.fromkeys(columns, pl.String), orient="row")
-    return Rows(np.array(numbers, dtype=np.int64), frame, broken)
+    return SplitRows(np.array(numbers, dtype=np.int64), frame, broken)
 
 
 def _fields(lines: list[str], first: int, delimiter: str) -> Iterator[tuple[int, list[str]]]:

@@ -15,7 +15,7 @@ from configs.feature_config import StreamConfig
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.stream.events import Event, EventParser
 from feature_store.stream.group import ConsumerGroup, Entry, Refused
-from feature_store.stream.progress import Progress
+from feature_store.stream.progress import ConsumerProgress
 from feature_store.stream.retry import Patience, Stopped, Waiting, isolate
 
 logger = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class StreamConsumer:
         self.writers = writers
         self.config = config
         self.clock = clock
-        self.progress = Progress()
+        self.progress = ConsumerProgress()
         self.stopping = threading.Event()
         self.patience = Patience(self.stopping, self._keep_what_is_ours)
         self.held_back, self.retries = Waiting(), Waiting()

@@ -18,7 +18,7 @@ FORGOTTEN_AFTER_S = 3600
 
 
 @dataclass
-class Progress:
+class ConsumerProgress:
     """Counts of one consumer since it started.
 
     Parameters
@@ -52,7 +52,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Status:
+class ConsumerStatus:
     """How a consumer is, as it is kept in Redis.
 
     Parameters
@@ -87,13 +87,13 @@ class Status:
     def of(
         cls,
         consumer: str,
-        progress: Progress,
+        progress: ConsumerProgress,
         now: datetime,
         *,
         events_per_s: float = 0.0,
         backlog: int | None = None,
         problem: str | None = None,
-    ) -> Status:
+    ) -> ConsumerStatus:
         """Make a status of what a consumer has counted."""
         newest = progress.newest_event
         return cls(
@@ -133,7 +133,7 @@ class StatusBoard:
         self.client = client
         self.key = f"{stream_key(project)}:status"
 
-    def write(self, status: Status) -> None:
+    def write(self, status: ConsumerStatus) -> None:
         """Show a status in place of the consumer's last one."""
         with translated("take a status"):
             self.client.hset(self.key, status.consumer, json.dumps(asdict(status), default=str))
@@ -143,13 +143,16 @@ class StatusBoard:
         with translated("take a status"):
             self.client.hdel(self.key, consumer)
 
-    def read(self) -> list[Status]:
+    def read(self) -> list[ConsumerStatus]:
         """The newest status of each consumer, by name."""
         with translated("read"):
             found = self.client.hgetall(self.key)
         statuses = [json.loads(text) for text in dict(found).values()]  # type: ignore[arg-type]
         return sorted(
-            (Status(**each | {"at": datetime.fromisoformat(each["at"])}) for each in statuses),
+            (
+                ConsumerStatus(**each | {"at": datetime.fromisoformat(each["at"])})
+                for each in statuses
+            ),
             key=lambda status: status.consumer,
         )
 

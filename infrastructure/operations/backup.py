@@ -64,7 +64,7 @@ def restore(folder: Path, database_url: str, artifacts: Path) -> None:
     ServiceError
         If the backup is not whole, a table has rows, or PostgreSQL refuses.
     """
-    files = _verified(folder)
+    files = _verify(folder)
     _make_room(database_url, artifacts)
     _run(
         *("pg_restore", "--exit-on-error", "--single-transaction", "--no-owner"),
@@ -75,7 +75,7 @@ def restore(folder: Path, database_url: str, artifacts: Path) -> None:
         shutil.unpack_archive(folder / ARTIFACTS, artifacts)
 
 
-def _verified(folder: Path) -> dict[str, str]:
+def _verify(folder: Path) -> dict[str, str]:
     try:
         files: dict[str, str] = json.loads((folder / MANIFEST).read_text())["files"]
         wrong = [name for name, digest in files.items() if _sha256(folder / name) != digest]

@@ -55,14 +55,14 @@ class Month:
 
 
 @dataclass(frozen=True)
-class Changes:
+class PartitionChanges:
     """What was made and dropped, by name."""
 
     made: tuple[str, ...]
     dropped: tuple[str, ...]
 
 
-def maintain(connection: Connection, now: datetime, keep_months: int) -> Changes:
+def maintain(connection: Connection, now: datetime, keep_months: int) -> PartitionChanges:
     """Make the months that are there or come soon, and drop those that are too old.
 
     Parameters
@@ -84,13 +84,15 @@ def maintain(connection: Connection, now: datetime, keep_months: int) -> Changes
         for month in dropped:
             connection.execute(f"DROP TABLE {month}")
         connection.execute(f"DELETE FROM {TABLE}_default WHERE predicted_at < %s", (oldest.start,))
-        wanted = {this.plus(ahead) for ahead in range(AHEAD + 1)} | set(_unsorted(connection))
+        wanted = {this.plus(ahead) for ahead in range(AHEAD + 1)} | set(
+            _months_of_default(connection)
+        )
         made = sorted(wanted - set(_months(connection)))
         if made:  # a receipt that comes between moving and attaching would refuse the new month
             connection.execute(f"LOCK TABLE {TABLE}_default IN ACCESS EXCLUSIVE MODE")
         for month in made:
             _make(connection, month)
-    return Changes(tuple(map(str, made)), tuple(map(str, dropped)))
+    return PartitionChanges(tuple(map(str, made)), tuple(map(str, dropped)))
 
 
 def _make(connection: Connection, month: Month) -> None:
@@ -117,7 +119,7 @@ def _months(connection: Connection) -> Iterator[Month]:
         yield Month(int(year), int(month))
 
 
-def _unsorted(connection: Connection) -> Iterator[Month]:
+def _months_of_default(connection: Connection) -> Iterator[Month]:
     """The months of what lies in the default partition."""
     query = f"SELECT DISTINCT date_trunc('month', predicted_at, 'UTC') FROM {TABLE}_default"
     for (time,) in connection.execute(query).fetchall():

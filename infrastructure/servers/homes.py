@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.files import write_whole
 from infrastructure.errors import HomeError
 
 ROOT_USER = 0
@@ -33,12 +34,9 @@ class Home:
 
     def secret(self) -> str:
         """Read the server's password; the first call makes one."""
-        path, fresh = self.folder / "password", self.folder / "password.new"
+        path = self.folder / "password"
         if not path.exists():
-            fresh.touch(mode=0o600)
-            fresh.write_text(secrets.token_urlsafe(16))
-            self.give(fresh)
-            fresh.rename(path)
+            write_whole(path, secrets.token_urlsafe(16), rights=0o600, owner=self.account)
         return path.read_text()
 
     def give(self, path: Path) -> None:

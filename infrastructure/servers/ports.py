@@ -56,13 +56,13 @@ def answers(port: int, host: str = LOOPBACK, timeout_s: float = 0.5) -> bool:
 
 def is_held_by(port: int, pids: Iterable[int]) -> bool:
     """Tell whether one of these processes listens on the port."""
-    sockets = _listening(port)
+    sockets = _listening_sockets(port)
     return any(name in sockets for pid in pids for name in _open_files(pid))
 
 
 def holder(port: int) -> str | None:
     """Name the process that listens on a port, as far as we may see: ``python (pid 42)``."""
-    sockets = _listening(port)
+    sockets = _listening_sockets(port)
     for entry in os.listdir("/proc"):
         if entry.isdigit() and any(name in sockets for name in _open_files(int(entry))):
             with suppress(OSError):
@@ -70,7 +70,7 @@ def holder(port: int) -> str | None:
     return None
 
 
-def _listening(port: int) -> set[str]:
+def _listening_sockets(port: int) -> set[str]:
     """Find the sockets that listen on a port, by the name they have among open files."""
     found = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):

@@ -97,7 +97,7 @@ def _run(home: Home, program: Path, *arguments: str | Path, text: str = "") -> N
 
 def _clear_remains(data: Path) -> None:
     """End what an unclean death left, and forget its pid, which may be somebody else's now."""
-    processes.end(partial(processes.running_in, data, "postgres"), signal.SIGQUIT, 5)
+    processes.end(partial(processes.find_in, data, "postgres"), signal.SIGQUIT, 5)
     (data / "postmaster.pid").unlink(missing_ok=True)
 
 

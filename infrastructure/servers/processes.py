@@ -47,16 +47,16 @@ class Process:
             return set()
         return {
             seen.pid
-            for seen in _everybody()
+            for seen in _all_alive()
             if seen.session == self.pid and seen.started >= self.started
         }
 
 
-def running_in(folder: Path, program: str) -> set[int]:
+def find_in(folder: Path, program: str) -> set[int]:
     """Find the living processes of a program whose working folder is this one."""
     return {
         seen.pid
-        for seen in _everybody()
+        for seen in _all_alive()
         if seen.program == program and _working_folder(seen.pid) == str(folder)
     }
 
@@ -64,10 +64,10 @@ def running_in(folder: Path, program: str) -> set[int]:
 def descendants(pid: int) -> set[int]:
     """Find the living children of a process, their children, and so on, whatever their session."""
     found: set[int] = set()
-    everybody = list(_everybody())
+    alive = list(_all_alive())
     parents = {pid}
     while parents:
-        parents = {seen.pid for seen in everybody if seen.parent in parents} - found
+        parents = {seen.pid for seen in alive if seen.parent in parents} - found
         found |= parents
     return found
 
@@ -133,7 +133,7 @@ def _look(pid: int) -> _Seen | None:
     )
 
 
-def _everybody() -> Iterator[_Seen]:
+def _all_alive() -> Iterator[_Seen]:
     """Look at all processes except those that only wait to be reaped."""
     for entry in os.listdir(PROC):
         if entry.isdigit() and (seen := _look(int(entry))) and not seen.is_over:

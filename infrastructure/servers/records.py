@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from configs.files import write_whole
 from infrastructure.errors import ServiceError
 from infrastructure.servers.homes import is_same_place
 from infrastructure.servers.processes import Process
 
 
 @dataclass(frozen=True)
-class Record:
+class ServiceRecord:
     """A service as it was last started.
 
     Parameters
@@ -47,7 +47,7 @@ class Record:
         return Path(self.var_dir) / "log" / f"{self.name}.log"
 
 
-def read(var_dir: Path, name: str) -> Record | None:
+def read(var_dir: Path, name: str) -> ServiceRecord | None:
     """Read a service's record; None if there is none that counts.
 
     Raises
@@ -58,7 +58,7 @@ def read(var_dir: Path, name: str) -> Record | None:
     try:
         values = json.loads(_path(var_dir, name).read_text())
         process = values.pop("process")
-        record = Record(process=Process(**process) if process else None, **values)
+        record = ServiceRecord(process=Process(**process) if process else None, **values)
     except PermissionError as error:
         raise ServiceError(
             f"Another user has started {name}: {error}. Run as that user or as root."
@@ -70,25 +70,20 @@ def read(var_dir: Path, name: str) -> Record | None:
     return replace(record, var_dir=str(var_dir))
 
 
-def read_all(var_dir: Path) -> list[Record]:
+def read_all(var_dir: Path) -> list[ServiceRecord]:
     """Read all records that count, by name."""
     names = sorted(path.stem for path in (var_dir / "run").glob("*.json"))
     return [record for name in names if (record := read(var_dir, name))]
 
 
-def write(record: Record) -> None:
+def write(record: ServiceRecord) -> None:
     """Replace a record in one step; only we may read it, since URLs hold passwords."""
     path = _path(Path(record.var_dir), record.name)
-    fresh = path.with_suffix(".new")
-    with suppress(FileNotFoundError):
-        fresh.unlink()
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        json.dump(asdict(record), file, indent=2)
-    fresh.replace(path)
+    write_whole(path, json.dumps(asdict(record), indent=2), rights=0o600)
 
 
 @contextmanager
-def locked(var_dir: Path, name: str) -> Iterator[None]:
+def lock(var_dir: Path, name: str) -> Iterator[None]:
     """Keep other processes and threads from starting or stopping the same service."""
     path = _path(var_dir, name).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)

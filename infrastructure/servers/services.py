@@ -17,7 +17,7 @@ from infrastructure.errors import StartError
 from infrastructure.servers import ports, processes, records
 from infrastructure.servers.launch import Service, await_ready, choose_port, spawn
 from infrastructure.servers.processes import Process
-from infrastructure.servers.records import Record
+from infrastructure.servers.records import ServiceRecord
 
 if TYPE_CHECKING:
     from configs.settings import Settings
@@ -79,7 +79,7 @@ def find(name: str, settings: Settings, service: Service | None = None) -> Runni
 def stop(name: str, settings: Settings) -> Status | None:
     """End a service with all its processes; None if none runs."""
     var_dir = _var_dir(settings)
-    with records.locked(var_dir, name):
+    with records.lock(var_dir, name):
         record = records.read(var_dir, name)
         return _end(record) if record else None
 
@@ -100,7 +100,7 @@ def status(settings: Settings) -> list[Status]:
 
 def _restart(service: Service, settings: Settings) -> Running:
     var_dir = _var_dir(settings)
-    with records.locked(var_dir, service.name):
+    with records.lock(var_dir, service.name):
         if running := find(service.name, settings, service):
             return running  # somebody else was quicker
         record = records.read(var_dir, service.name)
@@ -112,13 +112,15 @@ def _restart(service: Service, settings: Settings) -> Running:
         return _running(started, started=True)
 
 
-def _start(service: Service, definition: str, var_dir: Path, last_port: int | None) -> Record:
+def _start(
+    service: Service, definition: str, var_dir: Path, last_port: int | None
+) -> ServiceRecord:
     log_path = var_dir / "log" / f"{service.name}.log"
     for _ in range(START_ATTEMPTS):
         port = choose_port(service, last_port)
         log_start = log_path.stat().st_size if log_path.exists() else 0
         child = spawn(service, port, log_path)
-        record = Record(
+        record = ServiceRecord(
             name=service.name,
             process=Process.of(child.pid),
             host=service.host,
@@ -144,7 +146,7 @@ def _start(service: Service, definition: str, var_dir: Path, last_port: int | No
     )
 
 
-def _end(record: Record) -> Status | None:
+def _end(record: ServiceRecord) -> Status | None:
     """End what is left of a service; the record keeps the port for the next start."""
     process = record.process
     had_processes = process is not None and bool(process.family())
@@ -156,7 +158,7 @@ def _end(record: Record) -> Status | None:
     return Status(record.name, "stopped", process.pid, record.port, record.url, record.log_path)
 
 
-def _is_running(record: Record) -> bool:
+def _is_running(record: ServiceRecord) -> bool:
     return (
         record.is_ready
         and record.process is not None
@@ -165,12 +167,12 @@ def _is_running(record: Record) -> bool:
     )
 
 
-def _running(record: Record, started: bool) -> Running:
+def _running(record: ServiceRecord, started: bool) -> Running:
     pid = record.process.pid if record.process else 0
     return Running(record.name, pid, record.port, record.url, record.log_path, started=started)
 
 
-def _status(record: Record) -> Status:
+def _status(record: ServiceRecord) -> Status:
     process, log_path = record.process, record.log_path
     if process is None or not process.is_alive():
         return Status(record.name, "stopped", None, record.port, None, log_path)

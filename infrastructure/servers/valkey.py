@@ -43,7 +43,7 @@ def _prepare(var_dir: Path, service: Service) -> Service:
     part = _folder_of_program()
     program = home.reachable(site_of(PACKAGE), [part], version(PACKAGE)) / part / PROGRAM
     # Two servers on one append-only file would spoil it.
-    processes.end(partial(processes.running_in, home.folder, PROGRAM), signal.SIGTERM)
+    processes.end(partial(processes.find_in, home.folder, PROGRAM), signal.SIGTERM)
     password = home.secret()
     return replace(
         service,

@@ -30,7 +30,7 @@ PEAK = 3
 
 
 @dataclass(frozen=True)
-class Load:
+class ExpectedLoad:
     """What an installation has to bear.
 
     Parameters
@@ -50,8 +50,8 @@ class Load:
 
 
 LOADS = (
-    Load("small, 0.5 M a day", "small", 0.5e6, multi_az=False),
-    Load("10 M a day", "large", 10e6, multi_az=True),
+    ExpectedLoad("small, 0.5 M a day", "small", 0.5e6, multi_az=False),
+    ExpectedLoad("10 M a day", "large", 10e6, multi_az=True),
 )
 SIZES: dict[str, dict[str, Any]] = {
     "small": {
@@ -66,7 +66,7 @@ SIZES: dict[str, dict[str, Any]] = {
 MLFLOW = (1, 0.5, 2)
 
 
-def costs(load: Load, book: dict[str, Any]) -> dict[str, float]:
+def costs(load: ExpectedLoad, book: dict[str, Any]) -> dict[str, float]:
     """Give the USD a month of each part of an installation.
 
     Examples
@@ -99,14 +99,14 @@ def costs(load: Load, book: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def api_tasks(load: Load) -> tuple[float, float, float]:
+def api_tasks(load: ExpectedLoad) -> tuple[float, float, float]:
     """How many tasks of which size answer the busiest hour; never fewer than the least."""
     least, vcpu, gb = SIZES[load.size]["api"]
     needed = load.predictions_a_day / 86_400 * PEAK / (REQUESTS_A_VCPU * vcpu)
     return max(least, -(-needed // 1)), vcpu, gb
 
 
-def table(loads: tuple[Load, ...], book: dict[str, Any]) -> str:
+def table(loads: tuple[ExpectedLoad, ...], book: dict[str, Any]) -> str:
     """Give the costs of several installations as a Markdown table."""
     columns = [costs(load, book) for load in loads]
     lines = ["| USD a month | " + " | ".join(load.name for load in loads) + " |"]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from configs.monitoring_config import AlertsConfig, RuleConfig, Severity
-from monitoring.alerting.sinks import Forgetful, Sink, wants
+from monitoring.alerting.sinks import AlertmanagerSink, AlertSink, wants
 from monitoring.alerting.states import Alert, Sample, advance, aggregate, applies, key_of
 from monitoring.alerting.store import AlertStore
 
@@ -33,7 +33,7 @@ class Alerts:
         Who is told.
     """
 
-    def __init__(self, config: AlertsConfig, store: AlertStore, sinks: Sequence[Sink]) -> None:
+    def __init__(self, config: AlertsConfig, store: AlertStore, sinks: Sequence[AlertSink]) -> None:
         self.config = config
         self.store = store
         self.sinks = sinks
@@ -96,7 +96,7 @@ class Alerts:
             ended = known and replace(known, state="resolved", is_announced=False)
             step = advance(rule, ended, Sample(name, 1, labels), 1, now)
             assert step is not None
-            # Nobody will ever say that it is over: it is an event, and no state.
+            # It is an event, and no state: no later value would end it.
             self.store.put(connection, replace(step.alert, state="resolved", resolved_at=now))
             if step.tell:
                 self._tell(connection, step.alert, now)
@@ -116,7 +116,7 @@ class Alerts:
     def remind(self, now: datetime) -> None:
         """Tell sinks that may have forgotten what still fires; next time again if they are away."""
         for sink in self.sinks:
-            if not isinstance(sink, Forgetful):
+            if not isinstance(sink, AlertmanagerSink):
                 continue
             firing = [each for each in self.firing() if each.is_announced and wants(sink, each)]
             try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import smtplib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import httpx
 
@@ -39,17 +40,25 @@ ALERTMANAGER_DAYS = 7
 """A firing alert ends by itself after so long, should nobody ever say that it has."""
 
 
-class Sink(Protocol):
-    """Where alerts go."""
+@dataclass(frozen=True, kw_only=True)
+class AlertSink(ABC):
+    """Where alerts go.
 
-    @property
-    def name(self) -> str:
-        """What its deliveries are kept under."""
+    Parameters
+    ----------
+    name
+        What its deliveries are kept under.
+    min_severity
+        Less severe alerts are not for it.
+    limit_s
+        How long a delivery may take.
+    """
 
-    @property
-    def min_severity(self) -> Severity:
-        """Less severe alerts are not for it."""
+    name: str
+    min_severity: Severity = "info"
+    limit_s: float = 5.0
 
+    @abstractmethod
     def send(self, notice: Notice) -> None:
         """Give a notice away; it has been taken when this returns.
 
@@ -60,20 +69,11 @@ class Sink(Protocol):
         """
 
 
-@runtime_checkable
-class Forgetful(Protocol):
-    """A sink that keeps alerts in memory, and knows one again that it is told twice."""
-
-    def remind(self, alerts: Sequence[Alert], now: datetime) -> None:
-        """Tell it of all that fires, should it have been started anew."""
-
-
 @dataclass(frozen=True)
-class LogSink:
+class LogSink(AlertSink):
     """Writes a line a notice."""
 
-    name: str = "log"
-    min_severity: Severity = "info"
+    name: str = field(default="log", kw_only=True)
 
     def send(self, notice: Notice) -> None:
         """Write it."""
@@ -83,13 +83,11 @@ class LogSink:
 
 
 @dataclass(frozen=True)
-class WebhookSink:
+class WebhookSink(AlertSink):
     """Posts JSON with ``text`` and ``attachments``, as Slack's incoming webhooks take it."""
 
     url: str = field(repr=False)
-    name: str = "webhook"
-    min_severity: Severity = "info"
-    limit_s: float = 5.0
+    name: str = field(default="webhook", kw_only=True)
 
     def send(self, notice: Notice) -> None:
         """Post it; any answer but 2xx is a failure."""
@@ -105,11 +103,11 @@ class WebhookSink:
         }
         body = {"text": headline(alert), "attachments": [attachment], "alert": _facts(notice)}
         headers = {"Idempotency-Key": _id(notice)}
-        _accepted(httpx.post(self.url, json=body, headers=headers, timeout=self.limit_s))
+        _refuse_failure(httpx.post(self.url, json=body, headers=headers, timeout=self.limit_s))
 
 
 @dataclass(frozen=True)
-class EmailSink:
+class EmailSink(AlertSink):
     """Sends a mail by SMTP.
 
     Parameters
@@ -124,9 +122,7 @@ class EmailSink:
     recipients: tuple[str, ...]
     starttls: bool = False
     account: tuple[str, str] | None = field(default=None, repr=False)
-    name: str = "email"
-    min_severity: Severity = "info"
-    limit_s: float = 5.0
+    name: str = field(default="email", kw_only=True)
 
     def send(self, notice: Notice) -> None:
         """Send it; a recipient that is refused is a failure."""
@@ -150,20 +146,18 @@ class EmailSink:
 
 
 @dataclass(frozen=True)
-class AlertmanagerSink:
+class AlertmanagerSink(AlertSink):
     """Hands alerts to Alertmanager (API v2), which groups, silences and pages."""
 
     url: str
-    name: str = "alertmanager"
-    min_severity: Severity = "info"
-    limit_s: float = 5.0
+    name: str = field(default="alertmanager", kw_only=True)
 
     def send(self, notice: Notice) -> None:
         """Post it; Alertmanager knows an alert again by its labels."""
         self._post([self._entry(notice.alert, notice.created_at)])
 
     def remind(self, alerts: Sequence[Alert], now: datetime) -> None:
-        """Post all that fires: a restart has forgotten it, and it is no news otherwise."""
+        """Post all that fires: a restart has forgotten it, and told twice it is one alert."""
         if alerts:
             self._post([self._entry(alert, now) for alert in alerts])
 
@@ -179,12 +173,12 @@ class AlertmanagerSink:
 
     def _post(self, entries: Sequence[dict[str, Any]]) -> None:
         url = f"{self.url.rstrip('/')}/api/v2/alerts"
-        _accepted(httpx.post(url, json=list(entries), timeout=self.limit_s))
+        _refuse_failure(httpx.post(url, json=list(entries), timeout=self.limit_s))
 
 
 def build_sink(
     config: SinkConfig, limit_s: float, environment: Mapping[str, str] = os.environ
-) -> Sink:
+) -> AlertSink:
     """Make the sink that the settings describe.
 
     Raises
@@ -195,10 +189,10 @@ def build_sink(
     same: dict[str, Any] = {
         "name": config.name or config.type,
         "min_severity": config.min_severity,
+        "limit_s": limit_s,
     }
     if isinstance(config, LogSinkConfig):
         return LogSink(**same)
-    same["limit_s"] = limit_s
     if isinstance(config, WebhookSinkConfig):
         return WebhookSink(_secret(config.url_env, environment), **same)
     if isinstance(config, AlertmanagerSinkConfig):
@@ -218,7 +212,7 @@ def build_sink(
     )
 
 
-def wants(sink: Sink, alert: Alert) -> bool:
+def wants(sink: AlertSink, alert: Alert) -> bool:
     """Whether an alert is severe enough for a sink."""
     return SEVERITIES.index(alert.severity) >= SEVERITIES.index(sink.min_severity)
 
@@ -256,7 +250,7 @@ def _text(time: datetime | None) -> str | None:
     return None if time is None else time.isoformat()
 
 
-def _accepted(answer: httpx.Response) -> None:
+def _refuse_failure(answer: httpx.Response) -> None:
     if not answer.is_success:
         said = " ".join(answer.text.split())[:200]
         raise SinkRefused(f"It answered {answer.status_code}: {said}")

@@ -7,18 +7,17 @@ is lost, and a sink that took a notice does not get it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from configs.errors import reason_of
-from feature_store.offline.postgres import translated
+from feature_store.offline.postgres import transaction
 from monitoring.alerting.states import Alert
 
 COLUMNS = tuple(Alert.__dataclass_fields__)
@@ -47,14 +46,9 @@ class AlertStore:
     def __init__(self, connect: Callable[[], Connection]) -> None:
         self.connect = connect
 
-    @contextmanager
-    def transaction(self) -> Iterator[Connection]:
+    def transaction(self) -> AbstractContextManager[Connection]:
         """One transaction of one writer: two monitors must not both tell the same."""
-        with translated("Alerts cannot be kept"), self.connect() as connection:
-            connection.row_factory = dict_row
-            with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(hashtext('fti alerts'))")
-                yield connection
+        return transaction(self.connect, "Alerts cannot be kept", "fti alerts")
 
     def alerts(self, states: Sequence[str] = ("pending", "firing")) -> list[Alert]:
         """The alerts that are in one of these states, the oldest first."""
@@ -89,7 +83,7 @@ class AlertStore:
         [notice] = connection.execute(
             "INSERT INTO alert_notices (key, alert, created_at) VALUES (%s, %s, %s) "
             "RETURNING notice_id",
-            (alert.key, Jsonb(_stored(alert)), now),
+            (alert.key, Jsonb(_to_json(alert)), now),
         ).fetchall()
         connection.cursor().executemany(
             "INSERT INTO alert_deliveries (notice_id, sink, next_attempt_at) VALUES (%s, %s, %s)",
@@ -116,11 +110,13 @@ class AlertStore:
         """
         taken = 0
         while True:
-            with self._sending(sink) as connection:
+            # One sender a sink keeps the order; the lock ends with its process.
+            lock = f"fti sink {sink}"
+            with transaction(self.connect, "Alerts cannot be sent", lock) as connection:
                 row = _next(connection, sink, now)
                 if row is None:
                     return taken, None
-                problem = _sent(connection, row, send, now, pause)
+                problem = _send(connection, row, send, now, pause)
             if problem is not None:
                 return taken, problem
             taken += 1
@@ -133,17 +129,6 @@ class AlertStore:
                 "GROUP BY sink"
             ).fetchall()
         return {row["sink"]: row["n"] for row in rows}
-
-    @contextmanager
-    def _sending(self, sink: str) -> Iterator[Connection]:
-        with translated("Alerts cannot be sent"), self.connect() as connection:
-            connection.row_factory = dict_row
-            with connection.transaction():
-                # One sender a sink keeps the order; it ends with its process.
-                connection.execute(
-                    "SELECT pg_advisory_xact_lock(hashtext('fti sink ' || %s))", (sink,)
-                )
-                yield connection
 
 
 PauseOf = Callable[[int], timedelta]
@@ -164,20 +149,20 @@ def _alert(row: dict[str, Any]) -> Alert:
     return Alert(**{name: row[name] for name in COLUMNS})
 
 
-def _stored(alert: Alert) -> dict[str, Any]:
+def _to_json(alert: Alert) -> dict[str, Any]:
     return {
         name: value.isoformat() if isinstance(value, datetime) else value
         for name, value in vars(alert).items()
     }
 
 
-def _loaded(stored: dict[str, Any]) -> Alert:
+def _from_json(stored: dict[str, Any]) -> Alert:
     times = ("since", "fired_at", "resolved_at", "notified_at")
     read = {name: stored[name] and datetime.fromisoformat(stored[name]) for name in times}
     return Alert(**(stored | read))
 
 
-def _sent(
+def _send(
     connection: Connection,
     row: dict[str, Any],
     send: Callable[[Notice], None],
@@ -187,7 +172,7 @@ def _sent(
     """Send one notice and note what came of it; give what went wrong, if anything did."""
     which = row["notice_id"], row["sink"]
     try:
-        send(Notice(row["notice_id"], _loaded(row["alert"]), row["created_at"]))
+        send(Notice(row["notice_id"], _from_json(row["alert"]), row["created_at"]))
     except Exception as error:  # noqa: BLE001 - a sink may fail in any way
         reason = reason_of(error) or type(error).__name__
         connection.execute(

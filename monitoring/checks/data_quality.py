@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,8 @@ from configs.monitoring_config import ContractConfig, QualityConfig
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline.postgres import Postgres
 from models.artifact.profile import Histogram, Profile, ReferenceProfile
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.checks.results import CheckReport
+from monitoring.log.reader import LogWindow, PredictionReader
 
 REST = "*"
 HOUR_S = 3600.0
@@ -54,7 +54,7 @@ class Clause:
 
 
 @dataclass(frozen=True)
-class QualityReport:
+class QualityReport(CheckReport):
     """All clauses, those that are broken first."""
 
     clauses: tuple[Clause, ...]
@@ -71,10 +71,6 @@ class QualityReport:
             return f"All {len(self.clauses)} clauses of the contracts hold"
         shown = "; ".join(clause.summary for clause in self.broken[:4])
         return f"{len(self.broken)} of {len(self.clauses)} clauses are broken: {shown}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        return {"clauses": [asdict(each) for each in self.clauses], "summary": self.summary}
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ class WindowScan:
 
 
 def scan(
-    reader: PredictionReader, window: Window, schema: FeatureSchema, reference: ReferenceProfile
+    reader: PredictionReader, window: LogWindow, schema: FeatureSchema, reference: ReferenceProfile
 ) -> WindowScan:
     """Count the vectors of a window, block by block; none is kept."""
     none = np.empty((0, len(schema)), dtype=np.float32)
@@ -150,7 +146,7 @@ def check_contracts(
     return QualityReport(tuple(sorted(clauses, key=lambda clause: clause.holds)))
 
 
-def duplicate_share(reader: PredictionReader, window: Window) -> float | None:
+def duplicate_share(reader: PredictionReader, window: LogWindow) -> float | None:
     """Share of predictions that say what another of the same user did within a second before."""
     query = (
         "SELECT avg((gap <= interval '1 second')::integer)::float8 AS share FROM ("

@@ -8,7 +8,7 @@ test keeps small ones from it. Over all features the share of false alarms is he
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import numpy as np
 from configs.monitoring_config import DriftConfig
 from models.artifact.profile import Histogram, Profile, ReferenceProfile
 from monitoring.checks import distances
-from monitoring.checks.results import Skipped
+from monitoring.checks.results import CheckReport, Skipped
 
 CHECK = "drift"
 LABEL_CHECK = "label_drift"
@@ -60,7 +60,7 @@ class FeatureDrift:
 
 
 @dataclass(frozen=True)
-class DriftReport:
+class DriftReport(CheckReport):
     """How some rows differ from a reference.
 
     Parameters
@@ -105,13 +105,9 @@ class DriftReport:
             f"({self.weighted_share:.0%} by importance): {names}{more}{scores}"
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        return asdict(self) | {"summary": self.summary}
-
 
 @dataclass(frozen=True)
-class LabelDrift:
+class LabelDrift(CheckReport):
     """The share of 1s before and now.
 
     Parameters
@@ -135,10 +131,6 @@ class LabelDrift:
         return (
             f"The share of 1s {says}: {self.before:.1%} in training, {self.now:.1%} of {self.n:,}"
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the report as JSON values."""
-        return asdict(self) | {"summary": self.summary}
 
 
 def compare(

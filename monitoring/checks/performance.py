@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from models.evaluation import intervals
 from models.evaluation.intervals import Estimate
 from models.evaluation.metrics import row_losses
 from models.evaluation.slices import FEWEST_OF_A_LABEL
-from monitoring.checks.results import Skipped
+from monitoring.checks.results import CheckReport, Skipped
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,7 +78,7 @@ class Performance:
 
 
 @dataclass(frozen=True)
-class PerformanceReport:
+class PerformanceReport(CheckReport):
     """How good the predictions of a window were.
 
     Parameters
@@ -113,7 +113,7 @@ class PerformanceReport:
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON values."""
         times = {"start": self.start.isoformat(), "end": self.end.isoformat()}
-        return asdict(self) | times | {"summary": self.summary}
+        return super().to_json() | times
 
 
 def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, within: timedelta) -> pl.DataFrame:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from monitoring.checks.serving_models import ServingModels
 
 
-class Report(Protocol):
+@dataclass(frozen=True)
+class CheckReport(ABC):
     """What a check found."""
 
     @property
+    @abstractmethod
     def summary(self) -> str:
         """One line for people."""
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as JSON values."""
+        """Give the report as JSON values."""
+        return asdict(self) | {"summary": self.summary}
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Failed:
     reason: str
 
 
-CheckOutcome = Report | Skipped | Failed
+CheckOutcome = CheckReport | Skipped | Failed
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class ServingModels:
     model_name
         The registered model.
     champion
-        Label of the version that everybody gets who is not in a test.
+        Label of the version that answers outside of a test.
     artifact
         The champion's.
     roles

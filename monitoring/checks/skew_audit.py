@@ -17,22 +17,20 @@ unexplained  none of these
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.engine import Engine
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from feature_store.offline.newest_rows import Lookup, matrix_values, utc_times
+from feature_store.offline.newest_rows import utc_times
 from feature_store.offline.tables import row_digests
-from feature_store.offline_store import (
-    OfflineStore,
-    missing_vector,
-)
+from feature_store.offline_store import OfflineStore, missing_vector
+from monitoring.checks.results import CheckReport
 from monitoring.log.reader import Vectors
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ class FeatureSkew:
 
 
 @dataclass(frozen=True)
-class SkewReport:
+class SkewReport(CheckReport):
     """What became of the vectors of a window.
 
     Parameters
@@ -95,18 +93,18 @@ class SkewReport:
 
     def to_json(self) -> dict[str, Any]:
         """Give the report as JSON values."""
-        return asdict(self) | {"share": self.share, "summary": self.summary}
+        return super().to_json() | {"share": self.share}
 
     def merged(self, other: SkewReport) -> SkewReport:
         """Both together."""
         features = [*self.features, *other.features]
         names = dict.fromkeys(each.name for each in features)
-        joined = [_joined(name, [each for each in features if each.name == name]) for name in names]
+        joined = [_join(name, [each for each in features if each.name == name]) for name in names]
         return SkewReport(
             self.n + other.n,
-            _added(self.left_out, other.left_out),
+            _add_counts(self.left_out, other.left_out),
             self.mismatches + other.mismatches,
-            _added(self.causes, other.causes),
+            _add_counts(self.causes, other.causes),
             tuple(sorted(joined, key=lambda each: -each.mismatches)),
             {**other.examples, **self.examples},
         )
@@ -115,37 +113,20 @@ class SkewReport:
 NOTHING = SkewReport(0, {}, 0, {}, (), {})
 
 
-def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+def _add_counts(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     return {name: one.get(name, 0) + other.get(name, 0) for name in {**one, **other}}
 
 
-def _joined(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
+def _join(name: str, parts: Sequence[FeatureSkew]) -> FeatureSkew:
     causes: dict[str, int] = {}
     for part in parts:
-        causes = _added(causes, part.causes)
+        causes = _add_counts(causes, part.causes)
     return FeatureSkew(name, sum(part.mismatches for part in parts), causes)
 
 
-Cause = Literal["version", "ttl", "late data", "code", "unexplained"]
 COLUMNS = "prediction_id::text AS prediction_id, user_id, predicted_at, feature_event_time, flags"
 """What the audit needs to know of a prediction beside its vector."""
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the offline store says of some predictions.
-
-    Parameters
-    ----------
-    values
-        float32 ``(n, p)``, all missing where there is no row.
-    events
-        datetime64[us] ``(n,)``, NaT where there is no row.
-    """
-
-    values: NDArray[np.float32]
-    events: NDArray[np.datetime64]
 
 
 class SkewAudit:
@@ -180,20 +161,26 @@ class SkewAudit:
         return report
 
     def _of_stored(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
-        times, keys = _times(logged.frame["predicted_at"]), logged.frame["user_id"].to_numpy()
-        then = self._as_known(schema, keys, times)
+        """What the offline store says of them, as a reader would have got it at each time."""
+        then = self.offline.as_of(
+            schema,
+            self.engine.view.entity,
+            logged.frame["user_id"].to_numpy(),
+            utc_times(logged.frame["predicted_at"]),
+            ttl=self.ttl,
+            known=True,
+        )
         differs = ~same_bits(logged.values, then.values)
         rows = np.asarray(differs.any(axis=1), dtype=bool)
-        if not rows.any():
-            return _report(logged, schema, differs, np.full(len(logged), "", dtype=object))
         causes = np.full(len(logged), "", dtype=object)
-        expected = Expected(then.values[rows], then.events[rows])
-        causes[rows] = self._causes(_rows(logged, rows), schema, expected)
+        if not rows.any():
+            return _report(logged, schema, differs, causes)
+        causes[rows] = self._causes(_rows(logged, rows), schema, then.rows(rows))
         return _report(logged, schema, differs, causes)
 
     def _of_requests(self, logged: Vectors, schema: FeatureSchema) -> SkewReport:
-        """What follows from raw values must follow by this code too."""
-        again = self._derived_again(logged.values, schema)
+        """Compare derived values with those that this code computes from the same raw values."""
+        again = self._derive_again(logged.values, schema)
         if again is None:
             return replace(NOTHING, left_out={"attributes of another definition": len(logged)})
         differs = ~same_bits(logged.values, again)
@@ -201,21 +188,21 @@ class SkewAudit:
         return _report(logged, schema, differs, causes)
 
     def _causes(
-        self, logged: Vectors, schema: FeatureSchema, then: Expected
+        self, logged: Vectors, schema: FeatureSchema, then: FeatureMatrix
     ) -> NDArray[np.object_]:
         """The cause for each row ``(n,)``; all of them differ from what is expected."""
         frame, differs = logged.frame, ~same_bits(logged.values, then.values)
-        events, flags = _times(frame["feature_event_time"]), frame["flags"]
+        events, flags = utc_times(frame["feature_event_time"]), frame["flags"]
         raw = np.array([not feature.inputs for feature in schema.features])
-        again = self._derived_again(logged.values, schema)
+        again = self._derive_again(logged.values, schema)
         follows = (
             np.ones(len(logged), dtype=bool)
             if again is None
             else same_bits(logged.values, again).all(axis=1)
         )
         is_absent = same_bits(logged.values, missing_vector(schema)).all(axis=1)
-        is_expired = self._expired(_times(frame["predicted_at"]), events) & ~is_absent
-        is_other_row = (events != then.events) | self._is_of_another_row(logged, schema)
+        is_expired = self._is_expired(utc_times(frame["predicted_at"]), events) & ~is_absent
+        is_other_row = (events != then.times) | self._is_of_another_row(logged, schema)
         chosen: NDArray[np.object_] = np.select(
             [
                 _has(flags, "features_outdated"),
@@ -247,32 +234,7 @@ class SkewAudit:
         found[[place - 1 for (place,) in rows]] = True
         return found
 
-    def _as_known(
-        self,
-        schema: FeatureSchema,
-        keys: NDArray[np.int64],
-        times: NDArray[np.datetime64],
-    ) -> Expected:
-        """What a reader of the offline store would have got at each time."""
-        values = np.empty((len(keys), len(schema)), dtype=np.float32)
-        values[:] = missing_vector(schema)
-        events = np.full(len(keys), np.datetime64("NaT", "us"))
-        lookup = Lookup(
-            rows=self.offline.table(schema),
-            entity=self.engine.view.entity,
-            event_time="event_timestamp",
-            created_time="created_timestamp",
-            columns=("event_timestamp", *schema.names),
-            ttl=self.ttl,
-            known=True,
-        )
-        for block in lookup.answers(self.offline.postgres, keys, times):
-            places = block["place"].to_numpy()
-            values[places] = matrix_values(block, schema)
-            events[places] = utc_times(block["event_timestamp"])
-        return Expected(values, events)
-
-    def _expired(
+    def _is_expired(
         self, times: NDArray[np.datetime64], events: NDArray[np.datetime64]
     ) -> NDArray[np.bool_]:
         if self.ttl is None:
@@ -280,7 +242,7 @@ class SkewAudit:
         expired: NDArray[np.bool_] = times - events > np.timedelta64(self.ttl)
         return expired
 
-    def _derived_again(
+    def _derive_again(
         self, values: NDArray[np.float32], schema: FeatureSchema
     ) -> NDArray[np.float32] | None:
         """The vectors computed from their own raw values; None if these are not all there."""
@@ -334,7 +296,3 @@ def _rows(logged: Vectors, which: Mask) -> Vectors:
     return Vectors(
         logged.values[which], logged.probabilities[which], logged.frame.filter(pl.Series(which))
     )
-
-
-def _times(column: pl.Series) -> NDArray[np.datetime64]:
-    return column.dt.replace_time_zone(None).to_numpy().astype("datetime64[us]")

@@ -18,10 +18,10 @@ from monitoring.experiments.exposures import (
     CHAMPION,
     Exposures,
     Flags,
-    counted,
     first_of_each,
     largest_loss,
     losses,
+    matured_places,
 )
 from monitoring.experiments.guardrails import (
     GUARDRAILS,
@@ -147,7 +147,7 @@ def weigh(
     horizon_us = round(plan.label_horizon_s * 1_000_000)
     first = exposures.at(first_of_each(exposures.unit))
     mature = exposures.at(
-        counted(exposures.unit, exposures.at_us, exposures.label, horizon_us, now_us)
+        matured_places(exposures.unit, exposures.at_us, exposures.label, horizon_us, now_us)
     )
     lost = losses(plan, mature.probability, mature.threshold, mature.label[:, None])
     words = words or {}
@@ -170,20 +170,20 @@ def _primary(
 ) -> Primary | None:
     if mode == "paired":
         lost = lost[~np.isnan(lost).any(axis=1)]
-        return _paired(lost, plan) if len(lost) else None
+        return _paired_primary(lost, plan) if len(lost) else None
     own = answered_losses(mature, lost)
     if not len(own):
         return None
     arm, most = mature.is_challenger, largest_loss(plan)
     effects = split_effects(own / most, arm, shares[mature.phase])
-    found = asymptotic(effects, plan.alpha, PLANNED_UNITS).scaled(most)
+    found = asymptotic(effects, plan.alpha, PLANNED_UNITS).scale(most)
     events = np.minimum(effective_events(own, arm), effective_events(own, ~arm))
     enough = events >= plan.minimum_events
     means = [float(own[each].mean()) if each.any() else None for each in (~arm, arm)]
     return _as_primary(found, means, float(events[-1]), bool(enough[-1]), enough)
 
 
-def _paired(lost: Numbers, plan: ExperimentPlan) -> Primary:
+def _paired_primary(lost: Numbers, plan: ExperimentPlan) -> Primary:
     most = largest_loss(plan)
     found = bernstein(lost[:, CHALLENGER] - lost[:, CHAMPION], plan.alpha, -most, most)
     means = [float(mean) for mean in lost.mean(axis=0)]

@@ -82,7 +82,9 @@ def first_of_each(unit: Places) -> Places:
     return np.sort(np.unique(unit, return_index=True)[1])
 
 
-def counted(unit: Places, at_us: Places, label: Numbers, horizon_us: int, now_us: int) -> Places:
+def matured_places(
+    unit: Places, at_us: Places, label: Numbers, horizon_us: int, now_us: int
+) -> Places:
     """Give the places, in the order in which they matured, of what counts for the metric.
 
     Parameters
@@ -95,16 +97,11 @@ def counted(unit: Places, at_us: Places, label: Numbers, horizon_us: int, now_us
     Examples
     --------
     >>> unit, at, label = np.array([1, 1, 2]), np.array([0, 10, 20]), np.array([np.nan, 1.0, 0.0])
-    >>> counted(unit, at, label, horizon_us=5, now_us=20).tolist()
+    >>> matured_places(unit, at, label, horizon_us=5, now_us=20).tolist()
     [1]
     """
     matured = np.flatnonzero((at_us + horizon_us <= now_us) & ~np.isnan(label))
     return matured[first_of_each(unit[matured])]
-
-
-def frozen_labels(label: Numbers, delay_us: Numbers, horizon_us: int) -> Numbers:
-    """Give labels as they were known at the horizon: NaN for those that came later."""
-    return np.where(delay_us <= horizon_us, label, np.nan)
 
 
 def losses(

@@ -1,4 +1,4 @@
-"""What a challenger may not worsen, and whom it may not serve worse: bounded means of both arms."""
+"""What a challenger may not worsen, and slices that it may not serve worse: bounded means."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Sequence:
     lower: Numbers
     upper: Numbers
 
-    def scaled(self, factor: float, shift: float = 0.0) -> Sequence:
+    def scale(self, factor: float, shift: float = 0.0) -> Sequence:
         """The sequence of ``factor * value + shift``; the factor is above 0."""
         parts = (self.mean, self.lower, self.upper)
         return Sequence(*(factor * part + shift for part in parts))
@@ -91,7 +91,7 @@ def bernstein(values: Numbers, alpha: float, low: float = 0.0, high: float = 1.0
     centre = np.cumsum(bets * x, axis=-1) / total
     reach = (needed + spent) / total
     limits = np.clip(centre - reach, 0, 1), np.clip(centre + reach, 0, 1)
-    return Sequence(centre, *limits).scaled(high - low, low)
+    return Sequence(centre, *limits).scale(high - low, low)
 
 
 def asymptotic(values: Numbers, alpha: float, planned: float) -> Sequence:

@@ -71,10 +71,12 @@ def _harm(evidence: Evidence, plan: ExperimentPlan) -> Verdict | None:
     primary = evidence.primary
     allowed = plan.margin if plan.objective == "non_inferiority" else 0.0
     if primary is not None and primary.is_ready and primary.lower > allowed:
-        return Verdict("rollback", f"the challenger is worse: {_shown(evidence.metric, primary)}")
+        return Verdict(
+            "rollback", f"the challenger is worse: {_describe(evidence.metric, primary)}"
+        )
     for guardrail in evidence.guardrails:
         if guardrail.state == "harm":
-            return Verdict("rollback", f"guardrail {_crossed(guardrail)}")
+            return Verdict("rollback", f"guardrail {_describe_harm(guardrail)}")
     return None
 
 
@@ -83,14 +85,14 @@ def _promotion(evidence: Evidence, plan: ExperimentPlan, standing: Standing) -> 
     allowed = plan.margin if plan.objective == "non_inferiority" else 0.0
     if primary is None or not primary.is_ready or primary.upper >= allowed:
         return None
-    shown = _shown(evidence.metric, primary)
+    shown = _describe(evidence.metric, primary)
     word = "no worse" if plan.objective == "non_inferiority" else "better"
     so = f"the challenger is {word}: {shown}"
     veto = [each for each in evidence.slices if each.state == "harm"]
     doubtful = [each.name for each in evidence.guardrails if each.state != "clear"]
     left_s = plan.minimum_run_s - (standing.now - standing.started_at).total_seconds()
     if veto:
-        return Verdict("continue", f"{so}; but a slice objects: {_crossed(veto[0])}")
+        return Verdict("continue", f"{so}; but a slice objects: {_describe_harm(veto[0])}")
     if doubtful:
         return Verdict("continue", f"{so}; but not clear yet: {', '.join(doubtful)}")
     if left_s > 0:
@@ -115,17 +117,17 @@ def _so_far(evidence: Evidence) -> str:
         return f"no unit of {evidence.units:,} has a matured label yet"
     if not primary.is_ready:
         return f"too few events for a decision ({primary.events or 0:.0f} in the smaller arm)"
-    return f"undecided: {_shown(evidence.metric, primary)}"
+    return f"undecided: {_describe(evidence.metric, primary)}"
 
 
-def _shown(metric: str, primary: Primary) -> str:
+def _describe(metric: str, primary: Primary) -> str:
     return (
         f"{metric} {primary.mean:+.5f} [{primary.lower:+.5f}, {primary.upper:+.5f}] "
         f"on {primary.n:,} units"
     )
 
 
-def _crossed(rail: Guardrail) -> str:
+def _describe_harm(rail: Guardrail) -> str:
     champion = f", champion at most {rail.champion.upper:.4f}" if rail.champion else ""
     return (
         f"{rail.name}: challenger at least {rail.challenger.lower:.4f}{champion}, allowed "

@@ -7,12 +7,12 @@ that is marked already, by an attempt that died later or that still runs, is pas
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline.postgres import Postgres
 from monitoring.log.record import Context, Flags, PredictionRecord, new_prediction_ids
 from monitoring.log.table import copy_predictions
@@ -24,88 +24,71 @@ MARK = (
 )
 
 
-@dataclass(frozen=True)
-class Scored:
-    """Rows that were scored together.
+def write_batch(
+    postgres: Postgres,
+    chunk: str,
+    rows: FeatureMatrix,
+    probabilities: NDArray[np.float32],
+    *,
+    predicted_at_us: int,
+    flags: Flags,
+    context: Context,
+) -> int:
+    """Store the receipts of a chunk unless they are; return how many were stored.
 
     Parameters
     ----------
-    keys, probabilities
-        int64 and float32 ``(n,)``.
-    vectors
-        float32 ``(n, p)``, exactly as they were scored.
-    event_times
-        datetime64[us] ``(n,)`` of the stored features; NaT where there were none.
+    rows
+        Exactly as they were scored; their times are those of the stored features, NaT where there
+        were none.
+    probabilities
+        ``(n,)``.
     predicted_at_us
         Microseconds since 1970 in UTC.
     flags
         Of all of them.
+
+    Raises
+    ------
+    StoreUnavailable
+        If PostgreSQL cannot be reached or goes away; none has been stored then.
     """
-
-    keys: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    vectors: NDArray[np.float32]
-    event_times: NDArray[np.datetime64]
-    predicted_at_us: int
-    flags: Flags
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-class BatchLog:
-    """Writes receipts of batches.
-
-    Parameters
-    ----------
-    postgres
-        Opens connections, one for each transaction.
-    """
-
-    def __init__(self, postgres: Postgres) -> None:
-        self.postgres = postgres
-
-    def write(self, chunk: str, scored: Scored, context: Context) -> int:
-        """Store the receipts of a chunk unless they are; return how many were stored.
-
-        Raises
-        ------
-        StoreUnavailable
-            If PostgreSQL cannot be reached or goes away; none has been stored then.
-        """
-        with self.postgres.transaction() as connection:
-            if connection.execute(MARK, (chunk, scored.vectors.nbytes)).rowcount == 0:
-                return 0
-            for start in range(0, len(scored), COPIED_TOGETHER):
-                part = slice(start, start + COPIED_TOGETHER)
-                copy_predictions(connection, _records(scored, part, context))
-        return len(scored)
+    with postgres.transaction() as connection:
+        if connection.execute(MARK, (chunk, rows.values.nbytes)).rowcount == 0:
+            return 0
+        for start in range(0, len(rows), COPIED_TOGETHER):
+            part = slice(start, start + COPIED_TOGETHER)
+            answers = probabilities[part].tolist()
+            copy_predictions(
+                connection, _records(rows.rows(part), answers, predicted_at_us, flags, context)
+            )
+    return len(rows)
 
 
-def _records(scored: Scored, part: slice, context: Context) -> Sequence[PredictionRecord]:
-    keys = scored.keys[part].tolist()
-    known = ~np.isnat(scored.event_times[part])
-    times = scored.event_times[part].astype(np.int64).tolist()
-    ids = new_prediction_ids(scored.predicted_at_us, len(keys))
-    return [
-        PredictionRecord(
+def _records(
+    rows: FeatureMatrix,
+    probabilities: Sequence[float],
+    predicted_at_us: int,
+    flags: Flags,
+    context: Context,
+) -> Iterator[PredictionRecord]:
+    columns = (
+        new_prediction_ids(predicted_at_us, len(rows)),
+        rows.keys.tolist(),
+        rows.times.astype(np.int64).tolist(),
+        np.isnat(rows.times).tolist(),
+        rows.values,
+        probabilities,
+    )
+    for prediction_id, key, time, has_none, vector, probability in zip(*columns, strict=True):
+        yield PredictionRecord(
             prediction_id=prediction_id,
-            predicted_at_us=scored.predicted_at_us,
+            predicted_at_us=predicted_at_us,
             user_id=key,
             unit=str(key),
-            event_time_us=time if is_known else None,
+            event_time_us=None if has_none else time,
             vector=vector,
             outputs=(probability,),
-            flags=scored.flags,
+            flags=flags,
             context=context,
         )
-        for prediction_id, key, time, is_known, vector, probability in zip(
-            ids,
-            keys,
-            times,
-            known.tolist(),
-            scored.vectors[part],
-            scored.probabilities[part].tolist(),
-            strict=True,
-        )
-    ]

@@ -55,7 +55,7 @@ class PostgresReader:
             async with self._lock:
                 return await self._read(query, parameters)
         except (psycopg.Error, OSError, FTIError) as error:
-            raise await self._given_up(error) from error
+            raise await self._give_up(error) from error
 
     async def close(self) -> None:
         """Close the connection."""
@@ -69,7 +69,7 @@ class PostgresReader:
         loop = asyncio.get_running_loop()
         if self._connection is None or self._connection.closed:
             async with asyncio.timeout(self.deadline_s):
-                self._connection = await self._connected()
+                self._connection = await self._connect()
         # Not asyncio.timeout: psycopg would ask the server to cancel the query, and wait for it.
         timer = loop.call_later(self.deadline_s, _hang_up, self._connection)
         try:
@@ -78,13 +78,13 @@ class PostgresReader:
         finally:
             timer.cancel()
 
-    async def _connected(self) -> Connection:
+    async def _connect(self) -> Connection:
         url = await asyncio.to_thread(self.url)
         return await psycopg.AsyncConnection.connect(
             url, autocommit=True, application_name="fti lookups", row_factory=dict_row
         )
 
-    async def _given_up(self, error: Exception) -> StoreUnavailable:
+    async def _give_up(self, error: Exception) -> StoreUnavailable:
         if not self._failed or time.monotonic() - self._failed[0] >= PAUSE_S:
             if not str(error):
                 error = TimeoutError(f"no answer within {self.deadline_s:g} s")

@@ -28,7 +28,7 @@ REQUEST_ATTRIBUTES = "'request_attributes' = ANY (flags)"
 
 
 @dataclass(frozen=True)
-class Window:
+class LogWindow:
     """A half-open range of times of prediction, and the version that answered (None: any)."""
 
     start: datetime
@@ -44,7 +44,7 @@ class Window:
             f"predicted_at < '{self.end.isoformat()}'",
         ]
         if self.model_version is not None:
-            parts.append(f"model_version = {_quoted(self.model_version)}")
+            parts.append(f"model_version = {_quote(self.model_version)}")
         if self.stored_only:
             parts.append(f"NOT {REQUEST_ATTRIBUTES}")
         return " AND ".join(parts)
@@ -84,7 +84,9 @@ class PredictionReader:
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
 
-    def predictions(self, window: Window, features: Sequence[tuple[int, str]] = ()) -> pl.DataFrame:
+    def predictions(
+        self, window: LogWindow, features: Sequence[tuple[int, str]] = ()
+    ) -> pl.DataFrame:
         """Everything about predictions but their vectors, oldest first.
 
         Parameters
@@ -99,29 +101,29 @@ class PredictionReader:
         )
         return _utc(self.postgres.query(query))
 
-    def vectors(self, window: Window, fingerprint: str, columns: str = "") -> Iterator[Vectors]:
+    def vectors(self, window: LogWindow, fingerprint: str, columns: str = "") -> Iterator[Vectors]:
         """Vectors that follow a schema, block by block: memory is that of a block."""
         more = f", {columns}" if columns else ""
         query = (
             f"SELECT features, probability{more} FROM predictions WHERE {window.condition} "
-            f"AND schema_fingerprint = {_quoted(fingerprint)}"
+            f"AND schema_fingerprint = {_quote(fingerprint)}"
         )
         for block in self.postgres.stream(query):
             if len(block):
                 yield _vectors(block)
 
     def newest_vectors(
-        self, window: Window, fingerprint: str, limit: int, columns: str
+        self, window: LogWindow, fingerprint: str, limit: int, columns: str
     ) -> Vectors | None:
         """The newest vectors of a schema, at most ``limit``; None where there are none."""
         found = self.postgres.query(
             f"SELECT features, probability, {columns} FROM predictions WHERE {window.condition} "
-            f"AND schema_fingerprint = {_quoted(fingerprint)} "
+            f"AND schema_fingerprint = {_quote(fingerprint)} "
             f"ORDER BY predicted_at DESC LIMIT {limit}"
         )
         return _vectors(found) if len(found) else None
 
-    def counts(self, window: Window) -> pl.DataFrame:
+    def counts(self, window: LogWindow) -> pl.DataFrame:
         """How many predictions there are, by whether attributes came with the request."""
         return self.postgres.query(
             f"SELECT {REQUEST_ATTRIBUTES} AS by_request, count(*) AS n FROM predictions "
@@ -165,5 +167,5 @@ def _utc(frame: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"

@@ -1,7 +1,7 @@
 """The receipt of one prediction, and its form on disk.
 
-A receipt stands for itself: whoever holds it needs nothing else to score the same vector again
-with the same version. Its body is a fixed head, then four parts whose lengths the head names:
+A receipt stands for itself: it has all that is needed to score the same vector again with the same
+version. Its body is a fixed head, then four parts whose lengths the head names:
 
 =========  ============================================================================
 part       meaning
@@ -181,7 +181,7 @@ class PredictionRecord:
 
     def pack(self) -> bytes:
         """Give the body of the record; `unpack` reads it back."""
-        return packed_prediction(
+        return pack_prediction(
             self.prediction_id,
             self.predicted_at_us,
             self.user_id,
@@ -273,7 +273,7 @@ def parts_of(body: bytes) -> Parts:
         ) from error
 
 
-def packed_prediction(
+def pack_prediction(
     prediction_id: bytes,
     predicted_at_us: int,
     user_id: int | None,

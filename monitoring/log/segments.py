@@ -24,7 +24,7 @@ _HEADER = struct.Struct("<II4s")
 HEADER_BYTES = _HEADER.size
 
 
-class Record(NamedTuple):
+class SegmentRecord(NamedTuple):
     """A record as read back."""
 
     offset: int
@@ -52,7 +52,7 @@ def _begun(kind: bytes) -> int:
     return zlib.crc32(kind)
 
 
-def read_records(data: bytes, offset: int = 0, start: int = 0) -> list[Record]:
+def read_records(data: bytes, offset: int = 0, start: int = 0) -> list[SegmentRecord]:
     """Read sound records from ``data[start:]`` up to the first place that is none.
 
     Parameters
@@ -167,7 +167,7 @@ def _changed_at(path: Path) -> float:
         return 0.0
 
 
-def _record_at(data: bytes, place: int, offset: int) -> Record | None:
+def _record_at(data: bytes, place: int, offset: int) -> SegmentRecord | None:
     body_at = place + _HEADER.size
     if place < 0 or body_at > len(data):
         return None
@@ -175,4 +175,4 @@ def _record_at(data: bytes, place: int, offset: int) -> Record | None:
     body = data[body_at : body_at + length]
     if len(body) < length or checksum != zlib.crc32(body, _begun(kind)):
         return None
-    return Record(offset + place, offset + body_at + length, kind, body)
+    return SegmentRecord(offset + place, offset + body_at + length, kind, body)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from feature_store.offline.postgres import translated
-from infrastructure.pace import Pace, eased
+from infrastructure.pace import Pace, ease
 from monitoring.errors import RecordCorrupt
 from monitoring.log.labels import KIND_LABEL, LabelRecord, insert_labels
 from monitoring.log.record import KIND_PREDICTION, PredictionRecord
@@ -31,11 +31,11 @@ from monitoring.log.segments import (
     HEADER_BYTES,
     MAX_BODY_BYTES,
     SUFFIX,
-    Record,
+    SegmentRecord,
     next_sound_record,
     read_records,
 )
-from monitoring.log.table import PIECE_ROWS, Row, copy_rows, row_of
+from monitoring.log.table import PIECE_ROWS, ReceiptRow, copy_rows, row_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ CHUNK_BYTES = 256 * 1024
 KINDS = (KIND_PREDICTION, KIND_LABEL)
 
 Connection = psycopg.Connection[Any]
-R = TypeVar("R", Row, LabelRecord)
+R = TypeVar("R", ReceiptRow, LabelRecord)
 
 
 class PredictionShipper:
@@ -102,7 +102,7 @@ class PredictionShipper:
             self._connection = None
 
     def _ship_segment(self, path: Path) -> int:
-        with _opened(path) as (segment, is_finished):
+        with _open_segment(path) as (segment, is_finished):
             if segment is None:
                 return 0
             shipped = 0
@@ -115,11 +115,11 @@ class PredictionShipper:
                 self._shipped.pop(path.name, None)
             return shipped
 
-    def _next_chunk(self, path: Path, segment: int, is_finished: bool) -> list[Record]:
+    def _next_chunk(self, path: Path, segment: int, is_finished: bool) -> list[SegmentRecord]:
         """Read the sound records that come next; none at the end of what can be read now."""
         start = self._shipped.get(path.name)
         if start is None:
-            start = self._shipped[path.name] = self._committed(path.name)
+            start = self._shipped[path.name] = self._committed_bytes(path.name)
         if not is_finished and not any(os.pread(segment, HEADER_BYTES, start)):
             return []
         data = os.pread(segment, CHUNK_BYTES, start)
@@ -140,13 +140,13 @@ class PredictionShipper:
             self._set_aside(path.name, start, torn, "ends in half a record", logging.WARNING)
         return []
 
-    def _commit(self, segment: str, records: Sequence[Record]) -> int:
+    def _commit(self, segment: str, records: Sequence[SegmentRecord]) -> int:
         """Copy records and advance the mark in one transaction; return how many were copied."""
-        pace = Pace(eased(self.rest_share, time.monotonic() - self._began_s))
-        found = list(self._unpacked(segment, records, pace))
-        predictions = [each for each in found if isinstance(each, Row)]
+        pace = Pace(ease(self.rest_share, time.monotonic() - self._began_s))
+        found = list(self._unpack(segment, records, pace))
+        predictions = [each for each in found if isinstance(each, ReceiptRow)]
         labels = [each for each in found if isinstance(each, LabelRecord)]
-        connection = self._connected()
+        connection = self._connect()
         with connection.transaction():
             marked = _mark(connection, segment)
             if marked != self._shipped[segment]:
@@ -179,7 +179,7 @@ class PredictionShipper:
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             if len(records) == 1:
                 [record] = records
-                body = record.body if isinstance(record, Row) else record.pack()
+                body = record.body if isinstance(record, ReceiptRow) else record.pack()
                 name = hashlib.blake2b(body, digest_size=8).hexdigest()
                 self._set_aside(segment, name, body, f"was refused: {error}")
                 return 0
@@ -187,9 +187,9 @@ class PredictionShipper:
             parts = records[:half], records[half:]
             return sum(self._store(connection, segment, part, insert) for part in parts)
 
-    def _unpacked(
-        self, segment: str, records: Sequence[Record], pace: Pace
-    ) -> Iterator[Row | LabelRecord]:
+    def _unpack(
+        self, segment: str, records: Sequence[SegmentRecord], pace: Pace
+    ) -> Iterator[ReceiptRow | LabelRecord]:
         for number, record in enumerate(records, start=1):
             if number % PIECE_ROWS == 0:
                 pace.rest()
@@ -206,18 +206,18 @@ class PredictionShipper:
     def _set_aside(
         self, segment: str, where: object, data: bytes, reason: str, level: int = logging.ERROR
     ) -> None:
-        """Keep bytes that cannot be shipped, and alert: somebody must look at them."""
+        """Keep bytes that cannot be shipped, and log it: a person must look at them."""
         self.quarantine.mkdir(parents=True, exist_ok=True)
         path = self.quarantine / f"{segment}.{where}"
         path.write_bytes(data)
         logger.log(level, "prediction log: %s at %s %s; kept as %s", segment, where, reason, path)
 
-    def _committed(self, segment: str) -> int:
-        connection = self._connected()
+    def _committed_bytes(self, segment: str) -> int:
+        connection = self._connect()
         with connection.transaction():
             return _mark(connection, segment)
 
-    def _connected(self) -> Connection:
+    def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed:
             self._connection = self.connect()
             self._connection.autocommit = True
@@ -236,13 +236,13 @@ def _mark(connection: Connection, segment: str) -> int:
     return int(marked)
 
 
-def _is_small(chunk: Sequence[Record]) -> bool:
+def _is_small(chunk: Sequence[SegmentRecord]) -> bool:
     """Whether a living segment gave all that it had, rather than all that is read at once."""
     return chunk[-1].end - chunk[0].offset < CHUNK_BYTES // 2
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[int | None, bool]]:
+def _open_segment(path: Path) -> Iterator[tuple[int | None, bool]]:
     """Open a segment and tell whether its writer is gone; None when it was removed meanwhile."""
     try:
         segment = os.open(path, os.O_RDWR | os.O_CLOEXEC)
@@ -305,7 +305,7 @@ def _first_waiting_us(path: Path, start: int) -> int | None:
         return None
 
 
-def _time_us(record: Record) -> int:
+def _time_us(record: SegmentRecord) -> int:
     if record.kind == KIND_LABEL:
         return LabelRecord.unpack(record.body).received_at_us
     return PredictionRecord.unpack(record.body).predicted_at_us

@@ -55,7 +55,7 @@ _WHOLE = struct.Struct(">iq")
 _ANSWER = struct.Struct(">idih")
 
 
-class Row(NamedTuple):
+class ReceiptRow(NamedTuple):
     """A receipt on its way into the table.
 
     Parameters
@@ -81,25 +81,25 @@ def copy_predictions(
 
 
 def copy_rows(
-    connection: psycopg.Connection[Any], rows: Sequence[Row], pace: Pace | None = None
+    connection: psycopg.Connection[Any], rows: Sequence[ReceiptRow], pace: Pace | None = None
 ) -> None:
     """Copy the rows of receipts into the table, with a rest after each piece if a pace is given."""
     with connection.cursor() as cursor, cursor.copy(COPY) as copy:
         copy.write(SIGNATURE)
         for start in range(0, len(rows), PIECE_ROWS):
-            copy.write(_packed(rows[start : start + PIECE_ROWS]))
+            copy.write(_pack(rows[start : start + PIECE_ROWS]))
             if pace is not None:
                 pace.rest()
         copy.write(TRAILER)
 
 
-def _packed(rows: Sequence[Row]) -> bytes:
+def _pack(rows: Sequence[ReceiptRow]) -> bytes:
     features = _reals([row.vector for row in rows])
     parts = zip((row.fields for row in rows), features, strict=True)
     return b"".join(chain.from_iterable(parts))
 
 
-def row_of(body: bytes) -> Row:
+def row_of(body: bytes) -> ReceiptRow:
     """Make the row of a receipt.
 
     Raises
@@ -124,7 +124,7 @@ def row_of(body: bytes) -> Row:
         _NULL if event_time_us is None else _WHOLE.pack(8, _time(event_time_us)),
         same.fingerprint,
     )
-    return Row(body, b"".join(fields), parts.vector)
+    return ReceiptRow(body, b"".join(fields), parts.vector)
 
 
 class _SameFields(NamedTuple):

@@ -1,1 +1,1 @@
-"""One pass of monitoring, and what follows from it."""
+"""One pass of monitoring, and its follow-up."""

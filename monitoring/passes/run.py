@@ -21,7 +21,7 @@ from monitoring.checks.performance import PerformanceReport, join_labels
 from monitoring.checks.results import CheckOutcome, Failed, PassResult, Skipped
 from monitoring.checks.serving_models import ServingModels
 from monitoring.checks.skew_audit import COLUMNS, NOTHING, SkewAudit, SkewReport
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class Monitor:
         ]
         # Vectors of another schema have other features at these places.
         is_one = len(serving.schemas) == 1
-        predictions = self.reader.predictions(Window(start, now), places if is_one else ())
+        predictions = self.reader.predictions(LogWindow(start, now), places if is_one else ())
         labels = self.reader.labels(start, now)
         joined = join_labels(predictions, labels, timedelta(days=config.label_within_days))
         slices = {
@@ -127,7 +127,7 @@ class Monitor:
         config = self.config.skew
         if serving is None:
             return _nothing_deployed("skew")
-        window = Window(now - timedelta(hours=config.window_hours), now)
+        window = LogWindow(now - timedelta(hours=config.window_hours), now)
         report, limit = NOTHING, config.max_rows
         for fingerprint, schema in serving.schemas.items():
             logged = self.reader.newest_vectors(window, fingerprint, limit, COLUMNS)
@@ -151,7 +151,7 @@ class Monitor:
         report = data_quality.check_contracts(config, scanned, duplicates, ages, self.lags())
         return report if report.clauses else Skipped("quality", "no contract asks for anything")
 
-    def _with_left_out(self, skipped: Skipped, window: Window) -> Skipped:
+    def _with_left_out(self, skipped: Skipped, window: LogWindow) -> Skipped:
         """Say how many predictions were left out, where that is why there are too few."""
         counts = self.reader.counts(replace(window, stored_only=False))
         n = int(counts.filter(counts["by_request"])["n"].sum())
@@ -162,9 +162,9 @@ class Monitor:
         )
         return Skipped(skipped.check, f"{skipped.reason}; {left_out}")
 
-    def _window(self, now: datetime, hours: float, version: str) -> Window:
+    def _window(self, now: datetime, hours: float, version: str) -> LogWindow:
         stored_only = self.config.drift.of == "stored"
-        return Window(now - timedelta(hours=hours), now, version, stored_only)
+        return LogWindow(now - timedelta(hours=hours), now, version, stored_only)
 
 
 def _run_check(name: str, check: Callable[[], CheckOutcome]) -> CheckOutcome:

@@ -25,7 +25,7 @@ from models.base import narrowed
 from monitoring.checks.drift import DriftReport
 from monitoring.checks.results import PassResult
 from monitoring.checks.serving_models import ServingModels
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def full_report(
     """
     from evidently.ui.workspace import Workspace
 
-    before, now = decoded(reference), decoded(current)
+    before, now = decode(reference), decode(current)
     both = [name for name in before.columns if name in now.columns]
     snapshot = run(before[both], now[both], psi)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ def run(reference: pd.DataFrame, current: pd.DataFrame, psi: float, method: str 
     return Report([preset]).run(*data)
 
 
-def decoded(matrix: FeatureMatrix) -> pd.DataFrame:
+def decode(matrix: FeatureMatrix) -> pd.DataFrame:
     """Rows as Evidently takes them: floats, and words; columns without any value are left out."""
     import pandas as pd
 
@@ -105,7 +105,7 @@ def decoded(matrix: FeatureMatrix) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def sampled(matrix: FeatureMatrix, most: int, seed: int = 0) -> FeatureMatrix:
+def sample(matrix: FeatureMatrix, most: int, seed: int = 0) -> FeatureMatrix:
     """At most so many rows, chosen at random."""
     if len(matrix) <= most:
         return matrix
@@ -144,7 +144,7 @@ class FullReports:
         current = self._window(result.serving, result.as_of)
         most = self.config.full_report_rows
         name = f"drift-{result.as_of:%Y%m%d-%H%M%S}"
-        rows = sampled(reference, most), sampled(current, most)
+        rows = sample(reference, most), sample(current, most)
         try:
             return full_report(*rows, self.folder, name, self.config.psi)
         except Exception as error:  # noqa: BLE001 - a report for people must not end a pass
@@ -160,7 +160,7 @@ class FullReports:
 
     def _window(self, serving: ServingModels, now: datetime) -> FeatureMatrix:
         start = now - timedelta(hours=self.config.window_hours)
-        window = Window(start, now, serving.champion, self.config.of == "stored")
+        window = LogWindow(start, now, serving.champion, self.config.of == "stored")
         blocks = self.reader.vectors(window, serving.schema.fingerprint)
         values = np.concatenate([block.values for block in blocks])
         n = len(values)

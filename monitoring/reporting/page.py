@@ -67,7 +67,7 @@ def report_page(
         courses=courses,
         moved=moved,
         histograms=histograms,
-        skewed=list(_skewed(skew)) if isinstance(skew, SkewReport) else [],
+        skewed=list(_skew_rows(skew)) if isinstance(skew, SkewReport) else [],
         broken=[(c.name, c.subject, f"{c.value:.4g}", f"{c.limit:.4g}") for c in quality.broken]
         if isinstance(quality, QualityReport)
         else [],
@@ -120,7 +120,7 @@ def overlay(before: Histogram, now: Histogram) -> Figure:
     return figure
 
 
-def _skewed(report: SkewReport) -> Iterator[tuple[str, str, str, str]]:
+def _skew_rows(report: SkewReport) -> Iterator[tuple[str, str, str, str]]:
     for each in report.features[:SHOWN_FEATURES]:
         causes = ", ".join(f"{cause} {n:,}" for cause, n in each.causes.items() if n)
         share = percent(each.mismatches / max(report.n, 1), 2)

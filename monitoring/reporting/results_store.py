@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from feature_store.offline.postgres import translated
+from feature_store.offline.postgres import transaction
 from monitoring.alerting.states import Sample
 
 # Passes of the last day are all kept, of those before one an hour.
@@ -33,6 +32,7 @@ DELETE FROM monitoring_passes USING gone WHERE monitoring_passes.pass_id = gone.
 """
 
 Connection = psycopg.Connection[Any]
+PROBLEM = "Results of monitoring cannot be kept"
 
 
 @dataclass(frozen=True)
@@ -75,18 +75,17 @@ class ResultsStore:
         samples: Sequence[Sample],
     ) -> int:
         """Keep what a pass found; all of it or nothing. Give its number."""
-        with self._transaction() as connection:
-            row = connection.execute(
+        with transaction(self.connect, PROBLEM) as connection:
+            [row] = connection.execute(
                 "INSERT INTO monitoring_passes (model_name, as_of, model_version, seconds, "
                 "results) VALUES (%s, %s, %s, %s, %s) RETURNING pass_id",
                 (self.model_name, as_of, model_version, seconds, Jsonb(without_nan(results))),
-            ).fetchone()
-            assert row is not None
+            ).fetchall()
             connection.cursor().executemany(
                 "INSERT INTO monitoring_values VALUES (%s, %s, %s, %s, %s, %s, %s)",
                 [
                     (
-                        *(row[0], self.model_name, as_of, sample.metric),
+                        *(row["pass_id"], self.model_name, as_of, sample.metric),
                         *(Jsonb(dict(sample.labels)), sample.value, sample.detail),
                     )
                     for sample in samples
@@ -94,36 +93,27 @@ class ResultsStore:
             )
             which = {"model_name": self.model_name, "as_of": as_of, "keep": self.keep}
             connection.execute(_THIN_OUT, which)
-            return int(row[0])
+            return int(row["pass_id"])
 
     def values(self, metric: str, labels: Mapping[str, str], since: datetime) -> list[float]:
         """Values of one metric with exactly these labels since a time, oldest first."""
-        with self._transaction() as connection:
+        with transaction(self.connect, PROBLEM) as connection:
             rows = connection.execute(
                 "SELECT value FROM monitoring_values WHERE model_name = %s AND metric = %s "
                 "AND as_of >= %s AND labels = %s ORDER BY as_of, pass_id",
                 (self.model_name, metric, since, Jsonb(dict(labels))),
             ).fetchall()
-        return [float(row[0]) for row in rows]
+        return [float(row["value"]) for row in rows]
 
     def series(self, metrics: Sequence[str], since: datetime) -> list[Point]:
         """All values of some metrics since a time, oldest first."""
-        with self._transaction() as connection:
+        with transaction(self.connect, PROBLEM) as connection:
             rows = connection.execute(
                 "SELECT as_of, metric, labels, value FROM monitoring_values WHERE model_name = %s "
                 "AND metric = ANY (%s) AND as_of >= %s ORDER BY as_of, pass_id",
                 (self.model_name, list(metrics), since),
             ).fetchall()
-        return [Point(*row) for row in rows]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        with (
-            translated("Results of monitoring cannot be kept"),
-            self.connect() as connection,
-            connection.transaction(),
-        ):
-            yield connection
+        return [Point(**row) for row in rows]
 
 
 def without_nan(value: Any) -> Any:

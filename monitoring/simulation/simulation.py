@@ -65,7 +65,7 @@ class Simulation:
     artifacts
         Where its models are had.
     assign
-        Which arm answers whom.
+        Gives the place of the arm that answers a unit.
     """
 
     world: World
@@ -78,7 +78,7 @@ class Simulation:
     _late: list[Told] = field(default_factory=list)
 
     def teach(self, day: int) -> int:
-        """Play a day that nobody predicts: features, and labels of users; give the visits."""
+        """Store the features and labels of a day's users, without predictions; give the visits."""
         visits = self.world.day(day)
         if len(visits):
             self._store_features(visits)
@@ -135,13 +135,13 @@ class Simulation:
     def _answers(self, visits: Visits, arm: Arm, deployment: Deployment) -> list[PredictionRecord]:
         """Score the visits that an arm answers, as the API does: in a paired test by both arms."""
         artifact, scorer = self._scorer(arm)
-        values = self._taken(visits.values, artifact)
+        values = self._narrow(visits.values, artifact)
         scoring = deployment.arms if deployment.mode == "paired" else (arm,)
         context = Context(
             generation=deployment.generation,
             arm=arm.name,
             propensity=arm.share,
-            scored=tuple(self._scored(each) for each in scoring),
+            scored=tuple(self._scored_arm(each) for each in scoring),
             experiment=deployment.experiment,
             engine=scorer.engine,
             fingerprint=artifact.fingerprint,
@@ -168,11 +168,11 @@ class Simulation:
             )
         ]
 
-    def _scored(self, arm: Arm) -> ScoredArm:
+    def _scored_arm(self, arm: Arm) -> ScoredArm:
         threshold = self._scorer(arm)[0].threshold
         return ScoredArm(arm.name, arm.version, arm.label, threshold)
 
-    def _taken(self, values: NDArray[np.float32], artifact: ModelArtifact) -> NDArray[np.float32]:
+    def _narrow(self, values: NDArray[np.float32], artifact: ModelArtifact) -> NDArray[np.float32]:
         n = len(values)
         keys, times = np.zeros(n, dtype=np.int64), np.zeros(n, dtype="datetime64[us]")
         matrix = FeatureMatrix(values, keys, times, self.world.engine.schema)

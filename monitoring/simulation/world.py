@@ -98,7 +98,7 @@ class World:
             n = 0
         chosen = random.choice(len(self.labels), size=n, p=self._weights(going_on))
         columns = {name: column[chosen].copy() for name, column in self.raw.items()}
-        labels = self._turned(self.labels[chosen].copy(), columns, going_on, random)
+        labels = self._turn_labels(self.labels[chosen].copy(), columns, going_on, random)
         for incident in going_on:
             self._spoil(incident, columns, random)
         begin = int(self.now(number).astimezone(UTC).timestamp()) * 1_000_000
@@ -110,7 +110,7 @@ class World:
             labels=labels,
             known_us=times + self._delays_us(labels, going_on, random),
         )
-        return _seen_twice(visits, going_on, random)
+        return _repeat_visits(visits, going_on, random)
 
     @property
     def _no_values(self) -> NDArray[np.float32]:
@@ -133,7 +133,7 @@ class World:
         likely: NDArray[np.float64] = weights / weights.sum()
         return likely
 
-    def _turned(
+    def _turn_labels(
         self,
         labels: NDArray[np.int8],
         columns: Raw,
@@ -193,7 +193,7 @@ class World:
             )
 
 
-def _seen_twice(
+def _repeat_visits(
     visits: Visits, going_on: list[IncidentConfig], random: np.random.Generator
 ) -> Visits:
     """Repeat some visits a moment later, where they are seen twice."""

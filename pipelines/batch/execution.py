@@ -10,8 +10,7 @@ from configs.command_line import Stopwatch, done, note, progress
 from configs.errors import FTIError
 from models.artifact.artifact import ModelArtifact
 from pipelines.batch.errors import InputUnusable, RunUnfinished
-from pipelines.batch.inputs import Kind
-from pipelines.batch.manifest import Receipt, Totals, manifest_json
+from pipelines.batch.manifest import OutputFile, Totals, manifest_json
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
 from pipelines.batch.spark_engine import run_spark
@@ -36,11 +35,10 @@ def run_local(
     FTIError
         The first error of a chunk; those that are being scored are finished.
     """
-    is_stored = worker.plan.kind in (Kind.entities, Kind.everybody)
-    waits = is_stored or worker.plan.is_logged or not worker.output.root.is_local
+    waits = worker.plan.kind.is_stored or worker.plan.is_logged or not worker.output.root.is_local
     threads = threads or cores() * (2 if waits else 1)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="batch")
-    running: set[Future[Receipt]] = set()
+    running: set[Future[OutputFile]] = set()
     try:
         for chunk, rows in worker.tables(chunks):
             running.add(pool.submit(worker.run, chunk, rows))
@@ -53,8 +51,8 @@ def run_local(
 
 
 def _collect_finished(
-    running: set[Future[Receipt]], on_rows: Callable[[int], object]
-) -> set[Future[Receipt]]:
+    running: set[Future[OutputFile]], on_rows: Callable[[int], object]
+) -> set[Future[OutputFile]]:
     """Wait until a chunk is finished; give those that are not."""
     finished, unfinished = wait(running, return_when=FIRST_COMPLETED)
     for each in finished:
@@ -107,7 +105,7 @@ def execute_plan(
         raise RunUnfinished(f"{error} {kept}: run again with --resume.") from error
     seconds = stopwatch.lap()
     done(f"Scored {rows:,} rows at {rows / seconds:,.0f} rows/s", seconds)
-    receipts = [receipt for _, receipt in sorted(output.finished(plan).items())]
+    receipts = [receipt for _, receipt in sorted(output.finished_files(plan).items())]
     output.publish(plan, manifest_json(plan, receipts, engine))
     done(f"Written to {output.final.shown}", stopwatch.lap())
     return Totals.of(receipts)
@@ -117,7 +115,7 @@ def begin(output: Output, plan: Plan) -> set[int]:
     """Go on with a plan that was begun, or begin it; give the chunks that are finished."""
     current = output.plan()
     if current is not None and current.id == plan.id:
-        finished = output.finished(plan, is_checked=True)
+        finished = output.finished_files(plan, is_checked=True)
         note(f"{len(finished)} of {len(plan.chunks)} chunks were finished before")
         return set(finished)
     if current is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.engine import Engine
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
@@ -20,8 +20,7 @@ from feature_store.definitions.schema import (
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.validation import Reasons
 from feature_store.ingest.parsing import cleaned, parse_categories, parse_numbers
-from feature_store.offline.newest_rows import Lookup, matrix_values, utc_times
-from feature_store.offline_store import OfflineStore, missing_vector
+from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.keys import Keys, is_text
 
@@ -31,64 +30,29 @@ if TYPE_CHECKING:
 BLOCK_ROWS = 2_048
 """Rows that are laid out together: 47 columns of them fit a second-level cache."""
 MOMENT = timedelta(microseconds=1)
-Matrix = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class FeatureBatch:
-    """Rows with their features.
+Featurizer = Callable[[Keys, "pa.Table", str], FeatureMatrix]
+"""Gives the features of ``n`` rows, by their keys and columns; the text names them in a message.
 
-    Parameters
-    ----------
-    keys
-        int64 ``(n,)``.
-    values
-        float32 ``(n, p)``.
-    event_times
-        datetime64[us] ``(n,)``: of the stored row that was used; NaT where there was none.
-    """
-
-    keys: Keys
-    values: Matrix
-    event_times: NDArray[np.datetime64]
+The times are those of the stored rows that were used, NaT where there was none. It raises
+`InputUnusable` if a value cannot be used.
+"""
 
 
-class Featurizer(Protocol):
-    """Gives the vectors of some rows."""
-
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
-        """The vectors of ``n`` rows; ``where`` names them in a message.
-
-        Raises
-        ------
-        InputUnusable
-            If a value cannot be used.
-        """
-
-
-class GivenFeatures:
-    """Takes features as they are: numbers, and categories as words or codes.
-
-    Parameters
-    ----------
-    schema
-        What the model takes.
-    """
-
-    def __init__(self, schema: FeatureSchema) -> None:
-        self.schema = schema
-
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
-        """See `Featurizer`."""
-        arrays = [_numbers(f, columns.column(f.name), where) for f in self.schema.features]
-        values = np.empty((len(keys), len(arrays)), dtype=np.float32)
-        for start in range(0, len(keys), BLOCK_ROWS):
-            block = values[start : start + BLOCK_ROWS]
-            for place, array in enumerate(arrays):
-                block[:, place] = array[start : start + BLOCK_ROWS]
-            # As the engine leaves it: one NaN for every missing number.
-            block[~np.isfinite(block)] = np.nan
-        return FeatureBatch(keys, values, _no_times(len(keys)))
+def take_features(
+    schema: FeatureSchema, keys: Keys, columns: pa.Table, where: str
+) -> FeatureMatrix:
+    """Take features as they are: numbers, and categories as words or codes; see `Featurizer`."""
+    arrays = [_numbers(f, columns.column(f.name), where) for f in schema.features]
+    values = np.empty((len(keys), len(arrays)), dtype=np.float32)
+    for start in range(0, len(keys), BLOCK_ROWS):
+        block = values[start : start + BLOCK_ROWS]
+        for place, array in enumerate(arrays):
+            block[:, place] = array[start : start + BLOCK_ROWS]
+        # As the engine leaves it: one NaN for every missing number.
+        block[~np.isfinite(block)] = np.nan
+    return FeatureMatrix(values, keys, _no_times(len(keys)), schema)
 
 
 class EngineeredFeatures:
@@ -110,6 +74,7 @@ class EngineeredFeatures:
     """
 
     def __init__(self, schema: FeatureSchema, engine: Engine, missing: str) -> None:
+        self.schema = schema
         self.engine = engine
         self.missing = missing
         known = engine.schema.positions
@@ -123,7 +88,7 @@ class EngineeredFeatures:
         self._places = np.array([known[name] for name in schema.names])
         self._is_whole = schema.names == engine.schema.names
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
+    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureMatrix:
         """See `Featurizer`."""
         import polars as pl
 
@@ -143,20 +108,21 @@ class EngineeredFeatures:
         values = self.engine.table(raw)
         if not self._is_whole:
             values = np.ascontiguousarray(values[:, self._places])
-        return FeatureBatch(keys, values, _no_times(len(keys)))
+        return FeatureMatrix(values, keys, _no_times(len(keys)), self.schema)
 
 
-class StoredFeatures:
-    """Looks features up in the offline store, as they were at a time.
+def lookup_of(
+    offline: OfflineStore,
+    schema: FeatureSchema,
+    entity: str,
+    as_of: datetime,
+    known_by: datetime,
+    ttl: timedelta | None,
+) -> Featurizer:
+    """Give what looks features up in the offline store; who is not known has all of them missing.
 
     Parameters
     ----------
-    schema
-        What the model takes.
-    entity
-        Name of the key.
-    offline
-        The store.
     as_of
         Features of events before this time.
     known_by
@@ -164,40 +130,14 @@ class StoredFeatures:
     ttl
         Features older than this read as missing.
     """
+    # The lookup includes its moment.
+    moment = np.datetime64((as_of - MOMENT).replace(tzinfo=None), "us")
 
-    def __init__(
-        self,
-        schema: FeatureSchema,
-        entity: str,
-        offline: OfflineStore,
-        as_of: datetime,
-        known_by: datetime,
-        ttl: timedelta | None,
-    ) -> None:
-        self.schema = schema
-        self.postgres = offline.postgres
-        self._nothing = missing_vector(schema)
-        # The lookup includes its moment.
-        self._moment = np.datetime64((as_of - MOMENT).replace(tzinfo=None), "us")
-        self._lookup = Lookup(
-            rows=offline.table(schema),
-            entity=entity,
-            event_time="event_timestamp",
-            created_time="created_timestamp",
-            columns=["event_timestamp", *schema.names],
-            ttl=ttl,
-            known_by=known_by,
-        )
+    def look_up(keys: Keys, columns: pa.Table, where: str) -> FeatureMatrix:
+        times = np.full(len(keys), moment)
+        return offline.as_of(schema, entity, keys, times, ttl=ttl, known_by=known_by)
 
-    def __call__(self, keys: Keys, columns: pa.Table, where: str) -> FeatureBatch:
-        """See `Featurizer`; who is not known has all features missing."""
-        values, times = np.tile(self._nothing, (len(keys), 1)), _no_times(len(keys))
-        asked = np.full(len(keys), self._moment)
-        for block in self._lookup.answers(self.postgres, keys, asked):
-            places = block["place"].to_numpy()
-            values[places] = matrix_values(block, self.schema)
-            times[places] = utc_times(block["event_timestamp"])
-        return FeatureBatch(keys, values, times)
+    return look_up
 
 
 def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) -> NDArray[Any]:

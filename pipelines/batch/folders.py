@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.files import sync, write_whole
 from feature_store.sources.filesystems import S3, local_filesystem, s3_filesystem
 from pipelines.batch.errors import BatchError, InputUnusable, OutputUnusable
 
@@ -24,7 +25,7 @@ KNOWN_CAUSES = {
     "SIGNATURE_DOES_NOT_MATCH": "access is denied: check AWS_SECRET_ACCESS_KEY",
     "NETWORK_CONNECTION": "nobody answers: check AWS_ENDPOINT_URL",
 }
-"""What S3 says, and what it means to somebody who reads the message."""
+"""Signs in errors of S3, and what they mean in plain words."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Folder:
     def of(cls, place: str, environment: Mapping[str, str]) -> Folder:
         """The folder of a path or an ``s3://`` address."""
         if place.startswith(S3):
-            with translating_errors(place):
+            with translate_errors(place):
                 files = s3_filesystem(environment)
             return cls(files, place.removeprefix(S3).rstrip("/"), is_local=False)
         return cls(local_filesystem(), str(Path(place).absolute()), is_local=True)
@@ -73,15 +74,12 @@ class Folder:
         OutputUnusable
             If it cannot be written.
         """
-        with translating_errors(self.shown):
+        with translate_errors(self.shown):
             if not self.is_local:
                 with self.filesystem.open_output_stream(f"{self.path}/{name}") as stream:
                     stream.write(content)
                 return
-            Path(self.path).mkdir(parents=True, exist_ok=True)
-            aside = Path(self.path) / f".{name}.{secrets.token_hex(4)}"
-            aside.write_bytes(content)
-            aside.replace(Path(self.path) / name)
+            write_whole(Path(self.path) / name, content)
 
     def read(self, name: str) -> bytes:
         """Read a file.
@@ -92,7 +90,7 @@ class Folder:
             If it is not there or cannot be read.
         """
         with (
-            translating_errors(self.shown),
+            translate_errors(self.shown),
             self.filesystem.open_input_stream(f"{self.path}/{name}") as file,
         ):
             content: bytes = file.read()
@@ -102,13 +100,13 @@ class Folder:
         """Names of the files and folders in it; none when it is not there."""
         from pyarrow.fs import FileSelector
 
-        with translating_errors(self.shown):
+        with translate_errors(self.shown):
             found = self.filesystem.get_file_info(FileSelector(self.path, allow_not_found=True))
         return sorted(info.base_name for info in found)
 
     def delete(self, name: str) -> None:
         """Delete a file, if it is there."""
-        with translating_errors(self.shown), suppress(FileNotFoundError):
+        with translate_errors(self.shown), suppress(FileNotFoundError):
             self.filesystem.delete_file(f"{self.path}/{name}")
 
     def remove(self) -> None:
@@ -116,12 +114,12 @@ class Folder:
         if self.is_local:
             shutil.rmtree(self.path, ignore_errors=True)
             return
-        with translating_errors(self.shown), suppress(FileNotFoundError):
+        with translate_errors(self.shown), suppress(FileNotFoundError):
             self.filesystem.delete_dir(self.path)
 
 
 @contextmanager
-def translating_errors(place: str, kind: type[BatchError] = OutputUnusable) -> Iterator[None]:
+def translate_errors(place: str, kind: type[BatchError] = OutputUnusable) -> Iterator[None]:
     """Turn an error of a file system or of Arrow into one line."""
     from pyarrow import ArrowException
 
@@ -158,7 +156,7 @@ def replace_folder(new: Path, final: Path) -> None:
     """
     try:
         for path in [*new.iterdir(), new]:
-            _sync(path)
+            sync(path)
         if not final.exists():
             new.rename(final)
         elif _exchange(new, final):
@@ -168,7 +166,7 @@ def replace_folder(new: Path, final: Path) -> None:
             final.rename(old)
             new.rename(final)
             shutil.rmtree(old)
-        _sync(final.parent)
+        sync(final.parent)
     except OSError as error:
         raise OutputUnusable(f"{final} cannot be written: {error.strerror}.") from error
 
@@ -179,12 +177,3 @@ def _exchange(one: Path, other: Path) -> bool:
         return False
     names = os.fsencode(one), os.fsencode(other)
     return bool(rename(AT_FDCWD, names[0], AT_FDCWD, names[1], RENAME_EXCHANGE) == 0)
-
-
-def _sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk before what follows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.sources.filesystems import S3, local_filesystem, matches, s3_filesystem
 from pipelines.batch.errors import InputUnusable
-from pipelines.batch.folders import translating_errors
+from pipelines.batch.folders import translate_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +81,7 @@ class OpenFile:
         """
         import pyarrow as pa
 
-        with translating_errors(self.file.path, InputUnusable):
+        with translate_errors(self.file.path, InputUnusable):
             native = self._native_schema
         ours = [self._ours(name) for name in native.names]
         twice = [name for name in ours if ours.count(name) > 1]
@@ -99,7 +99,7 @@ class OpenFile:
         """
         native = dict(zip(self.schema.names, self._native_schema.names, strict=True))
         wanted = [native[name] for name in columns]
-        with translating_errors(self.file.path, InputUnusable):
+        with translate_errors(self.file.path, InputUnusable):
             read = self._parquet if self.file.is_parquet else self._text
             for batch in read(wanted, start):
                 yield batch.select(wanted).rename_columns(list(columns))
@@ -113,7 +113,7 @@ class OpenFile:
         if self.file.is_parquet:
             import pyarrow.parquet as pq
 
-            return pq.read_schema(self._opened())
+            return pq.read_schema(self._open())
         import pyarrow as pa
         import pyarrow.csv
 
@@ -124,7 +124,7 @@ class OpenFile:
     def _parquet(self, wanted: list[str], start: int) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq
 
-        table = pq.ParquetFile(self._opened(), pre_buffer=False, buffer_size=BUFFER_BYTES)
+        table = pq.ParquetFile(self._open(), pre_buffer=False, buffer_size=BUFFER_BYTES)
         groups: list[int] = []
         skip = start
         for group in range(table.num_row_groups):
@@ -162,11 +162,11 @@ class OpenFile:
         in_s3 = self.file.path.startswith(S3)
         return s3_filesystem(self.environment) if in_s3 else local_filesystem()
 
-    def _opened(self) -> Any:
+    def _open(self) -> Any:
         return self._filesystem.open_input_file(self.file.path.removeprefix(S3))
 
     def _stream(self) -> Any:
-        opened = self._opened()
+        opened = self._open()
         return gzip.open(opened) if self.file.path.endswith(".gz") else opened
 
 
@@ -218,7 +218,7 @@ def input_files(places: Sequence[str], environment: Mapping[str, str]) -> list[I
 def _files_of(place: str, environment: Mapping[str, str]) -> list[InputFile]:
     in_s3 = place.startswith(S3)
     prefix = S3 if in_s3 else ""
-    with translating_errors(place, InputUnusable):
+    with translate_errors(place, InputUnusable):
         filesystem = s3_filesystem(environment) if in_s3 else local_filesystem()
         path = place.removeprefix(S3).rstrip("/") if in_s3 else str(Path(place).absolute())
         if filesystem.get_file_info(path).type.name == "Directory":
@@ -250,6 +250,11 @@ class Kind(StrEnum):
     """Whom it is about: the features are in the offline store."""
     everybody = "all entities of the offline store"
 
+    @property
+    def is_stored(self) -> bool:
+        """Whether the features are looked up in the offline store."""
+        return self in (Kind.entities, Kind.everybody)
+
 
 def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, path: str) -> Kind:
     """What the columns of an input say of its rows.
@@ -261,7 +266,7 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
     """
     if view.entity not in names:
         raise InputUnusable(
-            f"{path} has no column '{view.entity}'; it has {_listed(names)}. Add the column, or "
+            f"{path} has no column '{view.entity}'; it has {_list(names)}. Add the column, or "
             "rename it with 'source.rename' in the feature settings."
         )
     raw = [feature.name for feature in view.raw_features]
@@ -290,6 +295,6 @@ def columns_of(
     return [view.entity]
 
 
-def _listed(names: Collection[str]) -> str:
+def _list(names: Collection[str]) -> str:
     shown = list(names)[:10]
     return ", ".join(shown) + (f" and {len(names) - 10} more" if len(names) > 10 else "")

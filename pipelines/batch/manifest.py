@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.keys import combine_checksums
@@ -18,7 +19,7 @@ BINS = 20
 
 
 @dataclass(frozen=True)
-class Receipt:
+class OutputFile:
     """One file of predictions.
 
     Parameters
@@ -52,10 +53,9 @@ class Receipt:
         return json.dumps(asdict(self)).encode()
 
     @classmethod
-    def from_json(cls, content: bytes) -> Receipt:
+    def from_json(cls, content: bytes) -> OutputFile:
         """Read what `to_json` gave."""
-        values: dict[str, Any] = json.loads(content)
-        return cls(**values | {"histogram": tuple(values["histogram"])})
+        return TypeAdapter(cls).validate_json(content)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Totals:
     histogram: tuple[int, ...]
 
     @classmethod
-    def of(cls, receipts: Sequence[Receipt]) -> Totals:
+    def of(cls, receipts: Sequence[OutputFile]) -> Totals:
         """Add them up."""
         return cls(
             rows=sum(each.rows for each in receipts),
@@ -80,7 +80,7 @@ class Totals:
         )
 
 
-def manifest_json(plan: Plan, receipts: Sequence[Receipt], engine: str) -> bytes:
+def manifest_json(plan: Plan, receipts: Sequence[OutputFile], engine: str) -> bytes:
     """The manifest of a complete output.
 
     Raises

@@ -28,7 +28,7 @@ from typing import Any
 
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.folders import Folder, replace_folder
-from pipelines.batch.manifest import FORMAT, MANIFEST, Receipt
+from pipelines.batch.manifest import FORMAT, MANIFEST, OutputFile
 from pipelines.batch.plan import Plan
 
 PLAN, RECEIPTS, DATA = "plan.json", "receipts", "data"
@@ -55,7 +55,7 @@ class Output:
         self.data = self.staging.child(DATA) if root.is_local else self.final
 
     @classmethod
-    def unfinished(cls, root: Folder) -> list[str]:
+    def unfinished_partitions(cls, root: Folder) -> list[str]:
         """Partitions that are being written, or were when a run ended early."""
         marks = (name for name in root.names() if name.endswith(STAGING))
         return [name.removeprefix(".").removesuffix(STAGING) for name in marks]
@@ -70,11 +70,11 @@ class Output:
         """Keep the plan: from now on the run can be resumed."""
         self.staging.write(PLAN, plan.to_json())
 
-    def add(self, chunk: int, content: Any, **facts: Any) -> Receipt:
+    def add(self, chunk: int, content: Any, **facts: Any) -> OutputFile:
         """Write the file of a chunk, then its receipt; a second attempt gets a file of its own."""
         digest = hashlib.sha256(content).hexdigest()
         name = f"part-{chunk:05d}-{secrets.token_hex(4)}.parquet"
-        receipt = Receipt(chunk=chunk, file=name, size=len(content), sha256=digest, **facts)
+        receipt = OutputFile(chunk=chunk, file=name, size=len(content), sha256=digest, **facts)
         self.data.write(name, content)
         self.receipts.write(_receipt_name(chunk), receipt.to_json())
         return receipt
@@ -83,7 +83,7 @@ class Output:
         """How many chunks are finished, at a glance."""
         return len(self.receipts.names())
 
-    def finished(self, plan: Plan, *, is_checked: bool = False) -> dict[int, Receipt]:
+    def finished_files(self, plan: Plan, *, is_checked: bool = False) -> dict[int, OutputFile]:
         """Receipts of finished chunks by index, those whose file is there.
 
         Parameters
@@ -95,7 +95,7 @@ class Output:
         found = {}
         for chunk in plan.chunks:
             if _receipt_name(chunk.index) in there:
-                receipt = Receipt.from_json(self.receipts.read(_receipt_name(chunk.index)))
+                receipt = OutputFile.from_json(self.receipts.read(_receipt_name(chunk.index)))
                 if receipt.file in files and (
                     not is_checked or _is_sound(self.data, receipt.file, receipt.sha256)
                 ):
@@ -116,7 +116,7 @@ class Output:
                 f"Another run writes {self.final.shown}. Nothing of this one was published."
             )
         if self.root.is_local:
-            _drop(self.data, _named(manifest))
+            _drop(self.data, _names_in(manifest))
             self.data.write(MANIFEST, manifest)
             replace_folder(Path(self.data.path), Path(self.final.path))
         else:
@@ -132,18 +132,18 @@ class Output:
     def tidy(self) -> None:
         """Remove what is left of a run whose output is visible."""
         if not self.root.is_local and MANIFEST in self.final.names():
-            _drop(self.final, _named(self.final.read(MANIFEST)))
+            _drop(self.final, _names_in(self.final.read(MANIFEST)))
         self.staging.remove()
 
     def discard(self) -> None:
         """Remove what was written aside."""
         if not self.root.is_local and (plan := self.plan()) is not None:
-            for receipt in self.finished(plan).values():
+            for receipt in self.finished_files(plan).values():
                 self.final.delete(receipt.file)
         self.staging.remove()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Keep other runs on this machine away.
 
         Raises
@@ -156,9 +156,9 @@ class Output:
             return
         import fcntl
 
-        from pipelines.batch.folders import translating_errors
+        from pipelines.batch.folders import translate_errors
 
-        with translating_errors(self.root.shown):
+        with translate_errors(self.root.shown):
             Path(self.root.path).mkdir(parents=True, exist_ok=True)
             held = os.open(self.root.path, os.O_RDONLY)
         try:
@@ -197,7 +197,7 @@ def verified(place: str, environment: Mapping[str, str] = os.environ) -> list[st
     return [f"{folder.shown}/{file['name']}" for file in manifest["files"]]
 
 
-def _named(manifest: bytes) -> set[str]:
+def _names_in(manifest: bytes) -> set[str]:
     """Names of the files of an output, and of its manifest."""
     return {MANIFEST, *(file["name"] for file in json.loads(manifest)["files"])}
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.inputs import InputFile, Kind
@@ -51,8 +51,8 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Model:
-    """The version that answers: what it is called, where it lies, and what follows from it."""
+class DeployedModel:
+    """The version that scores: label and number, where its artifact is, and what that says."""
 
     label: str
     version: int
@@ -70,7 +70,7 @@ class Plan:
     Parameters
     ----------
     places, files
-        The input as it was named, and the files that it stood for; both empty for everybody.
+        The input as it was named, and the files that it stood for; both empty for all entities.
     kind, columns
         What its rows are, and which columns of it are read.
     as_of
@@ -92,7 +92,7 @@ class Plan:
     kind: Kind
     entity: str
     columns: tuple[str, ...]
-    model: Model
+    model: DeployedModel
     as_of: datetime
     scored_at: datetime
     limit: int | None
@@ -126,20 +126,7 @@ class Plan:
     @classmethod
     def from_json(cls, content: bytes) -> Plan:
         """Read what `to_json` gave."""
-        values: dict[str, Any] = json.loads(content)
-        return cls(
-            **values
-            | {
-                "places": tuple(values["places"]),
-                "files": tuple(InputFile(**file) for file in values["files"]),
-                "kind": Kind(values["kind"]),
-                "columns": tuple(values["columns"]),
-                "model": Model(**values["model"]),
-                "as_of": datetime.fromisoformat(values["as_of"]),
-                "scored_at": datetime.fromisoformat(values["scored_at"]),
-                "chunks": tuple(Chunk(**chunk) for chunk in values["chunks"]),
-            }
-        )
+        return TypeAdapter(cls).validate_json(content)
 
 
 class ChunkPlanner:

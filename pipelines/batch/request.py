@@ -18,14 +18,14 @@ from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from infrastructure.embedded import postgres_url
 from models.artifact.artifact import ModelArtifact
-from models.connect import deployment_store
+from models.connect import current_deployment
 from models.deployment.record import Arm
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import InputFile, Kind, OpenFile, columns_of, input_files, kind_of
 from pipelines.batch.keys import Keys, entities, keys_of
 from pipelines.batch.output import Output
-from pipelines.batch.plan import CHUNK_ROWS, ChunkPlanner, Model, Plan, changed_files
+from pipelines.batch.plan import CHUNK_ROWS, ChunkPlanner, DeployedModel, Plan, changed_files
 from pipelines.batch.worker import Job
 from serving.connect import arm_to_serve, model_loader
 
@@ -39,7 +39,7 @@ class BatchRequest:
     Parameters
     ----------
     places
-        Paths, folders, globs and ``s3://…``; none for everybody.
+        Paths, folders, globs and ``s3://…``; none for all entities.
     model_version
         A label; None for the champion.
     as_of
@@ -55,7 +55,7 @@ class BatchRequest:
     chunk_rows: int = CHUNK_ROWS
 
 
-def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelArtifact]:
+def resolve_model(settings: Settings, label: str | None) -> tuple[DeployedModel, ModelArtifact]:
     """The version of a label, or the champion, with its checked artifact on this machine.
 
     Raises
@@ -67,11 +67,9 @@ def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelAr
     artifact = model_loader(settings).artifact(arm)
     generation = 0
     if label is None:
-        store = deployment_store(settings)
-        current = store.current()
-        store.close()
+        current = current_deployment(settings)
         generation = current.generation if current else 0
-    model = Model(
+    model = DeployedModel(
         label=arm.label,
         version=arm.version,
         uri=arm.artifact_uri,
@@ -83,7 +81,7 @@ def resolve_model(settings: Settings, label: str | None) -> tuple[Model, ModelAr
     return model, artifact
 
 
-def planned_model(settings: Settings, model: Model) -> ModelArtifact:
+def planned_model(settings: Settings, model: DeployedModel) -> ModelArtifact:
     """The artifact of the version that a plan names, whatever serves by now.
 
     Raises
@@ -96,7 +94,11 @@ def planned_model(settings: Settings, model: Model) -> ModelArtifact:
 
 
 def new_plan(
-    request: BatchRequest, settings: Settings, model: Model, artifact: ModelArtifact, now: datetime
+    request: BatchRequest,
+    settings: Settings,
+    model: DeployedModel,
+    artifact: ModelArtifact,
+    now: datetime,
 ) -> Plan:
     """Look at the whole input, and cut it into chunks.
 
@@ -129,7 +131,7 @@ def new_plan(
             if not planner.is_full:
                 planner.cut_file(place, _keys(plan, file, settings))
         everything = chain.from_iterable(_keys(plan, file, settings) for file in plan.files)
-        planner.refuse_unusable(plan.entity, _limited(everything, plan.limit))
+        planner.refuse_unusable(plan.entity, _limit_rows(everything, plan.limit))
     else:
         store = OfflineStore(Postgres(postgres_url(settings)))
         schema, known = artifact.feature_schema, plan.scored_at
@@ -139,8 +141,8 @@ def new_plan(
 
 
 def job_of(plan: Plan, place: str, settings: Settings) -> Job:
-    """What processes need to carry out a plan."""
-    needs_postgres = plan.is_logged or plan.kind in (Kind.entities, Kind.everybody)
+    """All that a process needs to carry out a plan."""
+    needs_postgres = plan.is_logged or plan.kind.is_stored
     return Job(
         plan=plan,
         place=place,
@@ -192,11 +194,11 @@ def refuse_other_work(plan: Plan, request: BatchRequest) -> None:
 def _with_columns(plan: Plan, settings: Settings, artifact: ModelArtifact) -> Plan:
     """The plan with what its rows are; every file has what is needed of the first one."""
     schema = artifact.feature_schema
-    first = _opened(plan.files[0], settings).schema.names
+    first = _open(plan.files[0], settings).schema.names
     kind = kind_of(first, VIEW, schema, plan.files[0].path)
     columns = columns_of(kind, first, VIEW, schema)
     for file in plan.files[1:]:
-        absent = [name for name in columns if name not in _opened(file, settings).schema.names]
+        absent = [name for name in columns if name not in _open(file, settings).schema.names]
         if absent:
             raise InputUnusable(
                 f"{file.path} lacks the columns {', '.join(absent)} of {plan.files[0].path}."
@@ -204,19 +206,19 @@ def _with_columns(plan: Plan, settings: Settings, artifact: ModelArtifact) -> Pl
     return replace(plan, kind=kind, columns=tuple(columns))
 
 
-def _opened(file: InputFile, settings: Settings) -> OpenFile:
+def _open(file: InputFile, settings: Settings) -> OpenFile:
     return OpenFile(file, settings.feature.source.rename, os.environ)
 
 
 def _keys(plan: Plan, file: InputFile, settings: Settings) -> Iterator[Keys]:
     """All keys of a file, block by block."""
     row = 1
-    for batch in _opened(file, settings).batches([plan.entity]):
+    for batch in _open(file, settings).batches([plan.entity]):
         yield keys_of(batch.column(0), plan.entity, file.path, row)
         row += len(batch)
 
 
-def _limited(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
+def _limit_rows(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
     left = np.iinfo(np.int64).max if limit is None else limit
     for keys in blocks:
         yield keys[:left]
@@ -226,7 +228,7 @@ def _limited(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:
 
 
 def parse_places(places: Sequence[str] | None) -> tuple[str, ...]:
-    """The places of the command line: ``all`` and nothing stand for everybody."""
+    """The places of the command line: ``all`` and nothing stand for all entities."""
     return () if not places or list(places) == ["all"] else tuple(places)
 
 
@@ -241,7 +243,7 @@ def find_unfinished_plan(place: str, request: BatchRequest) -> Plan | None:
         If it was of other work, or its input has changed.
     """
     root = Folder.of(place, os.environ)
-    for partition in sorted(Output.unfinished(root), reverse=True):
+    for partition in sorted(Output.unfinished_partitions(root), reverse=True):
         if request.as_of is not None and partition != f"date={request.as_of:%Y-%m-%d}":
             continue
         output = Output(root, partition)

@@ -1,19 +1,20 @@
-"""The function that every engine applies: an Arrow batch of features in, of predictions out."""
+"""What every engine applies: an Arrow table of an input in, a batch of predictions out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.engine import FeatureMatrix
 from models.artifact.artifact import ModelArtifact
 from models.bulk_scorer import BulkScorer, ParallelScorer
 from models.onnx.scorer import OnnxScorer
-from pipelines.batch.features import FeatureBatch, Featurizer
+from pipelines.batch.features import Featurizer
 from pipelines.batch.keys import keys_of
 from pipelines.batch.plan import Plan
 
@@ -24,15 +25,6 @@ if TYPE_CHECKING:
 Matrix = NDArray[np.float32]
 Contributions = Callable[[Matrix], NDArray[np.float64]]
 """What each feature adds to the log-odds: ``(n, p)`` for ``(n, p)``."""
-
-
-class Scorer(Protocol):
-    """What answers many rows; each with the bits that it has alone."""
-
-    engine: str
-
-    def predict(self, values: Matrix) -> Matrix:
-        """Probability of label 1, float32 ``(n,)``, for float32 ``(n, p)``."""
 
 
 @dataclass(frozen=True)
@@ -48,32 +40,26 @@ class ChunkScorer:
     featurize
         Gives vectors.
     scorer
-        Answers them.
+        Answers them, each with the bits that it has alone.
     texts
         What to say for class 0 and class 1.
     contributions
-        Explains them; None when nobody asks.
+        Explains them; None when no explanation is asked for.
     """
 
     plan: Plan
     names: tuple[str, ...]
     featurize: Featurizer
-    scorer: Scorer
+    scorer: BulkScorer | ParallelScorer
     texts: tuple[str, str]
     contributions: Contributions | None = None
 
-    def __call__(self, rows: pa.RecordBatch, where: str = "the input") -> pa.RecordBatch:
-        """Predictions of the rows of an input, in their order."""
-        import pyarrow as pa
-
-        return self.predictions(self.features(pa.Table.from_batches([rows]), where))
-
-    def features(self, rows: pa.Table, where: str) -> FeatureBatch:
+    def features(self, rows: pa.Table, where: str) -> FeatureMatrix:
         """Vectors of the rows of an input."""
         keys = keys_of(rows.column(self.plan.entity), self.plan.entity, where)
         return self.featurize(keys, rows, where)
 
-    def predictions(self, rows: FeatureBatch) -> pa.RecordBatch:
+    def predictions(self, rows: FeatureMatrix) -> pa.RecordBatch:
         """Predictions of vectors, in their order."""
         import pyarrow as pa
 
@@ -86,7 +72,7 @@ class ChunkScorer:
             pa.array(self.texts).take(pa.array(positive.astype(np.int8))),
             *(pa.repeat(text, n) for text in self._same),
             pa.repeat(pa.scalar(plan.scored_at, pa.timestamp("us", "UTC")), n),
-            pa.array(rows.event_times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
+            pa.array(rows.times, pa.timestamp("us")).cast(pa.timestamp("us", "UTC")),
         ]
         if self.contributions is not None:
             found = self.contributions(rows.values)
@@ -117,9 +103,7 @@ class ChunkScorer:
         return self.plan.model.label, self.scorer.engine, self.plan.model.fingerprint
 
 
-def explainer_of(
-    artifact: ModelArtifact, scorer: BulkScorer | ParallelScorer
-) -> Callable[[NDArray[np.float32]], NDArray[np.float64]]:
+def explainer_of(artifact: ModelArtifact, scorer: BulkScorer | ParallelScorer) -> Contributions:
     """What gives contributions ``(n, p)`` to the log-odds of vectors ``(n, p)``."""
     if isinstance(scorer, BulkScorer):
         return scorer.contributions

@@ -69,9 +69,9 @@ def run_spark(
     refuse_without_spark()
     with _session(master) as spark, tempfile.TemporaryDirectory() as folder:
         context = spark.sparkContext
-        archive = _packed(artifact.path, Path(folder) / f"model-{artifact.digest[:16]}.zip")
+        archive = _pack_folder(artifact.path, Path(folder) / f"model-{artifact.digest[:16]}.zip")
         context.addArchive(f"{archive}#{archive.stem}")
-        context.addPyFile(str(_code(Path(folder) / "fti-code.zip")))
+        context.addPyFile(str(_pack_code(Path(folder) / "fti-code.zip")))
         tasks = min(len(chunks), context.defaultParallelism * TASKS_PER_CORE)
         planned = context.parallelize([(chunk.index,) for chunk in chunks], tasks)
         frame = spark.createDataFrame(planned, "chunk int")
@@ -137,7 +137,7 @@ def refuse_without_spark() -> None:
 
 
 @cache
-def _kept() -> dict[tuple[str, str], Worker]:
+def _workers() -> dict[tuple[str, str], Worker]:
     """The worker of this process: Spark uses a Python process for many tasks."""
     return {}
 
@@ -146,11 +146,11 @@ def _worker(run: str, archive: str, digest: str, job: Callable[[], Job]) -> Work
     """What scores in this process; the model was unpacked once for all of its executor."""
     from pyspark import SparkFiles
 
-    if (run, digest) not in _kept():
-        _kept().clear()
+    if (run, digest) not in _workers():
+        _workers().clear()
         artifact = open_artifact(Path(SparkFiles.get(archive)), digest)
-        _kept()[run, digest] = Worker(job(), artifact)
-    return _kept()[run, digest]
+        _workers()[run, digest] = Worker(job(), artifact)
+    return _workers()[run, digest]
 
 
 @contextmanager
@@ -212,7 +212,7 @@ def _follow(
     on_rows(total - told)
 
 
-def _packed(folder: Path, archive: Path) -> Path:
+def _pack_folder(folder: Path, archive: Path) -> Path:
     """The files of a folder in one archive."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for path in sorted(folder.iterdir()):
@@ -220,7 +220,7 @@ def _packed(folder: Path, archive: Path) -> Path:
     return archive
 
 
-def _code(archive: Path) -> Path:
+def _pack_code(archive: Path) -> Path:
     """Our own code: executors must run what the driver runs."""
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
         for room in ROOMS:

@@ -1,4 +1,4 @@
-"""What scores chunks, the same in a thread of this machine and in a Spark task."""
+"""The worker that scores chunks: the same in a thread of this machine and in a Spark task."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from feature_store.definitions.engine import Engine
+from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
@@ -19,19 +20,18 @@ from feature_store.online.row_codec import microseconds_of
 from models.artifact.artifact import ModelArtifact
 from models.base import share_cores
 from models.bulk_scorer import bulk_scorer
-from monitoring.log.batch_log import BatchLog, Scored
+from monitoring.log.batch_log import write_batch
 from monitoring.log.record import Context, Flags, ScoredArm
 from pipelines.batch.features import (
     EngineeredFeatures,
-    FeatureBatch,
     Featurizer,
-    GivenFeatures,
-    StoredFeatures,
+    lookup_of,
+    take_features,
 )
 from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import Kind, OpenFile, RowStream
 from pipelines.batch.keys import Keys, entities, key_checksum
-from pipelines.batch.manifest import BINS, Receipt
+from pipelines.batch.manifest import BINS, OutputFile
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
 from pipelines.batch.scoring import ChunkScorer, explainer_of
@@ -55,7 +55,7 @@ class Job:
     database_url
         Of PostgreSQL; None where nothing is looked up or logged.
     texts
-        What to say for class 0 and class 1.
+        The words for class 0 and class 1.
     missing, rename
         How attributes are written: as in the feature settings.
     ttl
@@ -141,7 +141,7 @@ class Worker:
         )
         return np.concatenate([np.empty(0, np.int64), *found])
 
-    def run(self, chunk: Chunk, rows: pa.Table) -> Receipt:
+    def run(self, chunk: Chunk, rows: pa.Table) -> OutputFile:
         """Score the rows of a chunk, log them if asked to, and write their file."""
         where = "the offline store" if chunk.file < 0 else self.plan.files[chunk.file].path
         featured = self.scorer.features(rows, where)
@@ -151,29 +151,28 @@ class Worker:
             self._log(chunk, featured, probabilities)
         above = probabilities.astype(np.float64) >= self.plan.model.threshold
         bins = np.histogram(probabilities, BINS, range=(0.0, 1.0))[0]
-        is_stored = self.plan.kind in (Kind.entities, Kind.everybody)
+        is_stored = self.plan.kind.is_stored
         return self.output.add(
             chunk.index,
             parquet(predictions),
             rows=len(featured.keys),
             checksum=key_checksum(featured.keys),
-            without_features=int(np.isnat(featured.event_times).sum()) if is_stored else 0,
+            without_features=int(np.isnat(featured.times).sum()) if is_stored else 0,
             positive=int(above.sum()),
             histogram=tuple(bins.tolist()),
         )
 
-    def _log(self, chunk: Chunk, rows: FeatureBatch, probabilities: Any) -> None:
+    def _log(self, chunk: Chunk, rows: FeatureMatrix, probabilities: Any) -> None:
         computed = self.plan.kind is Kind.attributes
-        scored = Scored(
-            keys=rows.keys,
-            probabilities=probabilities,
-            vectors=rows.values,
-            event_times=rows.event_times,
+        write_batch(
+            self.job.offline.postgres,
+            self.plan.chunk_id(chunk),
+            rows,
+            probabilities,
             predicted_at_us=microseconds_of(self.plan.scored_at),
             flags=Flags.REQUEST_ATTRIBUTES if computed else Flags.NONE,
+            context=self._context,
         )
-        log = BatchLog(self.job.offline.postgres)
-        log.write(self.plan.chunk_id(chunk), scored, self._context)
 
     @property
     def _context(self) -> Context:
@@ -211,7 +210,7 @@ def cores() -> int:
 def _featurizer(job: Job, artifact: ModelArtifact) -> Featurizer:
     schema, plan = artifact.feature_schema, job.plan
     if plan.kind is Kind.features:
-        return GivenFeatures(schema)
+        return partial(take_features, schema)
     if plan.kind is Kind.attributes:
         return EngineeredFeatures(schema, Engine(MODEL_VIEW), job.missing)
-    return StoredFeatures(schema, plan.entity, job.offline, plan.as_of, plan.scored_at, job.ttl)
+    return lookup_of(job.offline, schema, plan.entity, plan.as_of, plan.scored_at, job.ttl)

@@ -193,12 +193,12 @@ class ExperimentController:
 
 
 def observer_of(settings: Settings) -> ExperimentObserver:
-    """Build what looks; it needs PostgreSQL only."""
+    """Build the observer; it needs PostgreSQL only."""
     return ExperimentObserver(deployment_store(settings), exposure_reader(settings), now)
 
 
 def controller_of(settings: Settings) -> ExperimentController:
-    """Build what acts; refuses at once when MLflow does not answer."""
+    """Build the controller; refuses at once when MLflow does not answer."""
     promoter = promoter_of(settings)
     promoter.registry.refuse_unreachable()
     return ExperimentController(observer_of(settings), promoter, experiment_store(settings))

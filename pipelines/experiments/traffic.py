@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 
 from configs.settings import Settings
-from models.connect import artifact_cache, deployment_store, history
+from models.connect import artifact_cache, champion_of, history
 from models.deployment.record import Deployment
 from models.gates.held_out import split_of
 from serving.ab_testing import bucket_of, choose
@@ -34,13 +34,10 @@ class Person:
     label: int
 
 
-def held_out(settings: Settings) -> list[Person]:
+def held_out_people(settings: Settings) -> list[Person]:
     """The test rows of the champion's training, in an order of their own."""
-    store = deployment_store(settings)
-    current = store.current()
-    store.close()
-    assert current is not None
-    champion = current.champion
+    champion = champion_of(settings)
+    assert champion is not None
     artifact = artifact_cache(settings).get(champion.artifact_uri, champion.digest)
     test = split_of(artifact, history(settings).rows(artifact).rows).test
     places = np.random.default_rng(7).permutation(len(test))
@@ -49,7 +46,7 @@ def held_out(settings: Settings) -> list[Person]:
 
 
 def loses_challengers(deployment: Deployment, share: float) -> Callable[[Person], bool]:
-    """Give what a faulty router does: of the people with the challenger it loses a share."""
+    """Give a faulty router's choice: of the people with the challenger it loses a share."""
     random = np.random.default_rng(8)
 
     def is_lost(person: Person) -> bool:
@@ -60,7 +57,7 @@ def loses_challengers(deployment: Deployment, share: float) -> Callable[[Person]
 
 
 @dataclass
-class Traffic:
+class SimulatedTraffic:
     """Sends people to the API and reports their labels when they become known.
 
     Parameters
@@ -68,7 +65,7 @@ class Traffic:
     api
         URL of the API.
     goes_on
-        Asked again and again whether anybody still wants traffic.
+        Called again and again; False ends the traffic.
     """
 
     api: str
@@ -77,7 +74,7 @@ class Traffic:
     _due: list[tuple[float, str, int]] = field(default_factory=list)
 
     def run(self, people: Sequence[Person], horizon_s: float) -> None:
-        """Send people until all were answered, or until nobody wants more.
+        """Send people until all were answered, or `goes_on` says no.
 
         Labels are waited for as long as the horizon.
         """

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from configs.files import write_whole
 from models.deployment.record import BUCKETS, Deployment
 from serving.errors import DeploymentUnusable
 
@@ -78,7 +79,8 @@ class CurrentFile:
         """
         refuse_gaps(deployment)
         values = deployment.to_dict()
-        _replace(self.path, {"sha256": _checksum(values), "deployment": values}, is_lasting=True)
+        content = {"sha256": _checksum(values), "deployment": values}
+        write_whole(self.path, json.dumps(content, indent=1), is_lasting=True)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class AgentFile:
 
     def write(self, state: AgentState) -> None:
         """Replace the state."""
-        _replace(self.path, vars(state), is_lasting=False)
+        write_whole(self.path, json.dumps(vars(state), indent=1))
 
 
 @dataclass(frozen=True)
@@ -160,24 +162,3 @@ def refuse_gaps(deployment: Deployment) -> None:
 def _checksum(values: Mapping[str, Any]) -> str:
     content = json.dumps(values, sort_keys=True, separators=(",", ":")).encode()
     return hashlib.sha256(content).hexdigest()
-
-
-def _replace(path: Path, values: Mapping[str, Any], *, is_lasting: bool) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.new")
-    with unfinished.open("w") as file:
-        json.dump(values, file, indent=1)
-        if is_lasting:
-            file.flush()
-            os.fsync(file.fileno())
-    unfinished.replace(path)
-    if is_lasting:
-        _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

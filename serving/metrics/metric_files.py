@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from configs.files import write_whole
 from infrastructure.servers.processes import Process
 from serving.metrics.metrics import Snapshot
 from serving.metrics.tallies import add_up
@@ -98,9 +99,7 @@ def _write(path: Path, snapshot: Snapshot, process: Process | None) -> None:
         "tallies": tallies,
         "watched": snapshot.gauges,
     }
-    unfinished = path.with_suffix(".new")
-    unfinished.write_text(json.dumps(values))
-    unfinished.replace(path)
+    write_whole(path, json.dumps(values))
 
 
 def _read(path: Path) -> dict[str, Any]:

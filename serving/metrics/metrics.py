@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from serving.metrics.tallies import Cells, Counts, Histogram, add_up
+from serving.metrics.tallies import Cells, Counts, LabelledHistogram, add_up
 from serving.prediction.in_flight import Answer
 
 LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
@@ -45,7 +45,7 @@ class Metrics:
         self.requests = Counts(
             "fti_http_requests", "Requests by path and status.", ("path", "status")
         )
-        self.durations = Histogram(
+        self.durations = LabelledHistogram(
             "fti_http_request_seconds",
             "From the parsed head of a request to its answer.",
             ("path",),
@@ -57,16 +57,16 @@ class Metrics:
             ("reason",),
         )
         arm = ("arm", "model_version")
-        self.latency = Histogram(
+        self.latency = LabelledHistogram(
             "fti_prediction_seconds",
             "From the parsed request to the answer.",
             arm,
             LATENCY_BUCKETS_S,
         )
-        self.scores = Histogram(
+        self.scores = LabelledHistogram(
             "fti_prediction_probability", "Probability of class 1.", arm, SCORE_BUCKETS
         )
-        self.ages = Histogram(
+        self.ages = LabelledHistogram(
             "fti_feature_age_seconds",
             "Age of the event that the stored features of an answer come from.",
             (),
@@ -97,9 +97,11 @@ class Metrics:
         self._answered: dict[tuple[str, int], tuple[list[float], list[float]]] = {}
 
     @property
-    def tallies(self) -> list[Counts | Histogram]:
+    def tallies(self) -> list[Counts | LabelledHistogram]:
         """All that is counted."""
-        return [each for each in vars(self).values() if isinstance(each, Counts | Histogram)]
+        return [
+            each for each in vars(self).values() if isinstance(each, Counts | LabelledHistogram)
+        ]
 
     def count(self, path: str, status: int, duration_s: float) -> None:
         """Count one answer."""

@@ -52,7 +52,7 @@ class Counts:
         return family
 
 
-class Histogram:
+class LabelledHistogram:
     """A histogram for each combination of labels.
 
     Parameters
@@ -62,7 +62,7 @@ class Histogram:
 
     Examples
     --------
-    >>> latency = Histogram("latency", "In seconds.", (), bounds=(0.1, 1.0))
+    >>> latency = LabelledHistogram("latency", "In seconds.", (), bounds=(0.1, 1.0))
     >>> [latency.observe((), value) for value in (0.1, 0.5, 3.0)]
     [None, None, None]
     >>> latency.cells

@@ -24,7 +24,7 @@ SCORED_TOGETHER = 256
 Answered = dict[str, Any]
 
 
-class Outcome:
+class AnswerSlot:
     """Where the answer to a row is put: a future as far as it is needed, without an event loop."""
 
     def __init__(self) -> None:
@@ -96,7 +96,7 @@ class BatchPredictor:
         store_answers = True
         for start in range(0, len(requests), RECORDED_TOGETHER):
             some = requests[start : start + RECORDED_TOGETHER]
-            outcomes = [Outcome() for _ in some]
+            outcomes = [AnswerSlot() for _ in some]
             batch = self._begin(some, outcomes, live, now_us)
             named = [pending for pending in batch if pending.request.user_id is not None]
             store_answers = store_answers and self._read(named, now_us)
@@ -124,7 +124,7 @@ class BatchPredictor:
     def _begin(
         self,
         requests: Sequence[PredictionRequest],
-        outcomes: Sequence[Outcome],
+        outcomes: Sequence[AnswerSlot],
         live: LiveDeployment,
         now_us: int,
     ) -> list[InFlightPrediction]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
 
-from monitoring.log.record import DEGRADED, Flags, as_text, packed_prediction
+from monitoring.log.record import DEGRADED, Flags, as_text, pack_prediction
 from serving.deployment.live import LiveArm, LiveDeployment
 from serving.errors import UnknownEntity
 from serving.prediction.model_features import FeatureInputs, FeatureVersions, ModelFeatures
@@ -133,7 +133,7 @@ class InFlightPrediction:
         if request.attributes:
             flags |= _REQUEST_ATTRIBUTES
         self.flags = flags
-        return packed_prediction(
+        return pack_prediction(
             self.prediction_id,
             now_us,
             request.user_id,

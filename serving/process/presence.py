@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from configs.files import write_whole
 from configs.settings import Settings
 from infrastructure.servers import services
 from infrastructure.servers.launch import Service
@@ -35,12 +36,11 @@ class RunningApi:
 def announce(folder: Path, port: int) -> Iterator[None]:
     """Leave word, while the body runs, that this process serves on a port."""
     path = _path(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
     process = Process.of(os.getpid())
     content = json.dumps(
         {"url": f"http://localhost:{port}", "process": process and asdict(process)}
     )
-    path.write_text(content)
+    write_whole(path, content)
     try:
         yield
     finally:

@@ -2,127 +2,16 @@
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any
 
-import numpy as np
 import pytest
-from feast import FeatureService, FeatureStore, FeatureView
-from feast.repo_config import load_repo_config
-from redis import Redis
 
-from benchmarks.harness.stage import real_rows
-from configs.settings import ROOT, Settings, load_settings
-from feature_store import connect
-from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.offline_store import Labels, OfflineStore
-from feature_store.online_store import OnlineStore
-from infrastructure.embedded import redis_url
-from tests.worlds.databases import own_database
-
-REPO = ROOT / "feature_store" / "feast_repo"
-OBJECTS = (
-    *("entity", "source", "view", "activity_source", "activity"),
-    *("packed", "on_request", "service", "service_on_request"),
-)
-USERS = 600
-UNKNOWN = 999_999
-CREATED = datetime(2024, 6, 1, 12, 30, 15, 123_456, tzinfo=UTC)
-YEAR = np.timedelta64(365, "D")
-
-
-@dataclass
-class World:
-    """Stores that hold 600 users, some with a second row a year later, and Feast over them."""
-
-    matrix: FeatureMatrix
-    labels: Labels
-    offline: OfflineStore
-    online: OnlineStore
-    redis: Redis
-    feast: FeatureStore
-    objects: dict[str, Any]
-
-    @property
-    def view(self) -> FeatureView:
-        return self.objects["view"]
-
-    @property
-    def service(self) -> FeatureService:
-        return self.objects["service"]
-
-    def packed_rows(self) -> dict[bytes, bytes]:
-        """Every online row, byte for byte."""
-        keys = sorted(self.redis.scan_iter(f"{self.online.prefix}*", count=10_000))
-        return dict(zip(keys, self.redis.mget(keys), strict=True)) if keys else {}
-
-    def feast_with(self, **parts: Any) -> FeatureStore:
-        """Feast over the same repository with parts of ``feature_store.yaml`` replaced."""
-        config = load_repo_config(REPO, REPO / "feature_store.yaml")
-        given = {
-            "project": config.project,
-            "provider": config.provider,
-            "registry": config.registry_config,
-            "offline_store": config.offline_config,
-            "online_store": config.online_config,
-            "batch_engine": config.batch_engine_config,
-            "entity_key_serialization_version": 3,
-        }
-        return FeatureStore(config=type(config)(**(given | parts)))
+from configs.settings import Settings
+from tests.worlds.feast import World, feast_world
 
 
 @pytest.fixture(scope="module")
 def world(settings: Settings) -> Iterator[World]:
     """Filled stores, and a Feast repository that has been applied."""
-    with pytest.MonkeyPatch.context() as patch, own_database(settings) as url:
-        patch.setenv("DATABASE_URL", url)
-        # What these tests ask is not how fast a busy machine is; those of deadlines set their own.
-        patch.setenv("FTI_FEATURE__ONLINE__READ_DEADLINE_MS", "2000")
-        patch.setenv("REDIS_URL", redis_url(settings).removesuffix("/0") + "/5")
-        made = _filled()
-        made.redis.flushdb()
-        made.online.write(made.matrix, CREATED)
-        made.feast.apply([made.objects[name] for name in OBJECTS])
-        yield made
-        made.redis.flushdb()
-
-
-def _filled() -> World:
-    settings = load_settings()
-    matrix, labels = _users(settings)
-    offline, online = connect.offline_store(settings), connect.online_store(settings)
-    offline.append(matrix, MODEL_VIEW.entity, CREATED)
-    offline.append_labels(labels, CREATED)
-    objects = runpy.run_path(str(REPO / "features.py"))
-    feast = FeatureStore(repo_path=str(REPO))
-    return World(matrix, labels, offline, online, online.client, feast, objects)
-
-
-def _users(settings: Settings) -> tuple[FeatureMatrix, Labels]:
-    """Real users with their missing values; every third has moved on a year later."""
-    engine = Engine(MODEL_VIEW)
-    first, labels = real_rows(settings, USERS)
-    first.values[-1] = engine.row({})
-    first.values[-2] = engine.row({"age": 40, "workclass": "never seen before"})
-    later = first.rows(np.arange(0, len(first), 3))
-    older = [engine.override(vector, {"age": 50}) for vector in later.values]
-    later = replace(later, values=np.array(older), times=later.times + YEAR)
-    return _stacked(first, later), labels
-
-
-def _stacked(first: FeatureMatrix, second: FeatureMatrix) -> FeatureMatrix:
-    return FeatureMatrix(
-        np.concatenate([first.values, second.values]),
-        np.concatenate([first.keys, second.keys]),
-        np.concatenate([first.times, second.times]),
-        first.schema,
-    )
-
-
-def later(moment: datetime, **span: float) -> datetime:
-    """A moment some time after another."""
-    return moment + timedelta(**span)
+    with feast_world(settings) as world:
+        yield world

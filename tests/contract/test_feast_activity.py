@@ -19,7 +19,7 @@ from feature_store.feature_definitions import USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.windowed_reads import ActivityStore
 from feature_store.windows.writer import ActivityWriter
-from tests.contract.conftest import UNKNOWN, USERS, World
+from tests.worlds.feast import UNKNOWN, USERS, World
 
 NOW = datetime.now(UTC)
 DAY, HOUR, INSTANT = timedelta(days=1), timedelta(hours=1), timedelta(microseconds=1)

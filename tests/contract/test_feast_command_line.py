@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.contract.conftest import CREATED, REPO, World
+from tests.worlds.feast import CREATED, REPO, World
 
 FEAST = Path(sys.executable).with_name("feast")
 PLAIN = ("PATH", "HOME", "PYTHONPATH", "DATABASE_URL", "REDIS_URL")  # where this module's rows are

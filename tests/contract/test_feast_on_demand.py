@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from feature_store.definitions.engine import Engine
 from feature_store.errors import FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.contract.conftest import UNKNOWN, USERS, World
+from tests.worlds.feast import UNKNOWN, USERS, World
 
 END = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = list(MODEL_VIEW.schema.names)

@@ -27,8 +27,8 @@ from feature_store.definitions.engine import Engine
 from feature_store.errors import StoreUnavailable, UnknownFeature
 from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.contract.conftest import CREATED, REPO, UNKNOWN, USERS, World
-from tests.faults import servers as misbehaving
+from tests.worlds import faulty_servers
+from tests.worlds.feast import CREATED, REPO, UNKNOWN, USERS, World
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = list(MODEL_VIEW.schema.names)
@@ -166,7 +166,7 @@ def test_a_view_that_cannot_be_packed_is_refused_when_it_is_applied(world: World
 
 @pytest.mark.parametrize("kind", ["silent", "dribbling", "full"])
 def test_no_read_waits_longer_than_its_deadline(world: World, kind: str) -> None:
-    with getattr(misbehaving, kind)() as url:
+    with getattr(faulty_servers, kind)() as url:
         online = world.feast.config.online_config | {"url": url, "read_deadline_ms": 50}
         feast = world.feast_with(online_store=online)
         feast.get_feature_view(MODEL_VIEW.name)
@@ -200,7 +200,7 @@ def entity_key(user: int) -> EntityKey:
 
 
 def test_an_event_loop_goes_on_turning_while_redis_is_silent(world: World) -> None:
-    with misbehaving.silent() as url:
+    with faulty_servers.silent() as url:
         online = world.feast.config.online_config | {"url": url, "read_deadline_ms": 50}
         feast = world.feast_with(online_store=online)
 
@@ -230,7 +230,7 @@ def test_a_late_connection_of_an_event_loop_is_closed_and_never_used_again() -> 
         return open_ones
 
     async def interrupt_at_every_stage() -> list[list[bool]]:
-        with misbehaving.dribbling(greets=True) as url:
+        with faulty_servers.dribbling(greets=True) as url:
             return [await read(url, deadline_ms=0.2 + n / 12) for n in range(150)]
 
     assert [n for n, ones in enumerate(asyncio.run(interrupt_at_every_stage())) if any(ones)] == []

@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import BLOCK_BYTES
-from tests.contract.conftest import UNKNOWN, World
+from tests.worlds.feast import UNKNOWN, World
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ZONES = ["UTC", "Asia/Tokyo", "America/New_York"]

@@ -16,7 +16,7 @@ from feature_store.errors import RegistryChanged, StoreUnavailable
 from feature_store.feast_plugin.registry_store import PostgresRegistryStore
 from feature_store.feature_definitions import MODEL_VIEW, VIEWS
 from feature_store.offline.postgres import Postgres
-from tests.contract.conftest import OBJECTS, REPO, World
+from tests.worlds.feast import OBJECTS, REPO, World
 
 FEAST = Path(sys.executable).with_name("feast")
 PLAIN = ("PATH", "HOME", "PYTHONPATH")  # the last one only where another checkout is installed

@@ -17,7 +17,7 @@ from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
 from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.contract.conftest import CREATED, OBJECTS, REPO, World
+from tests.worlds.feast import CREATED, OBJECTS, REPO, World
 
 END = datetime(2026, 1, 1, tzinfo=UTC)
 VIEW = MODEL_VIEW.name

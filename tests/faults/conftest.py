@@ -2,76 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
-from redis import Redis
 
-from configs.settings import Settings, load_settings
-from feature_store import connect
-from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.online_store import OnlineStore
+from configs.settings import load_settings
+from feature_store.definitions.engine import FeatureMatrix
 from infrastructure import embedded
-from infrastructure.servers import services
-from tests.parity.test_one_row_equals_a_table import random_columns
-
-
-@dataclass(frozen=True)
-class Servers:
-    """PostgreSQL and Valkey that nobody else uses; programs reach them by their URLs."""
-
-    embedded: Settings
-
-    @property
-    def settings(self) -> Settings:
-        """Settings of a program that is told where the servers are, and starts none."""
-        return load_settings(
-            var_dir=self.embedded.var_dir,
-            database_url=embedded.postgres_url(self.embedded),
-            redis_url=embedded.redis_url(self.embedded),
-        )
-
-    def signal(self, name: str, number: int) -> None:
-        """Send a signal to every process of a server."""
-        running = services.find(name, self.embedded)
-        assert running is not None
-        os.killpg(os.getpgid(running.pid), number)
-
-    def kill(self, name: str) -> None:
-        """End a server without warning, and wait until it is gone."""
-        self.signal(name, signal.SIGKILL)
-        while services.find(name, self.embedded) is not None:
-            time.sleep(0.01)
-
-    def stop(self, name: str) -> None:
-        """End a server as its keeper does: it closes its connections first."""
-        services.stop(name, self.embedded)
-
-    def start(self) -> None:
-        """Start what does not run, where it was."""
-        embedded.postgres_url(self.embedded)
-        embedded.redis_url(self.embedded)
-
-    def online(self, deadline_ms: float) -> OnlineStore:
-        """Our own online store with a deadline."""
-        return connect.online_store(self.settings, deadline_ms)
-
-
-def leave_room_for(client: Redis, size: int) -> None:
-    """Let a server take so many bytes more, once it has given back what it needed before."""
-    client.config_set("maxmemory-policy", "noeviction")
-    used, settled = 0, 0
-    while settled < 3:
-        before, used = used, client.info("memory")["used_memory"]
-        settled = settled + 1 if abs(used - before) < 100_000 else 0
-        time.sleep(0.2)
-    client.config_set("maxmemory", used + size)
+from tests.faults.servers import Servers
+from tests.worlds.rows import random_matrix
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +25,4 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="session")
 def matrix() -> FeatureMatrix:
     """Rows of 20,000 users: enough that a write takes a while."""
-    n = 20_000
-    values = Engine(MODEL_VIEW).table(random_columns(n))
-    keys = np.arange(1, n + 1, dtype=np.int64)
-    times = np.datetime64("2026-01-01", "us") + keys * np.timedelta64(1, "s")
-    return FeatureMatrix(values, keys, times, MODEL_VIEW.schema)
+    return random_matrix(20_000, apart="s")

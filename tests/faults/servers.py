@@ -1,74 +1,68 @@
-"""Servers that misbehave: silent, dribbling, full; each takes real connections."""
+"""Servers of a test's own, to be stopped, killed and filled."""
 
 from __future__ import annotations
 
-import socket
-import threading
+import os
+import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
-DRIBBLE_S = 0.02
-LONG_REPLY = b"*1\r\n$220\r\n" + b"x" * 220 + b"\r\n"
+from redis import Redis
 
-
-@contextmanager
-def silent() -> Iterator[str]:
-    """A server that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield _url(server)
+from configs.settings import Settings, load_settings
+from feature_store import connect
+from feature_store.online_store import OnlineStore
+from infrastructure import embedded
+from infrastructure.servers import services
 
 
-@contextmanager
-def dribbling(*, greets: bool = False) -> Iterator[str]:
-    """A server that answers a byte every 20 ms: no single wait is long.
+@dataclass(frozen=True)
+class Servers:
+    """PostgreSQL and Valkey that nobody else uses; programs reach them by their URLs."""
 
-    Parameters
-    ----------
-    greets
-        Whether it answers at once what is not a read of rows: the handshake, and which versions
-        there are.
-    """
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        thread = threading.Thread(target=_serve, args=(server, greets), daemon=True)
-        thread.start()
-        yield _url(server)
-        server.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    embedded: Settings
 
+    @property
+    def settings(self) -> Settings:
+        """Settings of a program that is told where the servers are, and starts none."""
+        return load_settings(
+            var_dir=self.embedded.var_dir,
+            database_url=embedded.postgres_url(self.embedded),
+            redis_url=embedded.redis_url(self.embedded),
+        )
 
-@contextmanager
-def full() -> Iterator[str]:
-    """A server that accepts nobody, its queue full: the kernel drops what knocks."""
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
-        waiting = [socket.socket() for _ in range(4)]
-        for each in waiting:
-            each.setblocking(False)
-            each.connect_ex(server.getsockname())
-        yield _url(server)
-        for each in waiting:
-            each.close()
+    def signal(self, name: str, number: int) -> None:
+        """Send a signal to every process of a server."""
+        running = services.find(name, self.embedded)
+        assert running is not None
+        os.killpg(os.getpgid(running.pid), number)
 
+    def kill(self, name: str) -> None:
+        """End a server without warning, and wait until it is gone."""
+        self.signal(name, signal.SIGKILL)
+        while services.find(name, self.embedded) is not None:
+            time.sleep(0.01)
 
-def _serve(server: socket.socket, greets: bool) -> None:
-    with suppress(OSError):
-        while True:
-            connection = server.accept()[0]
-            threading.Thread(target=_answer, args=(connection, greets), daemon=True).start()
+    def stop(self, name: str) -> None:
+        """End a server as its keeper does: it closes its connections first."""
+        services.stop(name, self.embedded)
 
+    def start(self) -> None:
+        """Start what does not run, where it was."""
+        embedded.postgres_url(self.embedded)
+        embedded.redis_url(self.embedded)
 
-def _answer(connection: socket.socket, greets: bool) -> None:
-    with connection, suppress(OSError):
-        while asked := connection.recv(65536):
-            if greets and b"MGET" not in asked:
-                commands = asked.count(b"\r\n*") + 1
-                ready = b"$5\r\nready\r\n"
-                connection.sendall(ready if b"HGET" in asked else b"+OK\r\n" * commands)
-                continue
-            for byte in LONG_REPLY:
-                connection.sendall(bytes([byte]))
-                time.sleep(DRIBBLE_S)
+    def online(self, deadline_ms: float) -> OnlineStore:
+        """Our own online store with a deadline."""
+        return connect.online_store(self.settings, deadline_ms)
 
 
-def _url(server: socket.socket) -> str:
-    return f"redis://:secret@127.0.0.1:{server.getsockname()[1]}/0"
+def leave_room_for(client: Redis, size: int) -> None:
+    """Let a server take so many bytes more, once it has given back what it needed before."""
+    client.config_set("maxmemory-policy", "noeviction")
+    used, settled = 0, 0
+    while settled < 3:
+        before, used = used, client.info("memory")["used_memory"]
+        settled = settled + 1 if abs(used - before) < 100_000 else 0
+        time.sleep(0.2)
+    client.config_set("maxmemory", used + size)

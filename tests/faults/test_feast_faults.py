@@ -25,9 +25,9 @@ from feature_store.definitions.engine import FeatureMatrix, created_times
 from feature_store.errors import StoreUnavailable
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online_store import OnlineStore
-from tests.contract.conftest import OBJECTS, REPO
-from tests.faults.conftest import Servers, leave_room_for
-from tests.feature_store.conftest import MONDAY
+from tests.faults.servers import Servers, leave_room_for
+from tests.worlds.feast import OBJECTS, REPO
+from tests.worlds.rows import MONDAY
 
 START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 AGE = ["user_features:age"]

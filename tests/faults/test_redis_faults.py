@@ -16,9 +16,9 @@ from feature_store import connect
 from feature_store.definitions.engine import FeatureMatrix, created_times
 from feature_store.errors import StoreUnavailable
 from feature_store.online_store import OnlineStore
-from tests.faults import servers as misbehaving
-from tests.faults.conftest import Servers, leave_room_for
-from tests.feature_store.conftest import MONDAY
+from tests.faults.servers import Servers, leave_room_for
+from tests.worlds import faulty_servers
+from tests.worlds.rows import MONDAY
 
 DEADLINE_MS = 50
 SLACK_S = 0.9
@@ -92,7 +92,7 @@ def in_background(work: Callable[[], object]) -> Iterator[list[BaseException]]:
 
 @pytest.mark.parametrize("kind", ["silent", "dribbling", "full"])
 def test_no_read_takes_longer_than_its_deadline(kind: str) -> None:
-    with getattr(misbehaving, kind)() as url:
+    with getattr(faulty_servers, kind)() as url:
         store = connect.online_store(load_settings(redis_url=url), DEADLINE_MS)
         for read in (lambda: store.read(1), lambda: store.read_many([1, 2]), lambda: store.read(1)):
             error = fails_in_time(read)
@@ -102,7 +102,7 @@ def test_no_read_takes_longer_than_its_deadline(kind: str) -> None:
 
 
 def test_a_reply_that_dribbles_is_cut_off_in_its_middle() -> None:
-    with misbehaving.dribbling(greets=True) as url:
+    with faulty_servers.dribbling(greets=True) as url:
         store = connect.online_store(load_settings(redis_url=url), DEADLINE_MS)
         fails_in_time(lambda: store.read(1))
         assert store.versions._is_ready  # the first reply came in time, the second did not

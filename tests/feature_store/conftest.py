@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
-import numpy as np
 import pytest
 from redis import Redis
 
 from configs.settings import Settings
-from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from infrastructure.embedded import redis_url
-from tests.parity.test_one_row_equals_a_table import random_columns
-
-MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
+from tests.worlds.rows import random_matrix
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +52,4 @@ def online(redis: Redis) -> OnlineStore:
 @pytest.fixture(scope="session")
 def matrix() -> FeatureMatrix:
     """Features of 300 random users, some values missing or unseen, an hour apart."""
-    values = Engine(MODEL_VIEW).table(random_columns(300))
-    keys = np.arange(1, 301, dtype=np.int64)
-    times = np.datetime64("2026-01-01", "us") + keys * np.timedelta64(1, "h")
-    return FeatureMatrix(values, keys, times, MODEL_VIEW.schema)
+    return random_matrix(apart="h")

@@ -16,7 +16,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import Labels, OfflineStore, QuarantinedRow, missing_vector
 from feature_store.training_data import decoded_frame, training_rows
-from tests.feature_store.conftest import MONDAY
+from tests.worlds.rows import MONDAY
 from tests.worlds.strategies import bits
 
 HOUR = np.timedelta64(1, "h")

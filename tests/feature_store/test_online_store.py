@@ -19,7 +19,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.online.conditional_write import Batch, write_newest
 from feature_store.online.row_codec import HEADER_BYTES, RowCodec
 from feature_store.online_store import OnlineStore
-from tests.feature_store.conftest import MONDAY
+from tests.worlds.rows import MONDAY
 from tests.worlds.strategies import bits
 
 

@@ -33,7 +33,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.versions import record_readers
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from tests.feature_store.conftest import MONDAY
+from tests.worlds.rows import MONDAY
 from tests.worlds.strategies import bits
 
 OLD = MODEL_VIEW.schema

@@ -11,18 +11,13 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from configs.settings import ROOT
-from infrastructure.dashboards import DASHBOARDS
+from infrastructure.dashboards import panels
 from monitoring.alerting.states import Sample
 from monitoring.checks.data_quality import Lags
 from monitoring.reporting.metrics import Gauges, samples_of
-from tests.monitoring.conftest import (  # noqa: F401
-    artifact,
-    own_settings,
-    people,
-    rows,
-    watching,
-)
-from tests.serving.conftest import api, shared_world  # noqa: F401
+from tests.worlds.monitoring import Watching, people_of, train_artifact
+from tests.worlds.rows import first_rows
+from tests.worlds.serving import new_world, running_api
 
 ADDED = {"job", "instance", "le"}
 """Labels that Prometheus adds, or that a histogram has by itself."""
@@ -37,7 +32,10 @@ def rules() -> list[dict]:
 
 def queries() -> list[str]:
     drawn = [
-        q for _, panels in DASHBOARDS.values() for panel in panels for q in panel.queries.values()
+        query
+        for dashboard in panels().values()
+        for panel in dashboard["panels"]
+        for query in panel["queries"].values()
     ]
     return [*drawn, *(rule["expr"] for rule in rules())]
 
@@ -74,24 +72,30 @@ def test_recorded_rules_that_are_asked_for_are_recorded() -> None:
     assert asked <= recorded
 
 
-def test_the_api_exposes_what_is_asked_of_it(api) -> None:  # noqa: F811
-    for body in ({"user_id": 1}, {"age": 35}, {"user_id": 2, "age": 35}):
-        api.post("/predict", json=body)
-    api.post("/predict/batch", json={"rows": [{"user_id": 1}]})
-    found = exposed(api.get("/metrics").text)
+def test_the_api_exposes_what_is_asked_of_it(settings, tmp_path) -> None:
+    with new_world(settings, tmp_path) as world:
+        world.deploy(1)
+        with running_api(world) as api:
+            for body in ({"user_id": 1}, {"age": 35}, {"user_id": 2, "age": 35}):
+                api.post("/predict", json=body)
+            api.post("/predict/batch", json={"rows": [{"user_id": 1}]})
+            text = api.get("/metrics").text
+    found = exposed(text)
     # Nothing of these has happened yet, so they have no sample; their labels are those of the code.
     found |= {
         "fti_http_requests_refused_total": {"reason"},
         "fti_predictions_degraded_total": {"reason"},
         "fti_batch_predictions_degraded_total": {"reason"},
     }
-    names = {family.name for family in text_string_to_metric_families(api.get("/metrics").text)}
+    names = {family.name for family in text_string_to_metric_families(text)}
     assert {"fti_http_requests_refused", "fti_predictions_degraded"} <= names
     check(found, [q for q in queries() if metrics_in(q) and "fti_monitoring_" not in q])
 
 
 @pytest.mark.full
-def test_monitoring_exposes_what_is_asked_of_it(watching) -> None:  # noqa: F811
+def test_monitoring_exposes_what_is_asked_of_it(settings, database_url, tmp_path) -> None:
+    own, rows = settings.model_copy(update={"database_url": database_url}), first_rows(12_000)
+    watching = Watching(own, train_artifact(rows, tmp_path / "artifact"), people_of(rows))
     simulation = watching.simulation(visits_a_day=600, label_delay_hours=2)
     simulation.play(0)
     result = watching.monitor(lags=Lags(stream_backlog=11)).run(simulation.world.now(1))

@@ -21,7 +21,7 @@ from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded
 from infrastructure.servers import ports, services
 from infrastructure.servers.homes import NOBODY
-from infrastructure.servers.processes import Process, running_in
+from infrastructure.servers.processes import Process, find_in
 
 IS_ROOT = os.geteuid() == 0
 URL_ELSEWHERE = """
@@ -138,7 +138,7 @@ def test_processes_that_ask_at_the_same_time_get_one_server(own: Settings) -> No
         urls = set(pool.map(url_elsewhere, [own] * 3))
     assert len(urls) == 1
     data = (own.var_dir / "postgres").resolve() / "data"
-    postmasters = {pid for pid in running_in(data, "postgres") if is_leader(pid)}
+    postmasters = {pid for pid in find_in(data, "postgres") if is_leader(pid)}
     assert postmasters == {pid_of("postgres", own)}
 
 
@@ -167,8 +167,8 @@ def test_down_leaves_no_process(own: Settings) -> None:
     embedded.redis_url(own)
     homes = [(own.var_dir / name).resolve() for name in ("postgres", "valkey")]
     list(embedded.down(own))
-    assert running_in(homes[0] / "data", "postgres") == set()
-    assert running_in(homes[1], "valkey-server") == set()
+    assert find_in(homes[0] / "data", "postgres") == set()
+    assert find_in(homes[1], "valkey-server") == set()
     assert list(embedded.down(own)) == []
 
 

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -16,9 +15,9 @@ import pytest
 
 from configs.settings import ROOT
 from infrastructure.servers import ports
-from tests.serving.conftest import new_world
+from tests.infrastructure.dockerfile import only, stages
+from tests.worlds.serving import new_world
 
-DOCKERFILE = ROOT / "infrastructure" / "Dockerfile"
 LARGEST_MB = 350
 HEAVY = {
     "evidently",
@@ -31,29 +30,6 @@ HEAVY = {
     "pyspark",
     "xgboost",
 }
-
-
-@dataclass(frozen=True)
-class Instruction:
-    name: str
-    rest: str
-
-
-def stages() -> dict[str, list[Instruction]]:
-    """The instructions of each stage of the Dockerfile, in order."""
-    text = re.sub(r"(?m)^\s*#.*\n", "", DOCKERFILE.read_text()).replace("\\\n", " ")
-    found: dict[str, list[Instruction]] = {}
-    current: list[Instruction] = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        name, _, rest = line.partition(" ")
-        if name == "FROM":
-            current = found.setdefault(rest.split(" AS ")[1], [])
-        current.append(Instruction(name, " ".join(rest.split())))
-    return found
-
-
-def only(name: str, stage: str) -> list[str]:
-    return [each.rest for each in stages()[stage] if each.name == name]
 
 
 def test_every_target_runs_without_rights_and_says_how_it_is() -> None:

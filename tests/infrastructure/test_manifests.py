@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
 from configs.settings import ROOT, _refuse_unknown_environment, load_settings
 from infrastructure import dashboards
-from serving.__main__ import _parse
 from serving.process.ship import _parse as parse_ship
-from tests.infrastructure.test_image import only
+from tests.infrastructure.dockerfile import only
+from tests.infrastructure.programs import understood
 
 FOLDER = ROOT / "infrastructure"
 BASE = FOLDER / "kubernetes" / "base"
@@ -57,25 +55,6 @@ def of_kind(kind: str, name: str) -> dict[str, Any]:
 
 def compose() -> dict[str, Any]:
     return yaml.safe_load((FOLDER / "docker-compose.yml").read_text())["services"]
-
-
-def understood(image: str, words: list[str]) -> None:
-    """Fail unless the program that the image starts takes these words."""
-    if image == "ml-inference":
-        _parse(load_settings(), words)
-        return
-    module = words[1] if words[0] == "-m" else words[0].removesuffix(".py").replace("/", ".")
-    if module in ("infrastructure.servers.mlflow_server", "infrastructure.servers.airflow_server"):
-        source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
-        assert all(f'"{word}"' in source for word in words if word.startswith("--"))
-        return
-    package = ROOT / module.replace(".", "/")
-    program = importlib.import_module(f"{module}.__main__" if package.is_dir() else module)
-    rest = words[2:] if words[0] == "-m" else words[1:]
-    command = typer.main.get_command(program.app)
-    if hasattr(command, "commands") and rest and not rest[0].startswith("-"):
-        command = command.commands[rest.pop(0)]
-    command.make_context(module, rest, resilient_parsing=False)
 
 
 def our_containers() -> list[tuple[str, str, list[str]]]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from configs.settings import ROOT
-from tests.infrastructure.test_manifests import understood
+from tests.infrastructure.programs import understood
 
 FOLDER = ROOT / "infrastructure" / "terraform"
 ECS = (FOLDER / "modules" / "ecs" / "main.tf").read_text()

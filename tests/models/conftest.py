@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.harness.stage import real_rows
-from configs.settings import Settings, load_settings
+from configs.settings import Settings
 from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows
@@ -22,31 +21,23 @@ from models.reports.write_up import write_up
 from models.rows.masking import Masker
 from models.rows.split import Split, split_rows
 from models.training.fit import Trained, fit, held_out_metrics
-from tests.worlds.models import Trainer, World, new_world
-
-N_ROWS = 4_000
+from tests.worlds.models import Trainer, World, new_world, small_training
+from tests.worlds.rows import first_rows
 
 
 @pytest.fixture(scope="session")
 def rows() -> TrainingRows:
-    """The first rows of the raw file, as the offline store would give them."""
-    matrix, labels = real_rows(load_settings(), N_ROWS)
-    return TrainingRows(matrix, labels.values)
+    return first_rows(4_000)
+
+
+@pytest.fixture(scope="session")
+def training() -> TrainingConfig:
+    return small_training()
 
 
 @pytest.fixture(scope="session")
 def masker() -> Masker:
     return Masker(MODEL_VIEW)
-
-
-@pytest.fixture(scope="session")
-def training() -> TrainingConfig:
-    """The settings of a training that takes a second."""
-    trees = {"n_estimators": 40, "learning_rate": 0.2, "max_depth": 4}
-    network = {"epochs": 6, "width": 32, "learning_rate": 0.01, "average_decay": 0.9}
-    ensemble = {"folds": 2, "xgboost": trees, "neural_network": network}
-    sections = {"xgboost": trees, "neural_network": network, "ensemble": ensemble}
-    return load_settings(training={"seed": 101, **sections}).training
 
 
 @pytest.fixture(scope="session")

@@ -80,9 +80,9 @@ def test_models_have_requests_of_their_own(store, own_settings):
 
 def test_only_one_process_acts(store, own_settings):
     other = RetrainingStore(postgres(own_settings), "income-predictor")
-    with store.acting() as first, other.acting() as second:
+    with store.alone() as first, other.alone() as second:
         assert (first, second) == (True, False)
-    with other.acting() as is_alone:
+    with other.alone() as is_alone:
         assert is_alone
 
 

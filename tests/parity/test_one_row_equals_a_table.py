@@ -14,6 +14,7 @@ from hypothesis import given, settings, strategies as st
 
 from feature_store.definitions.engine import BLOCK_ROWS, Engine
 from feature_store.feature_definitions import MODEL_VIEW
+from tests.worlds.rows import random_columns
 from tests.worlds.strategies import bits, encoded, raw_rows
 
 ENGINE = Engine(MODEL_VIEW)
@@ -73,7 +74,8 @@ def test_a_stored_vector_overridden_with_its_own_attributes_has_the_same_bits() 
 def test_a_processor_without_avx512_computes_the_same_bits(disabled: str) -> None:
     program = (
         "import hashlib\n"
-        "from tests.parity.test_one_row_equals_a_table import ENGINE, bits, random_columns\n"
+        "from tests.worlds.rows import ENGINE, random_columns\n"
+        "from tests.worlds.strategies import bits\n"
         "table = ENGINE.table(random_columns(20_000))\n"
         "print(hashlib.sha256(bits(table).tobytes()).hexdigest())"
     )
@@ -87,17 +89,3 @@ def test_a_processor_without_avx512_computes_the_same_bits(disabled: str) -> Non
     )
     here = ENGINE.table(random_columns(20_000))
     assert found.stdout.strip() == hashlib.sha256(bits(here).tobytes()).hexdigest()
-
-
-def random_columns(n: int) -> dict[str, np.ndarray]:
-    """Encoded columns ``(n,)`` with one value in ten missing and some unseen; seeded."""
-    random = np.random.default_rng(20)
-    columns: dict[str, np.ndarray] = {}
-    for feature in MODEL_VIEW.raw_features:
-        if feature.kind == "category":
-            columns[feature.name] = random.integers(0, len(feature.categories) + 2, n)
-        else:
-            low, high = feature.valid_range or (0, 1)
-            numbers = random.integers(int(low), int(high) + 1, n).astype(np.float32)
-            columns[feature.name] = np.where(random.random(n) < 0.1, np.float32(np.nan), numbers)
-    return columns

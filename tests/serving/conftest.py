@@ -2,37 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from configs.settings import Settings
-from feature_store.connect import online_store
-from infrastructure.embedded import redis_url
-from tests.worlds.databases import own_database
-from tests.worlds.serving import Api, World, artifact_server, now, random_matrix, running_api
-
-
-@contextmanager
-def new_world(settings: Settings, folder: Path) -> Iterator[World]:
-    name = f"test{uuid.uuid4().hex[:12]}"
-    with own_database(settings) as url, artifact_server(folder / "artifacts") as artifacts:
-        own = settings.model_copy(
-            update={
-                "var_dir": folder / "var",
-                "database_url": url,
-                "redis_url": redis_url(settings),
-                "mlflow_tracking_uri": artifacts.url,
-                "feature": settings.feature.model_copy(update={"project": name}),
-            }
-        )
-        online, matrix = online_store(own), random_matrix()
-        online.write(matrix, now())
-        yield World(own, artifacts, online, matrix)
-        online.client.close()
+from tests.worlds.serving import Api, World, new_world, running_api
 
 
 @pytest.fixture
@@ -55,3 +31,8 @@ def api(shared_world: World) -> Iterator[Api]:
     """An API in the shared world."""
     with running_api(shared_world) as api:
         yield api
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, dict[str, bool]]:
+    return "asyncio", {"use_uvloop": True}

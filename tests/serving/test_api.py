@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.worlds.serving import ENGINE, missing_in, scorer
+from tests.worlds.artifacts import scorer
+from tests.worlds.rows import ENGINE, missing_in
 
 FIVE = {
     "age": 35,

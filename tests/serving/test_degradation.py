@@ -15,9 +15,10 @@ from configs.settings import load_settings
 from feature_store.connect import online_store
 from infrastructure import embedded
 from infrastructure.servers import services
-from tests.serving.conftest import new_world
 from tests.serving.redis.slow_proxy import slow_proxy
-from tests.worlds.serving import ENGINE, now, random_matrix, running_api, scorer
+from tests.worlds.artifacts import scorer
+from tests.worlds.rows import ENGINE, random_matrix
+from tests.worlds.serving import new_world, now, running_api
 
 RECOVERY_LIMIT_S = 2.0
 CLIENTS = 4

@@ -10,7 +10,8 @@ from models.artifact.artifact import example_json, json_bytes
 from models.artifact.cache import MlflowFiles
 from serving.errors import ModelUnusable
 from serving.model_loader import ModelLoader
-from tests.worlds.serving import artifact_server, model_files, random_matrix, scorer
+from tests.worlds.artifacts import artifact_server, model_files, scorer
+from tests.worlds.rows import random_matrix
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from configs.settings import ROOT, Settings
+from configs.settings import ROOT, Settings, load_settings
 from configs.training_config import GatesConfig, TrainingConfig
 from feature_store.connect import offline_store
 from feature_store.definitions.engine import FeatureMatrix
@@ -227,3 +227,12 @@ def new_world(
             yield world
         finally:
             world.close()
+
+
+def small_training() -> TrainingConfig:
+    """The settings of a training that takes a second."""
+    trees = {"n_estimators": 40, "learning_rate": 0.2, "max_depth": 4}
+    network = {"epochs": 6, "width": 32, "learning_rate": 0.01, "average_decay": 0.9}
+    ensemble = {"folds": 2, "xgboost": trees, "neural_network": network}
+    sections = {"xgboost": trees, "neural_network": network, "ensemble": ensemble}
+    return load_settings(training={"seed": 101, **sections}).training

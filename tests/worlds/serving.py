@@ -2,143 +2,38 @@
 
 from __future__ import annotations
 
-import http.server
 import json
-import math
 import os
 import subprocess
 import sys
-import tempfile
-import threading
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
 from pathlib import Path
 
 import httpx
-import numpy as np
 
 from configs.settings import ROOT, Settings
-from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
-from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.connect import online_store
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.online_store import OnlineStore
-from models.artifact.artifact import (
-    ModelArtifact,
-    example_json,
-    json_bytes,
-    schema_json,
-    write_artifact,
-)
+from infrastructure.embedded import redis_url
 from models.connect import deployment_store, postgres
 from models.deployment.ab_tests import override, start_ab_test
 from models.deployment.plan import ExperimentPlan
 from models.deployment.record import Arm, ArmName, Deployment, deploy
-from models.onnx.scorer import OnnxScorer
-from models.xgboost_model import XGBoostModel
-from tests.parity.test_one_row_equals_a_table import random_columns
+from tests.worlds.artifacts import ArtifactServer, artifact_server
+from tests.worlds.databases import own_database
+from tests.worlds.rows import random_matrix
 
-ENGINE = Engine(MODEL_VIEW)
-USERS = 300
-ARTIFACTS_PATH = "/api/2.0/mlflow-artifacts/artifacts/"
 START_LIMIT_S = 60
 
 
 def now() -> datetime:
     return datetime.now(UTC)
-
-
-def random_matrix(n: int = USERS) -> FeatureMatrix:
-    """Features of random users 1…n, some values missing or unseen."""
-    keys = np.arange(1, n + 1, dtype=np.int64)
-    times = np.datetime64("2026-01-01", "us") + keys * np.timedelta64(1, "m")
-    return FeatureMatrix(ENGINE.table(random_columns(n)), keys, times, MODEL_VIEW.schema)
-
-
-def under(schema: FeatureSchema, matrix: FeatureMatrix) -> FeatureMatrix:
-    """The rows as another version of the view has them."""
-    places = [MODEL_VIEW.schema.position(name) for name in schema.names]
-    values = np.ascontiguousarray(matrix.values[:, places])
-    return FeatureMatrix(values, matrix.keys, matrix.times, schema)
-
-
-@cache
-def model_files(seed: int) -> Mapping[str, bytes]:
-    """The files of a real, small model; another seed gives another one."""
-    return model_files_of(seed, MODEL_VIEW.schema)
-
-
-def model_files_of(seed: int, schema: FeatureSchema) -> Mapping[str, bytes]:
-    """`model_files` of a model that takes another version of the features."""
-    matrix = under(schema, random_matrix(400))
-    labels = np.random.default_rng(seed).integers(0, 2, len(matrix)).astype(np.int8)
-    model = XGBoostModel({"n_estimators": 10, "max_depth": 3}, seed=seed).fit(matrix, labels)
-    onnx = model.to_onnx()
-    vectors = matrix.values[:5]
-    probabilities = OnnxScorer(onnx, len(matrix.schema)).predict(vectors).tolist()
-    with tempfile.TemporaryDirectory() as folder:
-        model.save(Path(folder))
-        native = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-    return {
-        **native,
-        "schema.json": schema_json(matrix.schema, MODEL_VIEW.entity),
-        "config.json": json_bytes({"family": "xgboost", "label_prefix": "xgb", "threshold": 0.5}),
-        "model.onnx": onnx,
-        "example.json": example_json(vectors, probabilities),
-    }
-
-
-def scorer(seed: int) -> OnnxScorer:
-    """The model of a seed, to compare answers with."""
-    return OnnxScorer(model_files(seed)["model.onnx"], len(MODEL_VIEW.schema))
-
-
-@dataclass
-class ArtifactServer:
-    """Hands out artifacts as an MLflow server does."""
-
-    folder: Path
-    url: str
-    requests: list[str] = field(default_factory=list)
-
-    def add(self, version: int, **changes: bytes) -> ModelArtifact:
-        """Keep the model whose seed is the version, some files replaced."""
-        files = dict(model_files(version)) | {n.replace("_", "."): c for n, c in changes.items()}
-        return write_artifact(self.folder / str(version) / "model", files)
-
-    def arm(self, version: int) -> Arm:
-        """The arm that serves the version; it is kept here first if it is not yet."""
-        folder = self.folder / str(version) / "model"
-        artifact = self.add(version) if not folder.exists() else write_artifact(folder, {})
-        uri = f"mlflow-artifacts:/{version}/model"
-        return Arm("champion", version, f"income-xgb-v{version}", uri, artifact.digest)
-
-
-@contextmanager
-def artifact_server(folder: Path) -> Iterator[ArtifactServer]:
-    """Run a server of artifacts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    served = ArtifactServer(folder, "")
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def translate_path(self, path: str) -> str:
-            served.requests.append(path)
-            return super().translate_path(path.removeprefix(ARTIFACTS_PATH.rstrip("/")))
-
-        def log_message(self, *arguments: object) -> None:
-            """Say nothing."""
-
-    handler = partial(Handler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        served.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        yield served
-        server.shutdown()
-        thread.join()
 
 
 @dataclass
@@ -207,6 +102,25 @@ class World:
             pass
         store.close()
         return deployment
+
+
+@contextmanager
+def new_world(settings: Settings, folder: Path) -> Iterator[World]:
+    name = f"test{uuid.uuid4().hex[:12]}"
+    with own_database(settings) as url, artifact_server(folder / "artifacts") as artifacts:
+        own = settings.model_copy(
+            update={
+                "var_dir": folder / "var",
+                "database_url": url,
+                "redis_url": redis_url(settings),
+                "mlflow_tracking_uri": artifacts.url,
+                "feature": settings.feature.model_copy(update={"project": name}),
+            }
+        )
+        online, matrix = online_store(own), random_matrix()
+        online.write(matrix, now())
+        yield World(own, artifacts, online, matrix)
+        online.client.close()
 
 
 class Api(httpx.Client):
@@ -280,14 +194,3 @@ def _url(process: subprocess.Popen[bytes], log_path: Path) -> str:
                 return url
         time.sleep(0.02)
     raise AssertionError(f"The API did not start:\n{log_path.read_text()}")
-
-
-def missing_in(vector: np.ndarray) -> list[str]:
-    """Names of the raw columns that are missing or unseen in a vector ``(p,)``, one by one."""
-    schema = MODEL_VIEW.schema
-    return [
-        feature.name
-        for feature, value in zip(schema.features, vector.tolist(), strict=True)
-        if not feature.inputs
-        and (math.isnan(value) or (feature.kind == "category" and value < FIRST_KNOWN))
-    ]

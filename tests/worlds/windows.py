@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 from hypothesis import strategies as st
 
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.window_plan import ActivityPlan
 from feature_store.definitions.window_totals import Events
 from feature_store.feature_definitions import USER_ACTIVITY
@@ -96,3 +97,12 @@ def us(time: datetime) -> int:
 
 def plan_of(schema) -> ActivityPlan:
     return ActivityPlan(schema)
+
+
+def hourly() -> FeatureSchema:
+    """The view with a week whose tail moves by the hour."""
+    features = [
+        replace(each, rule={**each.rule, "hop": "1h"}) if each.name.endswith("_7d") else each
+        for each in SCHEMA.features
+    ]
+    return FeatureSchema(SCHEMA.view, tuple(features))

@@ -24,15 +24,15 @@ from typer.testing import CliRunner
 from configs.settings import ROOT, Settings
 from feature_store import connect, versions
 from feature_store.__main__ import app
-from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import EntityNotFound, UnknownFeature, UnknownVersion, VersionInUse
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from infrastructure.embedded import redis_url
-from tests.parity.test_one_row_equals_a_table import random_columns
 from tests.worlds.databases import own_database
+from tests.worlds.rows import random_matrix
 
 SCHEMA = MODEL_VIEW.schema
 CREATED = datetime(2026, 1, 20, tzinfo=UTC)
@@ -84,7 +84,11 @@ def new_stores(settings: Settings) -> Iterator[Callable[[], Stores]]:
                 "feature": settings.feature.model_copy(update={"project": name}),
             }
         )
-        offline, online, matrix = connect.offline_store(own), connect.online_store(own), rows()
+        offline, online, matrix = (
+            connect.offline_store(own),
+            connect.online_store(own),
+            random_matrix(apart="h"),
+        )
         versions.start_fill(offline, online, MODEL_VIEW.entity)
         offline.append(matrix, MODEL_VIEW.entity, CREATED)
         online.write(matrix, CREATED)
@@ -105,12 +109,6 @@ def new_stores(settings: Settings) -> Iterator[Callable[[], Stores]]:
 def stores(new_stores: Callable[[], Stores]) -> Stores:
     """Stores that the tests of this module leave as they are."""
     return new_stores()
-
-
-def rows() -> FeatureMatrix:
-    keys = np.arange(1, 301, dtype=np.int64)
-    times = np.datetime64("2026-01-01", "us") + keys * np.timedelta64(1, "h")
-    return FeatureMatrix(Engine(MODEL_VIEW).table(random_columns(300)), keys, times, SCHEMA)
 
 
 def column(stores: Stores, name: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from feature_store.feature_definitions import USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.windows.writer import ActivityWriter
 from infrastructure.embedded import redis_url
-from tests.feature_store.windows.test_writer import hourly
+from tests.worlds.windows import hourly
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 SCHEMA = USER_ACTIVITY.schema

@@ -9,14 +9,9 @@ from feature_store.definitions.engine import Engine
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import DefinitionError, UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW
+from tests.worlds.rows import FIRST_ROW
 
 ENGINE = Engine(MODEL_VIEW)
-FIRST_ROW = {
-    **{"age": 39, "workclass": "State-gov", "fnlwgt": 77516, "education": "Bachelors"},
-    **{"education_num": 13, "marital_status": "Never-married", "occupation": "Adm-clerical"},
-    **{"relationship": "Not-in-family", "race": "White", "sex": "Male", "capital_gain": 2174},
-    **{"capital_loss": 0, "hours_per_week": 40, "native_country": "United-States"},
-}
 
 
 def decoded(**attributes: object) -> dict[str, object]:

@@ -21,8 +21,8 @@ from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.profiles.fold import Changes, RawRows, fold, vectors
 from feature_store.profiles.writer import ProfileChange, ProfileWriter
-from tests.feature_store.conftest import MONDAY
 from tests.worlds.profile_oracle import ENGINE, FullRow, as_matrix, state
+from tests.worlds.rows import MONDAY
 from tests.worlds.strategies import bits, raw_rows, raw_values
 
 NOW = MONDAY + timedelta(days=100)

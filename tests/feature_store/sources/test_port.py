@@ -15,12 +15,12 @@ from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.ingest.compute import compute
 from feature_store.ingest.run_stats import RunStats
 from feature_store.ingest.staging import Staging, Stored
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.sources.port import Batch, Position, Reading, position_text
-from pipelines.feature_pipeline import compute
 from tests.worlds.sources import (
     LOOKBACK_S,
     SECRET,

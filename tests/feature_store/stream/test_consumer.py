@@ -22,7 +22,7 @@ from feature_store.stream.dead_letters import DeadLetters
 from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import EventParser, fields_of, fields_of_json
 from feature_store.stream.group import GROUP, ConsumerGroup
-from feature_store.stream.progress import Progress, Status, StatusBoard
+from feature_store.stream.progress import ConsumerProgress, ConsumerStatus, StatusBoard
 
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 CONFIG = StreamConfig(batch_rows=100, block_ms=10, claim_idle_ms=100)
@@ -80,7 +80,7 @@ class World:
         }
         return StreamConsumer(group, PARSER, writers, config, lambda: self.now)
 
-    def drain(self, profile: Writer | None = None) -> Progress:
+    def drain(self, profile: Writer | None = None) -> ConsumerProgress:
         consumer = self.consumer(profile)
         consumer.run(until_empty=True)
         return consumer.progress
@@ -391,9 +391,12 @@ def test_a_consumer_without_entries_is_forgotten_and_one_with_entries_is_not(
 
 
 def test_the_status_of_a_consumer_is_there_for_others_to_read(world: World) -> None:
-    board, progress = StatusBoard(world.client, world.project), Progress(applied=5, held_back=1)
+    board, progress = (
+        StatusBoard(world.client, world.project),
+        ConsumerProgress(applied=5, held_back=1),
+    )
     progress.saw(NOON, int(NOON.timestamp() * 1000), NOON + timedelta(seconds=2))
-    status = Status.of("c1", progress, NOON + timedelta(seconds=60), backlog=1)
+    status = ConsumerStatus.of("c1", progress, NOON + timedelta(seconds=60), backlog=1)
     board.write(status)
     assert board.read() == [status]
     assert status.line == (

@@ -20,7 +20,6 @@ from redis import Redis
 
 from configs.settings import ROOT
 from feature_store import versions
-from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import (
     EntityNotFound,
     InvalidEvent,
@@ -44,6 +43,7 @@ from tests.worlds.windows import (
     SCHEMA,
     event_lists,
     expected,
+    hourly,
     moments,
     vector,
 )
@@ -355,15 +355,6 @@ def test_an_absent_time_finds_nothing(writer: ActivityWriter, offline: OfflineSt
 
 
 # ---- versions ------------------------------------------------------------------------------------
-
-
-def hourly() -> FeatureSchema:
-    """The view with a week whose tail moves by the hour."""
-    features = [
-        replace(each, rule={**each.rule, "hop": "1h"}) if each.name.endswith("_7d") else each
-        for each in SCHEMA.features
-    ]
-    return FeatureSchema(SCHEMA.view, tuple(features))
 
 
 @pytest.fixture

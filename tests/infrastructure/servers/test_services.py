@@ -232,9 +232,9 @@ def test_children_of_a_killed_service_are_found() -> None:
 
 def test_a_process_is_found_by_its_folder_and_program(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"], cwd=tmp_path) as sleeper:
-        find = partial(processes.running_in, tmp_path, "sleep")
+        find = partial(processes.find_in, tmp_path, "sleep")
         assert find() == {sleeper.pid}
-        assert processes.running_in(tmp_path, "other") == set()
+        assert processes.find_in(tmp_path, "other") == set()
         assert processes.end(find, signal.SIGTERM)
 
 

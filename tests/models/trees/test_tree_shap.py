@@ -13,7 +13,7 @@ from models.errors import ArtifactError
 from models.trees.forest import FILE, Forest, forest_of
 from models.trees.tree_shap import TreeExplainer
 from models.xgboost_model import XGBoostModel
-from tests.worlds.serving import random_matrix
+from tests.worlds.rows import random_matrix
 
 
 @cache

@@ -167,8 +167,8 @@ def test_the_profile_and_evidently_name_the_same_features(rows, method):
     names = [f.name for f in matrix.schema.features if f.is_raw]
     places = [matrix.schema.position(name) for name in names]
     frames = [
-        evidently_report.decoded(matrix.rows(slice(0, 6_000)))[names],
-        evidently_report.decoded(
+        evidently_report.decode(matrix.rows(slice(0, 6_000)))[names],
+        evidently_report.decode(
             type(matrix)(values, matrix.keys[6_000:], matrix.times[6_000:], matrix.schema)
         )[names],
     ]

@@ -14,7 +14,7 @@ from monitoring import model_performance
 from monitoring.checks.performance import PerformanceReport, evaluate, join_labels
 from monitoring.checks.results import Skipped
 from monitoring.log.labels import LabelRecord, insert_labels
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -188,9 +188,9 @@ def test_reading_asks_for_the_window_and_nothing_else(watching):
     simulation = watching.simulation(visits_a_day=200)
     simulation.play(0)
     reader, start = PredictionReader(watching.monitor().postgres), simulation.world.now(0)
-    whole = reader.predictions(Window(start, start + DAY))
-    half = reader.predictions(Window(start, start + DAY / 2))
-    other = reader.predictions(Window(start, start + DAY, "another version"))
+    whole = reader.predictions(LogWindow(start, start + DAY))
+    half = reader.predictions(LogWindow(start, start + DAY / 2))
+    other = reader.predictions(LogWindow(start, start + DAY, "another version"))
     assert (len(whole), len(other)) == (200, 0)
     assert 0 < len(half) < 200
     assert (half["predicted_at"] < start + DAY / 2).all()

@@ -12,7 +12,7 @@ from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import missing_vector
 from monitoring.checks.skew_audit import COLUMNS, SkewAudit
-from monitoring.log.reader import PredictionReader, Window
+from monitoring.log.reader import LogWindow, PredictionReader
 from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm, new_prediction_id
 from monitoring.log.table import copy_predictions
 
@@ -58,7 +58,7 @@ class Log:
             copy_predictions(connection, records)
 
     def audit(self, ttl=None):
-        window = Window(NOW - HOUR, NOW + HOUR)
+        window = LogWindow(NOW - HOUR, NOW + HOUR)
         logged = self.reader.newest_vectors(window, SCHEMA.fingerprint, 100_000, COLUMNS)
         return SkewAudit(self.offline, Engine(MODEL_VIEW), ttl).audit(logged, SCHEMA)
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from models.deployment.plan import ExperimentPlan
 from monitoring.experiments.evidence import weigh
-from monitoring.experiments.exposures import counted, largest_loss, losses
+from monitoring.experiments.exposures import largest_loss, losses, matured_places
 from monitoring.experiments.verdict import Standing, decide
 from tests.worlds.experiments import HOUR, PLAN, START, made_up
 
@@ -41,7 +41,7 @@ def test_each_unit_counts_at_its_first_matured_exposure_with_a_label(rows, horiz
             expected.append(place)
     unit, at, label = (np.array([row[i] for row in rows]) for i in range(3))
 
-    found = counted(unit.astype(int), at.astype(int), label.astype(float), horizon, now)
+    found = matured_places(unit.astype(int), at.astype(int), label.astype(float), horizon, now)
 
     assert found.tolist() == expected
 

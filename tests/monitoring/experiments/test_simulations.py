@@ -12,7 +12,7 @@ import pytest
 
 from models.deployment.plan import ExperimentPlan
 from monitoring.experiments.evidence import weigh
-from monitoring.experiments.exposures import counted, frozen_labels, losses
+from monitoring.experiments.exposures import losses, matured_places
 from monitoring.experiments.sequential import (
     Sequence,
     asymptotic,
@@ -127,7 +127,7 @@ def test_users_who_come_ten_times_count_once(counts_units, is_right):
             arm, label = random.random(users) < 0.5, (random.random(users) < 0.3).astype(float)
             places = np.arange(len(unit))
             if counts_units:
-                places = counted(unit, at, label[unit], horizon_us=0, now_us=len(unit))
+                places = matured_places(unit, at, label[unit], horizon_us=0, now_us=len(unit))
             who = unit[places]
             effects = split_effects(label[who], arm[who], np.full(len(who), 0.5))
             found = decided(asymptotic(effects, ALPHA, 1_000))
@@ -152,8 +152,8 @@ def test_positives_that_come_late_count_when_all_do(waits, is_right):
         result = []
         for row in range(shape[0]):
             if waits:
-                known = frozen_labels(label[row], delay[row], horizon_us=1_000)
-                places = counted(unit, unit, known, horizon_us=1_000, now_us=shape[1])
+                known = np.where(delay[row] <= 1_000, label[row], np.nan)
+                places = matured_places(unit, unit, known, horizon_us=1_000, now_us=shape[1])
             else:  # labels as they arrive
                 places = np.argsort(unit + delay[row], kind="stable")[:1_000]
             found = bernstein(difference[row, places], ALPHA, -1, 1)

@@ -11,7 +11,7 @@ from monitoring.log.labels import KIND_LABEL, LabelRecord
 from monitoring.log.record import new_prediction_id, time_us_of
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog
-from tests.monitoring.log.test_shipper import receipt
+from tests.monitoring.log.receipts import receipt
 
 AT_US = 1_700_000_000_123_456
 TIMES = st.integers(-(2**62), 2**62)

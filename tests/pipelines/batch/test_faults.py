@@ -18,9 +18,9 @@ from models.artifact.artifact import open_artifact
 from pipelines.batch import folders
 from pipelines.batch.errors import OutputUnusable
 from pipelines.batch.folders import Folder
-from pipelines.batch.manifest import Receipt, manifest_json
+from pipelines.batch.manifest import OutputFile, manifest_json
 from pipelines.batch.output import Output, verified
-from pipelines.batch.plan import Model, Plan
+from pipelines.batch.plan import DeployedModel, Plan
 from pipelines.batch.request import BatchRequest, new_plan
 from tests.worlds.batch import BatchWorld, manifest, partition, predictions
 from tests.worlds.serving import now
@@ -110,13 +110,13 @@ def test_nothing_to_resume_is_no_error(batch: BatchWorld, capsys: Capsys) -> Non
 def test_two_runs_do_not_write_the_same_output(batch: BatchWorld, capsys: Capsys) -> None:
     batch.output.mkdir()
     output = Output(Folder.of(str(batch.output), {}), "date=2026-01-01")
-    with output.held():
+    with output.hold():
         second = batch.ended("--output", batch.output, capsys=capsys)
     assert second.code == 1
     assert "Another run is writing" in second.err
 
 
-def begun(output: Output, plan: Plan) -> list[Receipt]:
+def begun(output: Output, plan: Plan) -> list[OutputFile]:
     """Write the chunks of a plan, the first of them twice, as a retried task does."""
     output.begin(plan)
     facts = {"rows": 10, "without_features": 0, "positive": 1, "histogram": (10,)}
@@ -131,7 +131,7 @@ def begun(output: Output, plan: Plan) -> list[Receipt]:
 def plan(batch: BatchWorld) -> Plan:
     """A plan of three chunks."""
     artifact = open_artifact(batch.world.artifacts.folder / "1" / "model")
-    model = Model("income-xgb-v1", 1, "", artifact.digest, 1, artifact.fingerprint, 0.5)
+    model = DeployedModel("income-xgb-v1", 1, "", artifact.digest, 1, artifact.fingerprint, 0.5)
     request = BatchRequest((str(batch.features("few.parquet", 30)),), chunk_rows=10)
     made = new_plan(request, batch.world.settings, model, artifact, now())
     return replace(made, checksum=6)
@@ -140,7 +140,7 @@ def plan(batch: BatchWorld) -> Plan:
 def test_a_chunk_that_was_done_twice_is_there_once(batch: BatchWorld, plan: Plan) -> None:
     output = Output(Folder.of(str(batch.output), {}), plan.partition)
     receipts = begun(output, plan)
-    assert [*output.finished(plan).values()] == receipts
+    assert [*output.finished_files(plan).values()] == receipts
     output.publish(plan, manifest_json(plan, receipts, "local"))
     files = sorted(path.name for path in partition(batch.output).glob("part-*"))
     assert files == sorted(receipt.file for receipt in receipts)
@@ -150,7 +150,7 @@ def test_a_damaged_chunk_is_not_finished(batch: BatchWorld, plan: Plan) -> None:
     output = Output(Folder.of(str(batch.output), {}), plan.partition)
     receipts = begun(output, plan)
     (Path(output.data.path) / receipts[1].file).write_bytes(b"chunk")
-    assert list(output.finished(plan, is_checked=True)) == [0, 2]
+    assert list(output.finished_files(plan, is_checked=True)) == [0, 2]
 
 
 def test_rows_that_are_missing_or_doubled_are_not_published(batch: BatchWorld, plan: Plan) -> None:

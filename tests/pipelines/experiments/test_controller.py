@@ -22,8 +22,8 @@ from monitoring.experiments.store import ExperimentStore
 from monitoring.experiments.verdict import Verdict
 from pipelines.experiments.controller import ExperimentController, ExperimentObserver, watch
 from pipelines.experiments.views import history_answer, status_answer, summary
-from tests.models.deployment.test_promotion import EverybodyPasses, Registry
 from tests.worlds.experiments import START, label, receipt, store
+from tests.worlds.registry import EverybodyPasses, Registry
 
 PLAN = ExperimentPlan(
     label_influence=False, label_horizon_s=60, minimum_run_s=600, calibration_margin=1.0

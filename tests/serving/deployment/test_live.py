@@ -13,7 +13,8 @@ from serving.deployment.live import DeploymentFollower
 from serving.deployment.stager import DeploymentStaging
 from serving.errors import DeploymentUnusable, ModelUnusable, NothingDeployed
 from serving.model_loader import ModelLoader
-from tests.worlds.serving import artifact_server, now
+from tests.worlds.artifacts import artifact_server
+from tests.worlds.serving import now
 
 
 class Records:

@@ -11,7 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.worlds.serving import Api, World, running_api, scorer
+from tests.worlds.artifacts import scorer
+from tests.worlds.serving import Api, World, running_api
 
 CLIENTS = 4
 SWAP_LIMIT_S = 1.0

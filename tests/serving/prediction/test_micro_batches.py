@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import pytest
 
-from configs.settings import Settings
 from feature_store.feature_definitions import MODEL_VIEW
-from serving.api import create_app
-from serving.connect import prediction_service
-from serving.service import PredictionService
-from tests.serving.prediction.test_versions import OTHER_RANGE, fill, model_of
-from tests.worlds.serving import World, random_matrix, under
+from tests.serving.in_process import api_of, told
+from tests.serving.prediction.older_versions import OTHER_RANGE, fill, model_of
+from tests.worlds.artifacts import under
+from tests.worlds.rows import random_matrix
+from tests.worlds.serving import World
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> tuple[str, dict[str, bool]]:
-    return "asyncio", {"use_uvloop": True}
-
-
-@dataclass(frozen=True)
-class Api:
-    """The app in this very process: what is sent at once arrives in one turn of the loop."""
-
-    client: httpx.AsyncClient
-    service: PredictionService
-
-    async def ask(self, body: dict[str, Any]) -> httpx.Response:
-        return await self.client.post("/predict", json=body)
-
-    async def together(self, bodies: Sequence[dict[str, Any]]) -> list[httpx.Response]:
-        return await asyncio.gather(*[self.ask(body) for body in bodies])
-
-
-@asynccontextmanager
-async def api_of(settings: Settings) -> AsyncIterator[Api]:
-    service = prediction_service(settings)
-    app = create_app(service, MODEL_VIEW)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://api") as client,
-    ):
-        yield Api(client, service)
 
 
 def attributes(chance: random.Random) -> dict[str, Any]:
@@ -74,13 +37,6 @@ def bodies(kind: str) -> list[dict[str, Any]]:
     mixed = by_user[:11] + raw[:11] + both[:10]
     chance.shuffle(mixed)
     return {"by user": by_user, "by attributes": raw, "both": both, "mixed": mixed}[kind]
-
-
-def told(answer: httpx.Response) -> dict[str, Any]:
-    """What an answer says, without what differs from one to the next."""
-    assert answer.status_code == 200, answer.text
-    own = {"prediction_id", "latency_ms"}
-    return {name: value for name, value in answer.json().items() if name not in own}
 
 
 @pytest.mark.parametrize("kind", ["by user", "by attributes", "both", "mixed"])

@@ -6,8 +6,7 @@ import numpy as np
 
 from feature_store.feature_definitions import MODEL_VIEW
 from serving.prediction.missing_attributes import MissingAttributes
-from tests.feature_store.definitions.test_engine import FIRST_ROW
-from tests.worlds.serving import ENGINE, missing_in, random_matrix
+from tests.worlds.rows import ENGINE, FIRST_ROW, missing_in, random_matrix
 
 MISSING = MissingAttributes(MODEL_VIEW.schema)
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from configs.settings import ROOT
-from tests.worlds.serving import ENGINE, running_api, scorer
+from tests.worlds.artifacts import scorer
+from tests.worlds.rows import ENGINE
+from tests.worlds.serving import running_api
 
 HEAVY = (
     *(

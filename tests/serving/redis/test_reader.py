@@ -17,15 +17,11 @@ from infrastructure import embedded
 from infrastructure.servers import services
 from serving.redis.protocol import RedisAddress, RedisConnection
 from serving.redis.reader import OnlineReader, RowReader
-from tests.worlds.serving import now, random_matrix
+from tests.worlds.rows import random_matrix
+from tests.worlds.serving import now
 
 DEADLINE_S = 0.05
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="module")

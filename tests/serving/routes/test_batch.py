@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from tests.worlds.serving import ENGINE, running_api, scorer
+from tests.worlds.artifacts import scorer
+from tests.worlds.rows import ENGINE
+from tests.worlds.serving import running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
 

@@ -12,10 +12,10 @@ import pytest
 from models.connect import postgres
 from models.deployment.plan import ExperimentPlan
 from monitoring.experiments.store import ExperimentDecision, ExperimentStore
-from tests.serving.prediction.test_micro_batches import Api, anyio_backend, api_of, told
-from tests.worlds.serving import World, scorer
+from tests.serving.in_process import Api, api_of, told
+from tests.worlds.artifacts import scorer
+from tests.worlds.serving import World
 
-__all__ = ["anyio_backend"]
 pytestmark = pytest.mark.anyio
 
 PAIRED = ExperimentPlan(label_influence=False, latency_budget_ms=60_000)

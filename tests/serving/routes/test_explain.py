@@ -10,7 +10,9 @@ from feature_store.feature_definitions import MODEL_VIEW
 from models.artifact.artifact import write_artifact
 from models.xgboost_model import XGBoostModel
 from serving.prediction.explainer import SampledExplainer
-from tests.worlds.serving import ENGINE, model_files, random_matrix, running_api, scorer
+from tests.worlds.artifacts import model_files, scorer
+from tests.worlds.rows import ENGINE, random_matrix
+from tests.worlds.serving import running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
-from tests.worlds.serving import missing_in, now, random_matrix, running_api
+from tests.worlds.rows import missing_in, random_matrix
+from tests.worlds.serving import now, running_api
 
 
 def test_the_model_tells_arms_shares_and_lineage(world):

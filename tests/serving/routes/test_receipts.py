@@ -148,7 +148,7 @@ def test_what_differs_in_a_replay_is_said(world):
 def test_another_engine_is_named(world):
     from monitoring.log.record import Context, Flags, PredictionRecord, ScoredArm
     from monitoring.log.writer import PredictionLog  # a server of another version wrote this
-    from tests.worlds.serving import scorer
+    from tests.worlds.artifacts import scorer
 
     world.deploy(1)
     vector = world.matrix.values[3]

@@ -1,0 +1,44 @@
+"""A source read to its end: the good rows kept aside, everything seen counted."""
+
+from __future__ import annotations
+
+from configs.command_line import Stopwatch, progress
+from configs.feature_config import FeatureConfig
+from feature_store.definitions import validation
+from feature_store.definitions.engine import Engine
+from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.ingest import batches as ingest
+from feature_store.ingest.batches import Interval
+from feature_store.ingest.run_stats import RunStats
+from feature_store.ingest.staging import Staging
+from feature_store.sources.port import Reading
+
+
+def compute(
+    reading: Reading,
+    staging: Staging,
+    config: FeatureConfig,
+    during: Interval | None,
+    stopwatch: Stopwatch,
+) -> RunStats:
+    """Read, parse, compute and check batch by batch, and keep the good rows aside."""
+    engine, stats = Engine(MODEL_VIEW), RunStats()
+    with progress("Loading", None, " rows") as advance:
+        stopwatch.lap()
+        for read in reading:
+            batch = ingest.inside(read, MODEL_VIEW, config, during)
+            if len(batch):
+                table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
+                stopwatch.spend("load")
+                matrix = ingest.engineer(table, engine)
+                stopwatch.spend("engineer")
+                refused, failing = validation.check_features(matrix.schema, matrix.values)
+                refused |= table.reasons
+                stats.add(table, refused, failing)
+                stopwatch.spend("validate")
+                features, labels = ingest.good_rows(table, matrix, refused)
+                staging.add(features, labels, ingest.quarantined_rows(table, refused))
+                stopwatch.spend("store")
+            advance(len(read))
+        stopwatch.spend("load")
+    return stats
