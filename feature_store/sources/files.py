@@ -10,7 +10,7 @@ import csv
 import hashlib
 import time
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import KW_ONLY, asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +71,7 @@ class FileState:
 FileBatches = Generator[Batch, None, FileState]
 
 
+@dataclass(eq=False)
 class FileSource:
     """Rows of one or many files.
 
@@ -86,20 +87,12 @@ class FileSource:
         Whether rows get their keys by counting.
     """
 
-    def __init__(
-        self,
-        config: FileReading,
-        root: Path,
-        environment: Mapping[str, str],
-        *,
-        name: str = "files",
-        is_counted: bool = True,
-    ) -> None:
-        self.config = config
-        self.root = root
-        self.environment = environment
-        self.name = name
-        self.is_counted = is_counted
+    config: FileReading
+    root: Path
+    environment: Mapping[str, str]
+    _: KW_ONLY
+    name: str = "files"
+    is_counted: bool = True
 
     def read(self, after: Position | None = None) -> Reading:
         """Read all files, or what is new in them."""

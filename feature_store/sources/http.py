@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import httpx
 
 
+@dataclass(eq=False)
 class HttpSource:
     """Records of an API, page by page.
 
@@ -32,18 +34,11 @@ class HttpSource:
         Gives the time.
     """
 
-    def __init__(
-        self,
-        config: HttpReading,
-        connect: Callable[[], ApiClient],
-        *,
-        name: str = "http",
-        now: Callable[[], datetime] | None = None,
-    ) -> None:
-        self.config = config
-        self.connect = connect
-        self.name = name
-        self.now = now
+    config: HttpReading
+    connect: Callable[[], ApiClient]
+    _: KW_ONLY
+    name: str = "http"
+    now: Callable[[], datetime] | None = None
 
     def read(self, after: Position | None = None) -> Reading:
         """Read all records, or those from the cursor's last value less the lookback on."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+@dataclass(eq=False)
 class SqlSource:
     """Rows of a table or of a query's result, as of the moment when reading begins.
 
@@ -31,18 +33,11 @@ class SqlSource:
         Gives the time.
     """
 
-    def __init__(
-        self,
-        postgres: Postgres,
-        config: SqlReading,
-        *,
-        name: str = "sql",
-        now: Callable[[], datetime] | None = None,
-    ) -> None:
-        self.postgres = postgres
-        self.config = config
-        self.name = name
-        self.now = now
+    postgres: Postgres
+    config: SqlReading
+    _: KW_ONLY
+    name: str = "sql"
+    now: Callable[[], datetime] | None = None
 
     def read(self, after: Position | None = None) -> Reading:
         """Read all rows, or those from the cursor's last value less the lookback on."""

@@ -45,6 +45,7 @@ class Point:
     value: float
 
 
+@dataclass(eq=False)
 class ResultsStore:
     """The tables ``monitoring_passes`` and ``monitoring_values`` of one registered model.
 
@@ -56,15 +57,9 @@ class ResultsStore:
         Passes older than that are removed; of those older than a day one an hour is kept.
     """
 
-    def __init__(
-        self,
-        connect: Callable[[], Connection],
-        model_name: str,
-        keep: timedelta = timedelta(days=90),
-    ) -> None:
-        self.connect = connect
-        self.model_name = model_name
-        self.keep = keep
+    connect: Callable[[], Connection]
+    model_name: str
+    keep: timedelta = timedelta(days=90)
 
     def add(
         self,

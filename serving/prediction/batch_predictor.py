@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from configs.errors import FTIError
@@ -45,6 +46,7 @@ class AnswerSlot:
         self.answer = {"error": str(error)}
 
 
+@dataclass(eq=False)
 class BatchPredictor:
     """Answers many requests in the calling thread; every answer has a receipt before it leaves.
 
@@ -64,21 +66,12 @@ class BatchPredictor:
         Told the answers of each part of a request, to count them.
     """
 
-    def __init__(
-        self,
-        features: FeatureVersions,
-        rows: OnlineRows,
-        follower: DeploymentFollower,
-        log: SharedLog,
-        texts: tuple[str, str],
-        on_answered: Callable[[Sequence[Answered]], None] = lambda answers: None,
-    ) -> None:
-        self.features = features
-        self.rows = rows
-        self.follower = follower
-        self.log = log
-        self.texts = texts
-        self.on_answered = on_answered
+    features: FeatureVersions
+    rows: OnlineRows
+    follower: DeploymentFollower
+    log: SharedLog
+    texts: tuple[str, str]
+    on_answered: Callable[[Sequence[Answered]], None] = lambda answers: None
 
     def predict(self, requests: Sequence[PredictionRequest]) -> Iterator[list[Answered]]:
         """Answer requests in their order, part by part; each part has its receipts when it comes.
