@@ -42,8 +42,8 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @app.command("list", epilog="Example: python -m feature_store list user_features --json")
 def list_command(view: OptionalView = None, as_json: AsJson = False, debug: Debug = False) -> None:
     """List the features: kind, valid values, unit, protected or not, tags."""
+    from configs.output import show
     from feature_store.command_line.definitions import list_features
-    from feature_store.command_line.output import show
 
     show(list_features(view), as_json=as_json)
 
@@ -55,8 +55,8 @@ def describe(
     debug: Debug = False,
 ) -> None:
     """Show everything about a view or a feature: meaning, inputs, dependants, layout, versions."""
+    from configs.output import show
     from feature_store.command_line.definitions import describe as answer
-    from feature_store.command_line.output import show
 
     show(answer(reference, _settings()), as_json=as_json)
 
@@ -72,7 +72,7 @@ def stats(
     """Show null and unseen rates, moments, quantiles, top categories and freshness."""
     from datetime import UTC, datetime
 
-    from feature_store.command_line.output import show
+    from configs.output import show
     from feature_store.command_line.statistics import feature_statistics
 
     answer = feature_statistics(view, feature, version, _settings(), datetime.now(UTC))
@@ -90,8 +90,8 @@ def get(
     """Show the online row of an entity: values, times, age, version."""
     from datetime import UTC, datetime
 
+    from configs.output import show
     from feature_store.command_line.entities import get_online
-    from feature_store.command_line.output import show
 
     show(get_online(view, user_id, version, _settings(), datetime.now(UTC)), as_json=as_json)
 
@@ -105,8 +105,8 @@ def history(
     debug: Debug = False,
 ) -> None:
     """Show every offline row of an entity and what changed, or every event and what followed."""
+    from configs.output import show
     from feature_store.command_line.entities import history as answer
-    from feature_store.command_line.output import show
 
     show(answer(view, user_id, version, _settings()), as_json=as_json)
 
@@ -121,8 +121,8 @@ def validate(
     debug: Debug = False,
 ) -> None:
     """Check stored rows: ranges, categories, digests, and online against offline."""
+    from configs.output import show
     from feature_store.command_line.checks import validate as check
-    from feature_store.command_line.output import show
 
     answer, is_well = check(view, sample, _settings())
     show(answer, as_json=as_json)
@@ -137,7 +137,7 @@ def versions(
     debug: Debug = False,
 ) -> None:
     """List the stored versions of a view: state, times, readers, how they differ from this code."""
-    from feature_store.command_line.output import show
+    from configs.output import show
     from feature_store.command_line.versions import list_versions
 
     show(list_versions(view, _settings()), as_json=as_json)
@@ -154,7 +154,7 @@ def switch_version(
     debug: Debug = False,
 ) -> None:
     """Make a stored version the current one; also the way back to an older one."""
-    from feature_store.command_line.output import show
+    from configs.output import show
     from feature_store.command_line.versions import switch_version as answer
 
     show(answer(view, fingerprint, _settings(), max_missing_share), as_json=as_json)
@@ -169,7 +169,7 @@ def drop_version(
     debug: Debug = False,
 ) -> None:
     """Delete a version from both stores; not the current one, nor one a deployed model reads."""
-    from feature_store.command_line.output import show
+    from configs.output import show
     from feature_store.command_line.versions import drop_version as answer
 
     if not yes:
@@ -184,7 +184,7 @@ def append_events(
     debug: Debug = False,
 ) -> None:
     """Append events to the stream; whether they can be applied is checked by its consumers."""
-    from feature_store.command_line.output import show
+    from configs.output import show
     from feature_store.command_line.streams import append_events as answer
 
     show(answer(file, _settings()), as_json=as_json)
@@ -200,8 +200,8 @@ def dead_letters(
     debug: Debug = False,
 ) -> None:
     """Show the events that could not be applied, with the reason; or try them again."""
+    from configs.output import show
     from feature_store.command_line import streams
-    from feature_store.command_line.output import show
 
     settings = _settings()
     answer = streams.replay(replay, settings) if replay else streams.dead_letters(limit, settings)
@@ -213,7 +213,7 @@ def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
     """Show the consumers of the stream, its backlog and its dead letters."""
     from datetime import UTC, datetime
 
-    from feature_store.command_line.output import show
+    from configs.output import show
     from feature_store.command_line.streams import stream_status as answer
 
     show(answer(_settings(), datetime.now(UTC)), as_json=as_json)
@@ -230,8 +230,8 @@ def rebuild(
     debug: Debug = False,
 ) -> None:
     """Write all online rows anew out of PostgreSQL: after Redis was lost, or a view was changed."""
+    from configs.output import show
     from configs.section import utc_time
-    from feature_store.command_line.output import show
     from feature_store.command_line.versions import rebuild as answer
 
     since, before = (utc_time(each) if each else None for each in (start, end))
@@ -257,8 +257,8 @@ def simulate(
     """Make synthetic events of users who do not exist: for tests, benchmarks and a first look."""
     from datetime import UTC, datetime
 
+    from configs.output import show
     from configs.section import utc_time
-    from feature_store.command_line.output import show
     from feature_store.command_line.simulation import simulated
 
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

@@ -26,7 +26,7 @@ def list_command(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the versions: stage, aliases, gates, metrics, age."""
     from datetime import UTC, datetime
 
-    from feature_store.command_line.output import show as print_answer
+    from configs.output import show as print_answer
     from models.command_line.versions import list_versions
 
     print_answer(list_versions(_settings(), datetime.now(UTC)), as_json=as_json)
@@ -35,7 +35,7 @@ def list_command(as_json: AsJson = False, debug: Debug = False) -> None:
 @app.command(epilog="Example: python -m models show income-xgb-v3")
 def show(version: Version, as_json: AsJson = False, debug: Debug = False) -> None:
     """Show everything about a version: lineage, metrics, gates, files, deployments."""
-    from feature_store.command_line.output import show as print_answer
+    from configs.output import show as print_answer
     from models.command_line.versions import show_version
 
     print_answer(show_version(version, _settings()), as_json=as_json)
@@ -44,7 +44,7 @@ def show(version: Version, as_json: AsJson = False, debug: Debug = False) -> Non
 @app.command(epilog="Example: python -m models compare income-xgb-v2 income-xgb-v3")
 def compare(first: Version, second: Version, as_json: AsJson = False, debug: Debug = False) -> None:
     """Compare two versions: metrics on the same rows with intervals, settings, packages."""
-    from feature_store.command_line.output import show as print_answer
+    from configs.output import show as print_answer
     from models.command_line.comparing import compare_versions
 
     print_answer(compare_versions(first, second, _settings()), as_json=as_json)
@@ -59,8 +59,8 @@ def history(
     debug: Debug = False,
 ) -> None:
     """Show deployments, stage changes and overruled gates; or what served at a time."""
+    from configs.output import show as print_answer
     from configs.section import utc_time
-    from feature_store.command_line.output import show as print_answer
     from models.command_line.history import show_history
 
     moment = utc_time(as_of) if as_of else None
@@ -70,7 +70,7 @@ def history(
 @app.command(epilog="Example: python -m models verify; exits with 1 on findings")
 def verify(as_json: AsJson = False, debug: Debug = False) -> None:
     """Check artifacts by hash and example, and that registry, aliases and records agree."""
-    from feature_store.command_line.output import show as print_answer
+    from configs.output import show as print_answer
     from models.command_line.verifying import verify as check
 
     answer, is_well = check(_settings())
@@ -82,7 +82,7 @@ def verify(as_json: AsJson = False, debug: Debug = False) -> None:
 @app.command(epilog="Example: python -m models judge income-xgb-v3; exits with 1 if it fails")
 def judge(version: Version, as_json: AsJson = False, debug: Debug = False) -> None:
     """Judge a version by the gates, against what serves now; the decision is kept."""
-    from feature_store.command_line.output import show as print_answer
+    from configs.output import show as print_answer
     from models.command_line.verifying import judge_version
 
     answer, has_passed = judge_version(version, _settings())

@@ -26,7 +26,7 @@ def alerts_command(
     debug: Debug = False,
 ) -> None:
     """List the alerts that are pending or fire."""
-    from feature_store.command_line.output import Answer, Table, show
+    from configs.output import Answer, Table, show
     from monitoring.connect import alerts
 
     states = ("pending", "firing", *(("resolved",) if everything else ()))
@@ -59,7 +59,7 @@ def send_alert_command(
 @app.command(epilog="Example: python -m monitoring retrainings")
 def retrainings(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the requests for a new model and what became of them."""
-    from feature_store.command_line.output import Answer, Table, show
+    from configs.output import Answer, Table, show
     from monitoring.connect import retraining_store
 
     store = retraining_store(_settings())

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from configs.output import Answer, Table
 from configs.settings import Settings
 from feature_store import connect
 from feature_store.command_line import activity
 from feature_store.command_line.names import view_named
-from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.validation import check_column

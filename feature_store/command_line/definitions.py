@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from configs.errors import FTIError
+from configs.output import Answer, Table
 from configs.settings import Settings
 from feature_store import connect
 from feature_store.command_line import activity
 from feature_store.command_line.names import referred, view_named
-from feature_store.command_line.output import Answer, Table
 from feature_store.command_line.versions import versions_table
 from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
 from feature_store.definitions.view import FeatureView

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from configs.output import Answer, Table, text
 from configs.settings import Settings
 from feature_store import connect
 from feature_store.command_line import activity
 from feature_store.command_line.names import schema_of, unknown_entity, view_named
-from feature_store.command_line.output import Answer, Table, text
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import EntityNotFound
 from feature_store.offline.newest_rows import StoredRows, every_row

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from configs.command_line import progress
+from configs.output import Answer, Table
 from configs.settings import Settings
 from feature_store import connect
-from feature_store.command_line.output import Answer, Table
 from feature_store.windows.simulator import Arrival, simulate
 from feature_store.windows.writer import ActivityWriter
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from configs.output import Answer, Table, text
 from configs.settings import Settings
 from feature_store import connect
 from feature_store.command_line.activity import current_values
 from feature_store.command_line.names import schema_of, view_named
-from feature_store.command_line.output import Answer, Table, text
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,

@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 
+from configs.output import Answer, Table
 from configs.settings import Settings
 from feature_store import connect
-from feature_store.command_line.output import Answer, Table
 from feature_store.errors import InvalidEvent
 from feature_store.stream.dead_letters import DeadLetter, DeadLetters
 from feature_store.stream.events import fields_of_json

@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from configs.command_line import progress
+from configs.output import Answer, Table
 from configs.settings import Settings
 from feature_store import connect, versions
 from feature_store.command_line.names import view_named
-from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError

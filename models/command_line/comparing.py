@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from configs.output import Answer, Table
 from configs.settings import Settings
-from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.schema_changes import schema_changes
 from models import connect
 from models.artifact.artifact import ModelArtifact

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from configs.output import Answer, Table
 from configs.settings import Settings
-from feature_store.command_line.output import Answer, Table
 from models import connect
 from models.command_line.versions import with_ends
 from models.deployment.record import Deployment

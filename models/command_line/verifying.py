@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from configs.errors import FTIError, reason_of
+from configs.output import Answer, Table
 from configs.settings import Settings
-from feature_store.command_line.output import Answer, Table
 from models import connect
 from models.artifact.cache import ArtifactCache
 from models.command_line.versions import decision_table

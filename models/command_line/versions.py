@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from configs.output import Answer, Table
 from configs.settings import Settings
-from feature_store.command_line.output import Answer, Table
 from models import connect
 from models.artifact.artifact import ModelArtifact
 from models.deployment.record import Deployment

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from configs.command_line import Debug, done, note
+from configs.output import show
 from configs.settings import Settings, load_settings
-from feature_store.command_line.output import show
 from models.connect import deployment_store, promoter as promoter_of
 from models.deployment.plan import RAMP
 from models.deployment.promotion import Promoter
