@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Annotated
+
+import typer
 
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.definitions.windowed_view import View
 from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import VIEWS
-from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
+
+ViewOption = Annotated[str, typer.Option(help="The feature view.")]
+ViewArgument = Annotated[str, typer.Argument(help="A feature view.")]
+UserId = Annotated[int, typer.Option(help="The entity's key.")]
+VersionOption = Annotated[
+    str | None,
+    typer.Option(help="Fingerprint of a stored version, or its beginning; this code's if absent."),
+]
 
 
 def view_named(name: str) -> View:
@@ -65,11 +75,6 @@ def unknown_entity(
         nearest = None
     hint = f"Did you mean {nearest}?" if nearest is not None else "The store has no rows yet."
     return EntityNotFound(f"{found}. {hint}")
-
-
-def readable(offline: OfflineStore, schema: FeatureSchema) -> ViewVersion:
-    """The stored version of a schema, which may be read."""
-    return offline.versions.readable(schema)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
