@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from configs.command_line import Debug, done, new_app, note, progress, run
+from configs.command_line import AsJson, Debug, done, new_app, note, progress, run
 from configs.settings import Settings, load_settings
 
 app = new_app(
     "Look at alerts and retrainings, try the sinks, and simulate a world. The checks themselves: "
     "python pipelines/monitoring_pipeline.py --once."
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 @app.command("alerts", epilog="Example: python -m monitoring alerts --all")
