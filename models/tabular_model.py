@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from configs.errors import did_you_mean
 from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
@@ -125,9 +125,7 @@ def validated_params(config: type[Config], params: Mapping[str, Any], family: st
     known = list(config.model_fields)
     for name in params:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
-            raise TrainingRefused(f"{family} has no parameter '{name}' here. {hint}")
+            raise TrainingRefused(f"{family} has no parameter '{name}' here. {_hint(name, known)}")
     try:
         return config(**params)
     except ValidationError as error:
@@ -149,12 +147,14 @@ def refuse_unordered(constraints: Mapping[str, int], schema: FeatureSchema) -> N
     numbers = [feature.name for feature in schema.features if feature.kind != "category"]
     for name in constraints:
         if name not in numbers:
-            near = difflib.get_close_matches(name, numbers, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(numbers)}."
             raise TrainingRefused(
                 f"monotone_constraints names '{name}', which is not a number among the features "
-                f"of the model. {hint}"
+                f"of the model. {_hint(name, numbers)}"
             )
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    return did_you_mean(name, known).strip() or f"Known: {', '.join(known)}."
 
 
 def read_about(path: Path, schema: FeatureSchema) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from configs.output import Answer, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
-from feature_store.command_line.names import ViewOption, view_named
+from feature_store.command_line.names import ViewOption
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.validation import check_column
@@ -25,6 +25,7 @@ from feature_store.offline.tables import row_digests
 from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
+from feature_store.references import view_named
 
 ROWS_AT_ONCE = 5_000
 """Online rows that are compared in one round trip."""

@@ -14,7 +14,7 @@ from configs.output import Answer, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
-from feature_store.command_line.names import referred, view_named
+from feature_store.command_line.names import referred
 from feature_store.command_line.versions import versions_table
 from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
 from feature_store.definitions.view import FeatureView
@@ -22,6 +22,7 @@ from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.feature_definitions import VIEWS
 from feature_store.offline import tables
 from feature_store.online.row_codec import HEADER_BYTES, RowCodec, row_prefix
+from feature_store.references import view_named
 
 SHOWN_CATEGORIES = 4
 

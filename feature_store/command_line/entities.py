@@ -18,13 +18,13 @@ from feature_store.command_line.names import (
     ViewOption,
     schema_of,
     unknown_entity,
-    view_named,
 )
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import EntityNotFound
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.newest_rows import StoredRows, every_row
 from feature_store.offline_store import OfflineStore
+from feature_store.references import view_named
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Values = dict[str, int | float | str | None]

@@ -13,7 +13,7 @@ from configs.output import Answer, Table, show, text
 from configs.settings import load_settings
 from feature_store import connect
 from feature_store.command_line.activity import current_values
-from feature_store.command_line.names import VersionOption, ViewOption, schema_of, view_named
+from feature_store.command_line.names import VersionOption, ViewOption, schema_of
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
@@ -23,6 +23,7 @@ from feature_store.definitions.schema import (
 )
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
+from feature_store.references import view_named
 
 if TYPE_CHECKING:
     import polars as pl

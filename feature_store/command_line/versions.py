@@ -12,7 +12,7 @@ from configs.output import Answer, Table, show
 from configs.section import utc_time
 from configs.settings import Settings, load_settings
 from feature_store import connect, versions
-from feature_store.command_line.names import ViewArgument, view_named
+from feature_store.command_line.names import ViewArgument
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
@@ -21,6 +21,7 @@ from feature_store.offline.newest_rows import newest_rows
 from feature_store.offline.versions import FILL, ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
+from feature_store.references import view_named
 from feature_store.windows.writer import ActivityWriter
 
 Fingerprint = Annotated[str, typer.Argument(help="The version's fingerprint, or its beginning.")]
