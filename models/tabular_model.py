@@ -6,7 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,20 @@ from configs.errors import did_you_mean
 from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.base import Features, Labels, Values, feature_matrix, label_array, refuse_other_schema
+from models.base import (
+    Features,
+    Labels,
+    OnRound,
+    Values,
+    feature_matrix,
+    label_array,
+    refuse_one_class,
+    refuse_other_schema,
+)
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import metrics
 from models.evaluation.metrics import ThresholdObjective
+from models.rows.split import Part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,6 +76,37 @@ class TabularModel(ABC):
         self.schema: FeatureSchema | None = None
         self._forget()
 
+    def fit(
+        self,
+        features: Features,
+        labels: Labels | pd.Series,
+        *,
+        validation: tuple[Features, Labels | pd.Series] | None = None,
+        weights: NDArray[np.float32] | None = None,
+        on_round: OnRound | None = None,
+    ) -> Self:
+        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+
+        With validation rows, training ends when their log loss no longer falls, the best rounds
+        are kept, and the threshold is chosen on them; without, all rounds are gone through and
+        the threshold is 0.5. A family that learns from validation rows too decides otherwise.
+
+        Raises
+        ------
+        TrainingRefused
+            If the labels are all equal.
+        """
+        rows, held_out = Part(feature_matrix(features), label_array(labels)), None
+        refuse_one_class(rows.labels, "Training")
+        if validation is not None:
+            held_out = Part(feature_matrix(validation[0]), label_array(validation[1]))
+            refuse_other_schema(rows.features.schema, held_out.features.schema)
+        self._learn(rows, held_out, weights, on_round)
+        self.schema = rows.features.schema
+        if held_out is not None and not self.learns_from_validation:
+            self._choose_threshold(held_out.labels, self._probabilities(held_out.features))
+        return self
+
     def predict_proba(self, features: Features) -> Values:
         """Probability of label 1, float32 ``(n,)``.
 
@@ -85,6 +126,16 @@ class TabularModel(ABC):
     @abstractmethod
     def _forget(self) -> None:
         """Set what fitting fills to nothing."""
+
+    @abstractmethod
+    def _learn(
+        self,
+        rows: Part,
+        validation: Part | None,
+        weights: NDArray[np.float32] | None,
+        on_round: OnRound | None,
+    ) -> None:
+        """Learn from rows of both labels; validation rows have the same schema."""
 
     @abstractmethod
     def _probabilities(self, matrix: FeatureMatrix) -> Values:
@@ -170,12 +221,17 @@ def read_about(path: Path, schema: FeatureSchema) -> dict[str, Any]:
         fingerprint = about["schema_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"Cannot read the model {path}: {error!r}. Train again.") from error
+    refuse_other_features(path, fingerprint, schema)
+    return about
+
+
+def refuse_other_features(path: Path, fingerprint: str | None, schema: FeatureSchema) -> None:
+    """Raise `ArtifactError` if a file describes a model of features with another fingerprint."""
     if fingerprint != schema.fingerprint:
         raise ArtifactError(
             f"{path} was trained on schema {fingerprint}; given is {schema.fingerprint}. "
             "Train again with the present features."
         )
-    return about
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Features, Labels, Model, Values
+from models.base import Labels, Model, Values
 from models.evaluation.metrics import log_loss, logits_of
 
 Numbers = NDArray[np.float64]
@@ -100,7 +100,10 @@ MOST_ROWS = 1_000
 
 
 def permutation_importance(
-    predict_proba: Callable[[Features], Values], features: FeatureMatrix, labels: Labels, seed: int
+    predict_proba: Callable[[FeatureMatrix], Values],
+    features: FeatureMatrix,
+    labels: Labels,
+    seed: int,
 ) -> dict[str, float]:
     """Share of each feature in the log loss that shuffling features adds; they sum to 1.
 
