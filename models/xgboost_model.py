@@ -81,7 +81,7 @@ class XGBoostModel(TabularModel):
             train,
             self.most_rounds,
             verbose_eval=False,
-            callbacks=_callbacks(on_round),
+            callbacks=[_progress(on_round)] if on_round else [],
             **options,
         )
         self._booster = booster if validation is None else booster[: booster.best_iteration + 1]
@@ -197,18 +197,15 @@ class XGBoostModel(TabularModel):
         return xgboost.DMatrix(matrix.values, **_description(matrix.schema))
 
 
-def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallback]:
+def _progress(on_round: OnRound) -> xgboost.callback.TrainingCallback:
     from xgboost.callback import TrainingCallback
 
     class Progress(TrainingCallback):
-        def __init__(self, on_round: OnRound) -> None:
-            self.on_round = on_round
-
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            self.on_round(1)
+            on_round(1)
             return False
 
-    return [Progress(on_round)] if on_round else []
+    return Progress()
 
 
 def read_booster(path: Path, threads: int | None = None) -> xgboost.Booster:

@@ -24,7 +24,7 @@ from models.deployment.record import Deployment
 from models.deployment.store import DeploymentStore
 from models.errors import ArtifactError
 from models.evaluation.paired import Difference, metric_differences
-from models.gates.decision_store import DecisionStore
+from models.gates.admission import DecisionStore
 from models.gates.held_out import rows_for_both, split_of
 from models.gates.runner import scores_of
 from models.lifecycle.requests import OURS, recorded_state

@@ -48,17 +48,17 @@ def metrics(labels: Labels, probabilities: Values, threshold: float) -> dict[str
     at_threshold, at_half = counts(labels, probabilities, threshold), counts(labels, probabilities)
     tp, fp, fn, _ = at_threshold
     return {
-        "accuracy": _accuracy(*at_half),
-        "accuracy_at_threshold": _accuracy(*at_threshold),
-        "f1_score": _f1(*at_threshold),
+        "accuracy": accuracy(*at_half),
+        "accuracy_at_threshold": accuracy(*at_threshold),
+        "f1_score": f1(*at_threshold),
         "precision": tp / max(tp + fp, 1),
         "recall": tp / max(tp + fn, 1),
         "threshold": threshold,
-        "f1_score_at_half": _f1(*at_half),
+        "f1_score_at_half": f1(*at_half),
         "roc_auc": float(roc_auc_score(labels, probabilities)),
         "pr_auc": float(average_precision_score(labels, probabilities)),
         "log_loss": log_loss(labels, probabilities),
-        "brier": float(np.mean(np.square(probabilities.astype(np.float64) - labels))),
+        "brier": float(np.mean(squared_errors(labels, probabilities))),
         "ece": calibration_error(labels, probabilities),
     }
 
@@ -179,11 +179,18 @@ def row_losses(labels: Labels, probabilities: Values | Numbers) -> Numbers:
     return losses
 
 
-def _accuracy(tp: int, fp: int, fn: int, tn: int) -> float:
+def squared_errors(labels: Labels, probabilities: Values) -> Numbers:
+    """Squared error of each row's probability ``(n,)``; their mean is the Brier score."""
+    return np.square(probabilities.astype(np.float64) - labels)
+
+
+def accuracy(tp: int, fp: int, fn: int, tn: int) -> float:
+    """Share of right decisions, of what `counts` gives."""
     return (tp + tn) / (tp + fp + fn + tn)
 
 
-def _f1(tp: int, fp: int, fn: int, _tn: int) -> float:
+def f1(tp: int, fp: int, fn: int, _tn: int) -> float:
+    """Harmonic mean of precision and recall, of what `counts` gives; 0 without any 1."""
     return 2 * tp / max(2 * tp + fp + fn, 1)
 
 

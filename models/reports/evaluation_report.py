@@ -15,7 +15,7 @@ from models.evaluation.calibration import Bin, reliability
 from models.evaluation.explanations import Contributions, contributions
 from models.evaluation.fairness import Fairness, fairness
 from models.evaluation.intervals import Estimate
-from models.evaluation.metrics import HALF, counts, row_losses
+from models.evaluation.metrics import HALF, counts, row_losses, squared_errors
 from models.evaluation.slices import Slice, slices
 from models.rows.masking import Masker
 from models.rows.split import Part, Split
@@ -141,7 +141,7 @@ def compare(
     ours = model.predict_proba(masker.narrow(test.features))
     theirs, labels, settings = other.predict_proba(test.features), test.labels, config.evaluation
     right = [((p >= HALF) == (labels == 1)).astype(np.float64) for p in (ours, theirs)]
-    squares = [np.square(p.astype(np.float64) - labels) for p in (ours, theirs)]
+    squares = [squared_errors(labels, p) for p in (ours, theirs)]
     losses = [row_losses(labels, p) for p in (ours, theirs)]
     pairs = {"accuracy": right, "log_loss": losses, "brier": squares}
     groups = test.features, labels, theirs, other.threshold, settings.slices
@@ -160,13 +160,12 @@ def headline(labels: Labels, probabilities: Values, threshold: float) -> dict[st
     n = len(labels)
     tp, fp, fn, tn = counts(labels, probabilities, threshold)
     half = counts(labels, probabilities)
-    squares = np.square(probabilities.astype(np.float64) - labels)
     return {
         "accuracy": intervals.share(half[0] + half[3], n),
         "roc_auc": intervals.roc_auc(labels, probabilities),
         "pr_auc": intervals.average_precision(labels, probabilities),
         "log_loss": intervals.mean(row_losses(labels, probabilities)),
-        "brier": intervals.mean(squares),
+        "brier": intervals.mean(squared_errors(labels, probabilities)),
         "f1_score": intervals.f1_score(tp, fp, fn, tn),
         "precision": intervals.share(tp, tp + fp),
         "recall": intervals.share(tp, tp + fn),

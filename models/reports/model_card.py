@@ -50,6 +50,7 @@ def model_card(
 ) -> str:
     """Write the card of a model as one HTML page that needs nothing from elsewhere."""
     features = list(_features(trained))
+    tuned = report.extras.tuned
     large = [each for each in report.slices if not each.is_small]
     with charts.drawing():
         drawn, examples = _charts(report), list(_examples(report))
@@ -78,7 +79,7 @@ def model_card(
         groups=[(by, list(of)) for by, of in groupby(report.slices, lambda each: each.by)],
         charts=drawn,
         examples=examples,
-        best={name: _said(value) for name, value in _best(report).items()},
+        best={name: _said(value) for name, value in (tuned.best if tuned else {}).items()},
         curve=[
             (f"{p.rows:,}", number(p.log_loss.value), number(p.roc_auc.value), f"{p.seconds:.1f} s")
             for p in report.extras.curve
@@ -189,10 +190,6 @@ def _origin(recipe: Recipe) -> dict[str, object]:
         "seed": recipe.settings["seed"],
         "packages": ", ".join(f"{name} {version}" for name, version in recipe.packages.items()),
     }
-
-
-def _best(report: EvaluationReport) -> dict[str, Any]:
-    return dict(report.extras.tuned.best) if report.extras.tuned else {}
 
 
 def _holds_zero(each: Slice) -> bool:

@@ -66,13 +66,6 @@ class Reproduction:
         )
 
 
-def differences(
-    version: ModelVersion, artifact: ModelArtifact, rows: RecordedRows, here: Provenance
-) -> tuple[str, ...]:
-    """Say in one phrase each what is otherwise than when a version was trained."""
-    return tuple(_differences(version, artifact, rows, here))
-
-
 def recorded_metrics(registry: ModelRegistry, version: ModelVersion) -> dict[str, float]:
     """The metrics that MLflow has of the run of a version."""
     run = registry.api.get("runs/get", run_id=version.run_id)["run"]
@@ -93,9 +86,10 @@ def common(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tup
     return both
 
 
-def _differences(
+def differences(
     version: ModelVersion, artifact: ModelArtifact, rows: RecordedRows, here: Provenance
 ) -> Iterator[str]:
+    """Say in one phrase each what is otherwise than when a version was trained."""
     digest = recorded(artifact, "dataset_digest")
     if not rows.is_same:
         yield (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.training_config import TrainingConfig
+from configs.training_config import MaskingConfig, TrainingConfig
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.training_data import TrainingRows
@@ -76,24 +76,38 @@ def fit(
         If a calibration is wanted of a family that learns from the validation part as well.
     """
     refuse_dishonest_calibration(model, config)
-    train, labels = masker.narrow(split.train.features), split.validation.labels
-    validation = masker.narrow(split.validation.features)
-    rows = masker.with_copies(train, split.train.labels, config.masking, config.seed)
-    fitted: Model = model.fit(
-        rows.features,
-        rows.labels,
-        validation=(validation, labels),
-        weights=rows.weights,
-        on_round=on_round,
+    fitted = fit_part(
+        model, split.train, split.validation, masker, config.masking, config.seed, on_round
     )
     if config.calibration == "none":
         return fitted
+    validation, labels = masker.narrow(split.validation.features), split.validation.labels
     said = fitted.predict_proba(validation)
     fitted = calibrated(fitted, fit_calibration(config.calibration, labels, said))
     fitted.threshold = evaluation.choose_threshold(
         labels, fitted.predict_proba(validation), config.threshold_objective, config.decision
     )
     return fitted
+
+
+def fit_part(
+    model: Model,
+    part: Part,
+    validation: Part,
+    masker: Masker,
+    masking: MaskingConfig,
+    seed: int,
+    on_round: OnRound | None = None,
+) -> Model:
+    """Fit a model on a part and its masked copies; both parts have all features."""
+    rows = masker.with_copies(masker.narrow(part.features), part.labels, masking, seed)
+    return model.fit(
+        rows.features,
+        rows.labels,
+        validation=(masker.narrow(validation.features), validation.labels),
+        weights=rows.weights,
+        on_round=on_round,
+    )
 
 
 def refuse_dishonest_calibration(model: Model, config: TrainingConfig) -> None:

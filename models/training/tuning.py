@@ -23,6 +23,7 @@ from models.families import new_model
 from models.lineage import Recipe
 from models.rows.masking import Masker
 from models.rows.split import Part, Split, folds, sampled
+from models.training.fit import fit_part
 from models.training.search_space import SearchSpace, with_params
 from models.training.study_store import StudyStore, counts, mark_begun, translated
 
@@ -164,15 +165,10 @@ class CrossValidation:
         return float(np.mean(losses))
 
     def _loss(self, tried: TrainingConfig, learned: Part, judged: Part) -> float:
-        narrow, seed = self.masker.narrow, tried.seed
-        rows = self.masker.with_copies(narrow(learned.features), learned.labels, self.masking, seed)
-        model = new_model(tried).fit(
-            rows.features,
-            rows.labels,
-            validation=(narrow(self.validation.features), self.validation.labels),
-            weights=rows.weights,
+        model = fit_part(
+            new_model(tried), learned, self.validation, self.masker, self.masking, tried.seed
         )
-        return log_loss(judged.labels, model.predict_proba(narrow(judged.features)))
+        return log_loss(judged.labels, model.predict_proba(self.masker.narrow(judged.features)))
 
 
 def found(study: optuna.Study, trials: int, seen: int, on_trials: OnTrials) -> Tuned:
