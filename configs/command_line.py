@@ -165,7 +165,7 @@ def _how_far(finished: int, total: int | None, unit: str, seconds: float) -> str
 
 
 class Stopwatch:
-    """Measures how long the steps of a pipeline take; ``spent`` has those that come in turns."""
+    """Measures how long the steps of a pipeline take; ``spent`` sums up those that alternate."""
 
     def __init__(self) -> None:
         self.spent: defaultdict[str, float] = defaultdict(float)

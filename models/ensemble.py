@@ -54,7 +54,7 @@ def fit_blend(logits: Numbers, labels: Labels) -> Blend:
     """Find the blend of logits ``(n, m)`` with the least log loss on labels ``(n,)``.
 
     The rows must be out of fold: logits of rows that a member learned from favour the member that
-    learned most by heart.
+    overfits most.
     """
     n, m = logits.shape
     supports = [some for k in range(m + 1) for some in combinations(range(m), k)]

@@ -18,6 +18,7 @@ from models.errors import TrainingRefused
 from models.evaluation.explanations import permutation_importance
 from models.network import network
 from models.network.encoding import Encoding
+from models.rows.masking import WeightedRows
 from models.rows.split import Part
 from models.tabular_model import TabularModel, read_about, read_arrays
 
@@ -59,17 +60,17 @@ class NeuralNetworkModel(TabularModel):
         weights: NDArray[np.float32] | None,
         on_round: OnRound | None,
     ) -> None:
-        from models.network.training import Rows, train_network
+        from models.network.training import train_network
 
         matrix, known = rows.features, rows.labels
         shares = np.ones(len(known), np.float32) if weights is None else weights
         self._encoding = Encoding.fit(matrix, known, weights, self.params.bins)
         self._weights, self._epochs = train_network(
-            Rows(matrix.values, known.astype(np.float32), shares),
+            WeightedRows(matrix, known, shares),
             self._encoding,
             self.params,
             self.seed,
-            None if validation is None else (validation.features.values, validation.labels),
+            validation,
             on_round,
         )
         judges = rows if validation is None else validation
@@ -96,7 +97,7 @@ class NeuralNetworkModel(TabularModel):
         encoding = self._fitted
         graph = Graph(len(self.schema or ()))
         zero, one = add_network(graph, self._weights, encoding)
-        return graph.ended(graph.add("Concat", zero, one, axis=1))
+        return graph.finish(graph.add("Concat", zero, one, axis=1))
 
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:

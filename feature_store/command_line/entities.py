@@ -104,7 +104,7 @@ def _history(defined: View, entity: int, version: str | None, offline: OfflineSt
         before = row["values"]
     facts = {"view": defined.name, defined.entity: entity, "version": stored.fingerprint}
     lines = [
-        (place, row["event_time"], row["created_time"], _told(row["changes"], place))
+        (place, row["event_time"], row["created_time"], _shown_changes(row["changes"], place))
         for place, row in enumerate(rows, start=1)
     ]
     title = (
@@ -131,7 +131,7 @@ def _changes(before: Values, after: Values) -> dict[str, list[object]]:
     return {name: [before[name], value] for name, value in after.items() if before[name] != value}
 
 
-def _told(changes: dict[str, list[object]], place: int) -> str:
+def _shown_changes(changes: dict[str, list[object]], place: int) -> str:
     if place == 1:
         return "first row"
     told = [f"{name} {text(old)} → {text(new)}" for name, (old, new) in changes.items()]

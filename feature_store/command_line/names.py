@@ -1,4 +1,4 @@
-"""From what people type to views, features, versions and entities, with hints when it fits none."""
+"""Arguments that commands share, and what they name: views, features, versions and entities."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -23,12 +22,6 @@ EVENTS_AT_ONCE = 5_000
 commands = typer.Typer()
 
 
-class Sink(StrEnum):
-    """Where simulated events go."""
-
-    postgres = "postgres"
-
-
 @commands.command(
     "simulate",
     epilog="Example: python -m feature_store simulate --users 1000 --days 40 --to postgres",
@@ -41,7 +34,8 @@ def simulate_events(
         str | None, typer.Option(help="When the last day ends; today's midnight if absent.")
     ] = None,
     to: Annotated[
-        Sink | None, typer.Option(help="Store the events; otherwise they are only counted.")
+        Literal["postgres"] | None,
+        typer.Option(help="Store the events; otherwise they are only counted."),
     ] = None,
     as_json: AsJson = False,
     debug: Debug = False,

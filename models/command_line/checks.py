@@ -25,8 +25,8 @@ from models.deployment.store import DeploymentStore
 from models.errors import ArtifactError
 from models.evaluation.paired import Difference, metric_differences
 from models.gates.admission import DecisionStore
-from models.gates.held_out import rows_for_both, split_of
-from models.gates.runner import scores_of
+from models.gates.held_out import split_of
+from models.gates.runner import compare as compare_models
 from models.lifecycle.requests import OURS, recorded_state
 from models.lifecycle.watch import run_watch
 from models.onnx.scorer import OnnxScorer
@@ -73,11 +73,10 @@ def _metrics(
     drawn = history.rows(other, versions[1].trained_at)
     test = split_of(other, drawn.rows).test
     at_least = settings.training.gates.minimum_rows
-    common = rows_for_both(test, one, versions[0].label, history, drawn.rows, at_least)
-    ours, theirs = common.features
-    scored = scores_of(one, theirs), scores_of(other, ours)
-    return common.about, metric_differences(
-        common.labels, (scored[0], one.threshold), (scored[1], other.threshold)
+    found = compare_models(other, one, versions[0].label, test, drawn.rows, history, at_least)
+    first, second = found.champion_scores, found.candidate_scores
+    return found.about, metric_differences(
+        found.labels, (first, one.threshold), (second, other.threshold)
     )
 
 
@@ -156,12 +155,12 @@ def _artifact_findings(
         with TemporaryDirectory() as folder:
             fresh = ArtifactCache(Path(folder), artifacts.fetch)
             try:
-                _try(fresh, version)
+                _try_artifact(fresh, version)
             except FTIError as error:
                 yield version.label, reason_of(error)
 
 
-def _try(artifacts: ArtifactCache, version: ModelVersion) -> None:
+def _try_artifact(artifacts: ArtifactCache, version: ModelVersion) -> None:
     """Fetch an artifact, check every hash, and let the model answer its example."""
     artifact = artifacts.get(version.artifact_uri, version.digest)
     vectors, expected = artifact.example()

@@ -1,7 +1,8 @@
 """What each feature adds to a prediction: contributions that sum to its log-odds.
 
-Trees know them exactly (TreeSHAP). Any other model is asked: features of a row replace those of a
-background row one by one, in random order, and each is given what its replacement changes. That is
+For trees they are exact (TreeSHAP). For any other model they are sampled: features of a row replace
+those of a background row one by one, in random order; the change that a replacement makes is the
+feature's contribution. That is
 an unbiased estimate of the Shapley values, and for every row it sums exactly.
 """
 

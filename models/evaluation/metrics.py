@@ -113,15 +113,15 @@ def choose_threshold(
         ``accuracy`` favours few errors, ``f1`` finding the 1s; ``balanced`` maximises their sum.
         F1 is flat about its best threshold, accuracy is not: on the Adult data the balanced
         threshold has the F1 of the best one and 0.006 more accuracy. ``cost`` minimises what
-        errors cost; ``precision`` finds as many 1s as it can while so many of those that it
-        names are right, or comes as near to that as can be.
+        errors cost; ``precision`` finds as many 1s as it can at the target precision, or comes
+        as near to that precision as possible.
     decision
         The costs, and the precision.
 
     Notes
     -----
-    The objective over thresholds is a jagged line; its highest jag is luck that another sample
-    does not have. So it is averaged over the thresholds of neighbouring rows first.
+    The objective over thresholds is a jagged line; its highest point is chance, and lies elsewhere
+    in another sample. So it is averaged over the thresholds of neighbouring rows first.
     """
     refuse_one_class(labels, "The choice of a threshold")
     order = np.argsort(-probabilities, kind="stable")
@@ -139,7 +139,7 @@ def _best_place(
     objective: ThresholdObjective,
     decision: DecisionConfig,
 ) -> int:
-    """How many rows, less one, to take for 1; by true and false positives if so many are."""
+    """Place of the last row to predict as 1, from true and false positives up to each row."""
     fn, n = tp[-1] - tp, len(tp)
     accuracy, f1 = 1 - (fp + fn) / n, 2 * tp / (2 * tp + fp + fn)
     if objective == "precision":

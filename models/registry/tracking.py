@@ -183,7 +183,7 @@ AT_ONCE = 8
 
 
 def log_trials(api: MlflowApi, experiment: str, parent: str, tuned: Tuned) -> None:
-    """Log every finished trial of a study, whoever ran it: three requests each, eight at once.
+    """Log every finished trial of a study, of any process: three requests each, eight at once.
 
     Raises
     ------

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OtherModel:
     """Another model on the same test rows.
 
     Parameters
@@ -60,7 +60,7 @@ class Extras:
 
     tuned: Tuned | None = None
     curve: tuple[CurvePoint, ...] = ()
-    whole: Comparison | None = None
+    whole: OtherModel | None = None
 
 
 NO_EXTRAS = Extras()
@@ -136,7 +136,7 @@ def evaluate_in_detail(
 
 def compare(
     model: Model, other: Model, test: Part, masker: Masker, config: TrainingConfig
-) -> Comparison:
+) -> OtherModel:
     """Judge another model, which takes all features, beside one on the same test rows."""
     ours = model.predict_proba(masker.narrow(test.features))
     theirs, labels, settings = other.predict_proba(test.features), test.labels, config.evaluation
@@ -145,7 +145,7 @@ def compare(
     losses = [row_losses(labels, p) for p in (ours, theirs)]
     pairs = {"accuracy": right, "log_loss": losses, "brier": squares}
     groups = test.features, labels, theirs, other.threshold, settings.slices
-    return Comparison(
+    return OtherModel(
         metrics=other.evaluate(test.features, labels),
         gains={name: intervals.mean(after - before) for name, (before, after) in pairs.items()},
         parity={

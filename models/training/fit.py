@@ -34,7 +34,7 @@ class Trained:
 
 
 def masker_of(view: FeatureView, config: TrainingConfig) -> Masker:
-    """Choose the features that a model takes: all, or those that tell of nothing protected."""
+    """Choose the features that a model takes: all, or only the unprotected ones."""
     if not config.exclude_protected:
         return Masker(view)
     schema = view.schema

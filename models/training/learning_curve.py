@@ -20,7 +20,7 @@ SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Quality on the test part of a model that learned from so many rows."""
+    """Quality on the test part of a model that learned from this number of rows."""
 
     rows: int
     log_loss: Estimate
