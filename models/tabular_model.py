@@ -1,4 +1,4 @@
-"""What the families share: parameters, a threshold, metrics, and the facts beside native files."""
+"""What every family of models offers and shares: fitting, a threshold, metrics, native files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 class TabularModel(ABC):
-    """A family's common part; see `models.base.Model` for what callers may rely on.
+    """A binary classifier over the features of a view.
+
+    Features are a `FeatureMatrix`, or a frame as `get_training_data` gives it.
 
     Parameters
     ----------
@@ -52,13 +54,23 @@ class TabularModel(ABC):
     """
 
     family: ClassVar[str]
+    """The name that settings and command lines use."""
     title: ClassVar[str]
+    """The name that people read."""
     label_prefix: ClassVar[str]
+    """What the labels of registered versions begin with, behind the name of the model."""
     learns_from_validation: ClassVar[bool] = False
+    """Whether it learns from validation rows too: these can set nothing right afterwards then."""
     config: ClassVar[type[BaseModel]]
     """The section of the settings with its parameters."""
     params: Any
     """Of that section; each family says its type."""
+    threshold: float
+    """From this probability on the prediction is 1."""
+    schema: FeatureSchema | None
+    """The features that it was fitted on."""
+    most_rounds: int
+    """Rounds of training that there can be; it may stop earlier."""
 
     def __init__(
         self,
@@ -73,7 +85,7 @@ class TabularModel(ABC):
         self.threshold_objective = threshold_objective
         self.decision = decision
         self.threshold = metrics.HALF
-        self.schema: FeatureSchema | None = None
+        self.schema = None
         self._forget()
 
     def fit(
@@ -122,6 +134,27 @@ class TabularModel(ABC):
     def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
         """Metrics on rows that the model has not seen, by name; see `metrics.metrics`."""
         return metrics.metrics(label_array(labels), self.predict_proba(features), self.threshold)
+
+    @abstractmethod
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in what the model learned; they sum to 1."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, int | float | str]:
+        """What training decided by itself, such as the number of trees, by name."""
+
+    @abstractmethod
+    def to_onnx(self) -> bytes:
+        """The model as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the native files, from which `load` makes an equal model."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+        """Read what `save` wrote for features of this schema."""
 
     @abstractmethod
     def _forget(self) -> None:

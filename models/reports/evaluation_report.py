@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.training_config import TrainingConfig
-from models.base import Labels, Model, Values
+from models.base import Labels, Values
 from models.evaluation import intervals
 from models.evaluation.calibration import Bin, reliability
 from models.evaluation.explanations import Contributions, contributions
@@ -19,6 +19,7 @@ from models.evaluation.metrics import HALF, counts, row_losses, squared_errors
 from models.evaluation.slices import Slice, slices
 from models.rows.masking import Masker
 from models.rows.split import Part, Split
+from models.tabular_model import TabularModel
 
 if TYPE_CHECKING:
     from models.training.learning_curve import CurvePoint
@@ -110,7 +111,7 @@ class EvaluationReport:
 
 
 def evaluate_in_detail(
-    model: Model,
+    model: TabularModel,
     split: Split,
     masker: Masker,
     config: TrainingConfig,
@@ -135,7 +136,7 @@ def evaluate_in_detail(
 
 
 def compare(
-    model: Model, other: Model, test: Part, masker: Masker, config: TrainingConfig
+    model: TabularModel, other: TabularModel, test: Part, masker: Masker, config: TrainingConfig
 ) -> OtherModel:
     """Judge another model, which takes all features, beside one on the same test rows."""
     ours = model.predict_proba(masker.narrow(test.features))
@@ -173,7 +174,9 @@ def headline(labels: Labels, probabilities: Values, threshold: float) -> dict[st
     }
 
 
-def _explained(model: Model, split: Split, masker: Masker, config: TrainingConfig) -> Contributions:
+def _explained(
+    model: TabularModel, split: Split, masker: Masker, config: TrainingConfig
+) -> Contributions:
     random = np.random.default_rng(config.seed)
     n = min(config.evaluation.explained_rows, len(split.test))
     drawn = np.sort(random.choice(len(split.test), n, replace=False))

@@ -8,7 +8,7 @@ from configs.training_config import MaskingConfig, TrainingConfig
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.training_data import TrainingRows
-from models.base import Model, OnRound, narrowed
+from models.base import OnRound, narrowed
 from models.calibrated_model import calibrated
 from models.errors import TrainingRefused
 from models.evaluation import metrics as evaluation
@@ -16,6 +16,7 @@ from models.evaluation.calibration import fit_calibration
 from models.lineage import Recipe
 from models.rows.masking import Masker
 from models.rows.split import Part, Split, split_rows
+from models.tabular_model import TabularModel
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Trained:
         Of the test part, by name.
     """
 
-    model: Model
+    model: TabularModel
     split: Split
     metrics: dict[str, float]
 
@@ -60,12 +61,12 @@ def split_of(rows: TrainingRows, schema: FeatureSchema, config: TrainingConfig) 
 
 
 def fit(
-    model: Model,
+    model: TabularModel,
     split: Split,
     masker: Masker,
     config: TrainingConfig,
     on_round: OnRound | None = None,
-) -> Model:
+) -> TabularModel:
     """Fit a model on the training part and its masked copies; the validation part is complete.
 
     The validation part decides the rest too: a calibration, if one is wanted, and the threshold.
@@ -91,14 +92,14 @@ def fit(
 
 
 def fit_part(
-    model: Model,
+    model: TabularModel,
     part: Part,
     validation: Part,
     masker: Masker,
     masking: MaskingConfig,
     seed: int,
     on_round: OnRound | None = None,
-) -> Model:
+) -> TabularModel:
     """Fit a model on a part and its masked copies; both parts have all features."""
     rows = masker.with_copies(masker.narrow(part.features), part.labels, masking, seed)
     return model.fit(
@@ -110,7 +111,7 @@ def fit_part(
     )
 
 
-def refuse_dishonest_calibration(model: Model, config: TrainingConfig) -> None:
+def refuse_dishonest_calibration(model: TabularModel, config: TrainingConfig) -> None:
     """Refuse to calibrate a model on rows that it learned from.
 
     Raises
@@ -127,7 +128,7 @@ def refuse_dishonest_calibration(model: Model, config: TrainingConfig) -> None:
 
 
 def held_out_metrics(
-    model: Model, test: Part, masker: Masker, config: TrainingConfig
+    model: TabularModel, test: Part, masker: Masker, config: TrainingConfig
 ) -> dict[str, float]:
     """Metrics on the test part: complete, and with attributes absent."""
     features = masker.narrow(test.features)
