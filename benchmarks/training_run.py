@@ -32,7 +32,6 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows, training_rows
 from infrastructure import embedded
-from models.base import Model
 from models.connect import model_registry
 from models.families import new_model
 from models.lineage import Recipe
@@ -40,6 +39,7 @@ from models.registry.tracking import TrainingRecord, register_run
 from models.reports.write_up import write_up
 from models.rows.masking import Masker
 from models.rows.split import Split
+from models.tabular_model import TabularModel
 from models.training.fit import Trained, fit, held_out_metrics, split_of
 
 SEEDS = (0, 1, 2, 3, 4)
@@ -106,7 +106,7 @@ class Run:
     folder: Path
     rows: TrainingRows = field(init=False)
     split: Split = field(init=False)
-    model: Model = field(init=False)
+    model: TabularModel = field(init=False)
     trained: Trained = field(init=False)
     record: TrainingRecord = field(init=False)
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Protocol
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Protocol
 
 import typer
 from tqdm import tqdm
+from typer.core import TyperGroup
+from typer.main import get_group
 
 from configs.errors import FTIError
 
@@ -18,19 +23,67 @@ SECONDS_BETWEEN_LINES = 10.0
 
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 """Every command takes ``debug: Debug = False``; `run` reads it."""
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+"""For `configs.output.show`, of commands that answer."""
 
 
-def new_app(about: str | None = None) -> typer.Typer:
+def new_app(about: str | None = None, group: type[TyperGroup] = TyperGroup) -> typer.Typer:
     """Make an app whose unexpected errors keep Python's own, complete traceback.
 
     With ``about``, a text for ``--help``, the app has several commands.
     """
     return typer.Typer(
+        cls=group,
         help=about,
         no_args_is_help=about is not None,
         add_completion=False,
         pretty_exceptions_enable=False,
     )
+
+
+def lazy_app(about: str, package: str, places: Mapping[str, str]) -> typer.Typer:
+    """Make an app of many commands that imports the module of the one that is asked for.
+
+    ``--json`` may also stand before the command.
+
+    Parameters
+    ----------
+    about
+        A text for ``--help``.
+    package
+        Where the modules of the commands are. Each registers its own in ``commands``, a `Typer`.
+    places
+        The name of each command, as ``--help`` lists them, and its ``module:function``.
+    """
+
+    class LazyGroup(TyperGroup):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if args[:1] == ["--json"]:
+                args = [*args[1:], "--json"]
+            return super().parse_args(ctx, args)
+
+        def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+            name, _, rest = super().resolve_command(ctx, args)
+            module = import_module(f"{package}.{places[args[0]].split(':')[0]}")
+            return name, get_group(module.commands).commands[args[0]], rest
+
+        def format_help(self, ctx: Any, formatter: Any) -> None:
+            # Read from the sources: to import all modules takes longer than to show the help.
+            for name, command in self.commands.items():
+                command.help = _docstring(package, *places[name].split(":"))
+            super().format_help(ctx, formatter)
+
+    app = new_app(about, LazyGroup)
+    for name in places:
+        app.command(name)(lambda: None)
+    return app
+
+
+def _docstring(package: str, module: str, function: str) -> str | None:
+    """The docstring of a function in a module that is not imported."""
+    source = Path(import_module(package).__path__[0], f"{module}.py").read_text("utf-8")
+    functions = (node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef))
+    return next(ast.get_docstring(node) for node in functions if node.name == function)
 
 
 def run(app: typer.Typer) -> None:
@@ -112,7 +165,7 @@ def _how_far(finished: int, total: int | None, unit: str, seconds: float) -> str
 
 
 class Stopwatch:
-    """Measures how long the steps of a pipeline take; ``spent`` has those that come in turns."""
+    """Measures how long the steps of a pipeline take; ``spent`` sums up those that alternate."""
 
     def __init__(self) -> None:
         self.spent: defaultdict[str, float] = defaultdict(float)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from configs.deployment_config import KEY_PREFIX
+from configs.errors import nearest
 
 SECRET_WORDS = ("_env", "password", "secret", "token", "auth", "credential", "key_sha256")
 
@@ -25,9 +25,9 @@ def explain(
         key = ".".join(path)
         shown = value_shown(path[-1], problem["input"])
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path[-1], known, n=1)
+            near = nearest(path[-1], known)
             parent = "".join(f"{part}." for part in path[:-1])
-            hint = f"Did you mean '{parent}{near[0]}'?" if near else f"Known: {', '.join(known)}."
+            hint = f"Did you mean '{parent}{near}'?" if near else f"Known: {', '.join(known)}."
             yield f"Setting '{key}' is not known (value: {shown}). {hint}"
         elif problem["type"] == "missing":
             variable = environment_prefix + "__".join(path).upper()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from configs.errors import did_you_mean
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.windowed_view import View
 from feature_store.errors import UnknownFeature
@@ -38,7 +38,7 @@ def resolve(references: Sequence[str]) -> list[Reference]:
     found: dict[tuple[str, str], Reference] = {}
     for reference in references:
         name, _, feature = reference.rpartition(":")
-        view = _view(name, feature)
+        view = view_named(name) if name else _view_with(feature)
         names = view.schema.names if feature == "*" else [feature]
         for each in names:
             view.schema.position(each)
@@ -55,13 +55,22 @@ def by_view(references: Sequence[Reference]) -> list[tuple[View, FeatureSchema]]
     ]
 
 
-def _view(name: str, feature: str) -> View:
-    if name:
-        for view in VIEWS:
-            if view.name == name:
-                return view
-        known = [view.name for view in VIEWS]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
-        raise UnknownFeature(f"View '{name}' is not defined. {hint}Known: {', '.join(known)}.")
+def view_named(name: str) -> View:
+    """The view with this name.
+
+    Raises
+    ------
+    UnknownFeature
+        If there is none; the message names the nearest.
+    """
+    views = {view.name: view for view in VIEWS}
+    if name not in views:
+        raise UnknownFeature(
+            f"View '{name}' is not defined. {did_you_mean(name, views, 0.5)}"
+            f"Known: {', '.join(views)}."
+        )
+    return views[name]
+
+
+def _view_with(feature: str) -> View:
     return next((view for view in VIEWS if feature in view.schema.positions), MODEL_VIEW)

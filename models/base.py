@@ -1,11 +1,10 @@
-"""What every family of models offers: one small interface, and how frames get in."""
+"""What all modules of this room share: types, how frames get in, and what is refused."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, Self, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,63 +25,11 @@ OnRound = Callable[[int], object]
 """Called while a model trains with how many more rounds are done."""
 
 
-class Model(Protocol):
-    """A binary classifier over the features of a view.
-
-    Features are a `FeatureMatrix`, or a frame as `get_training_data` gives it.
-    """
-
-    family: ClassVar[str]
-    """The name that settings and command lines use."""
-    title: ClassVar[str]
-    """The name that people read."""
-    label_prefix: ClassVar[str]
-    """What the labels of registered versions begin with, behind the name of the model."""
-    learns_from_validation: ClassVar[bool]
-    """Whether it learns from validation rows too: these can set nothing right afterwards then."""
-    threshold: float
-    """From this probability on the prediction is 1."""
-    schema: FeatureSchema | None
-    """The features that it was fitted on."""
-    most_rounds: int
-    """Rounds of training that there can be; it may stop earlier."""
-
-    def fit(
-        self,
-        features: Features,
-        labels: Labels | pd.Series,
-        *,
-        validation: tuple[Features, Labels | pd.Series] | None = None,
-        weights: NDArray[np.float32] | None = None,
-        on_round: OnRound | None = None,
-    ) -> Self:
-        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
-
-        Validation rows decide when to stop and which threshold to use; a family that decides so
-        by folds may learn from them too (`learns_from_validation`).
-        """
+class Predictor(Protocol):
+    """Anything that gives rows a probability."""
 
     def predict_proba(self, features: Features) -> Values:
         """Probability of label 1, float32 ``(n,)``."""
-
-    def evaluate(self, features: Features, labels: Labels | pd.Series) -> dict[str, float]:
-        """Metrics on rows that the model has not seen, by name."""
-
-    def importance(self) -> dict[str, float]:
-        """Share of each feature in what the model learned; they sum to 1."""
-
-    def facts(self) -> dict[str, int | float | str]:
-        """What training decided by itself, such as the number of trees, by name."""
-
-    def to_onnx(self) -> bytes:
-        """The model as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
-
-    def save(self, folder: Path) -> None:
-        """Write the native files, from which `load` makes an equal model."""
-
-    @classmethod
-    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
-        """Read what `save` wrote for features of this schema."""
 
 
 def feature_matrix(features: Features) -> FeatureMatrix:

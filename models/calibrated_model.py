@@ -9,24 +9,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.artifact import json_bytes
-from models.base import Features, Labels, Model, Values
+from models.base import Features, Labels, Values
 from models.evaluation import metrics as evaluation
 from models.evaluation.calibration import FILE, Calibration
 from models.onnx.scorer import OUTPUT
+from models.tabular_model import TabularModel
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def with_calibration(model: Model, folder: Path) -> Model:
+def with_calibration(model: TabularModel, folder: Path) -> TabularModel:
     """Give a loaded model the calibration that was saved with it, if there was one."""
     calibration = Calibration.read_beside(folder / FILE)
     return model if calibration is None else calibrated(model, calibration)
 
 
-def calibrated(model: Model, calibration: Calibration) -> Model:
+def calibrated(model: TabularModel, calibration: Calibration) -> TabularModel:
     """Give a model that answers as before, but for its probabilities, which are set right."""
-    return cast(Model, CalibratedModel(model, calibration))
+    return cast(TabularModel, CalibratedModel(model, calibration))
 
 
 class CalibratedModel:
@@ -35,7 +36,7 @@ class CalibratedModel:
     Everything that is not here is asked of the model itself: its family, schema and importance.
     """
 
-    def __init__(self, model: Model, calibration: Calibration) -> None:
+    def __init__(self, model: TabularModel, calibration: Calibration) -> None:
         self.model = model
         self.calibration = calibration
         self.threshold = model.threshold

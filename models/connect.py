@@ -21,8 +21,7 @@ from models.registry.versions import ModelRegistry
 
 if TYPE_CHECKING:
     from models.deployment.promotion import Promoter
-    from models.gates.admission import Admission
-    from models.gates.decision_store import DecisionStore
+    from models.gates.admission import Admission, DecisionStore
     from models.gates.held_out import History
     from models.gates.runner import GateRunner
     from models.lifecycle.watch import RegistryWatch
@@ -65,7 +64,7 @@ def champion_of(settings: Settings) -> Arm | None:
 
 def decision_store(settings: Settings) -> DecisionStore:
     """The decisions of the gates about the registered model's versions."""
-    from models.gates.decision_store import DecisionStore
+    from models.gates.admission import DecisionStore
 
     return DecisionStore(postgres(settings), settings.model_name)
 

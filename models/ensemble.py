@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations, product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +15,13 @@ from numpy.typing import NDArray
 from configs.training_config import EnsembleConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.base import (
-    Features,
-    Labels,
-    OnRound,
-    Values,
-    feature_matrix,
-    label_array,
-    refuse_one_class,
-    refuse_other_schema,
-)
+from models.base import Features, Labels, OnRound, Values
 from models.errors import TrainingRefused
 from models.evaluation.metrics import Numbers, logits_of
 from models.neural_network import NeuralNetworkModel
-from models.rows.split import fold_numbers, joined, originals
+from models.rows.split import Part, fold_numbers, joined, originals
 from models.tabular_model import TabularModel, read_about
 from models.xgboost_model import XGBoostModel
-
-if TYPE_CHECKING:
-    import pandas as pd
-
 
 NEWTON_STEPS = 20
 """It is quadratic near the end, and some 8 suffice from nothing."""
@@ -67,7 +54,7 @@ def fit_blend(logits: Numbers, labels: Labels) -> Blend:
     """Find the blend of logits ``(n, m)`` with the least log loss on labels ``(n,)``.
 
     The rows must be out of fold: logits of rows that a member learned from favour the member that
-    learned most by heart.
+    overfits most.
     """
     n, m = logits.shape
     supports = [some for k in range(m + 1) for some in combinations(range(m), k)]
@@ -107,6 +94,9 @@ class EnsembleModel(TabularModel):
     stops early on the fold. What these models say about their fold decides how much each family
     counts, and the threshold. All of them answer: the mean over the folds is steadier than one
     model of all rows.
+
+    Validation rows that are given are learned from as well. Of rows with the same key the first
+    counts as the complete one.
     """
 
     family: ClassVar[str] = "ensemble"
@@ -121,39 +111,23 @@ class EnsembleModel(TabularModel):
         self.members: dict[str, list[Member]] = {}
         self._blend = Blend((), 0)
 
-    def fit(
+    def _learn(
         self,
-        features: Features,
-        labels: Labels | pd.Series,
-        *,
-        validation: tuple[Features, Labels | pd.Series] | None = None,
-        weights: NDArray[np.float32] | None = None,
-        on_round: OnRound | None = None,
-    ) -> Self:
-        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
-
-        The folds make validation rows of their own, so those that are given are learned from as
-        well. Of rows with the same key the first counts as the complete one.
-
-        Raises
-        ------
-        TrainingRefused
-            If the labels are all equal.
-        """
-        matrix, known = feature_matrix(features), label_array(labels)
-        refuse_one_class(known, "Training")
+        rows: Part,
+        validation: Part | None,
+        weights: NDArray[np.float32] | None,
+        on_round: OnRound | None,
+    ) -> None:
+        matrix, known = rows.features, rows.labels
         shares = np.ones(len(known), np.float32) if weights is None else weights
         if validation is not None:
-            more, more_labels = feature_matrix(validation[0]), label_array(validation[1])
-            refuse_other_schema(matrix.schema, more.schema)
-            matrix, known = joined(matrix, more), np.concatenate([known, more_labels])
-            shares = np.concatenate([shares, np.ones(len(more), np.float32)])
-        self.schema = matrix.schema
+            matrix = joined(matrix, validation.features)
+            known = np.concatenate([known, validation.labels])
+            shares = np.concatenate([shares, np.ones(len(validation), np.float32)])
         logits = self._fit_members(matrix, known, shares, on_round)
         complete = originals(matrix)
         self._blend = fit_blend(logits[complete], known[complete])
         self._choose_threshold(known[complete], self._blend.probabilities(logits[complete]))
-        return self
 
     def _probabilities(self, matrix: FeatureMatrix) -> Values:
         logits = np.empty((len(matrix), len(self._fitted)))

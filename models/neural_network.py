@@ -13,25 +13,16 @@ from numpy.typing import NDArray
 from configs.training_config import NeuralNetworkConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.base import (
-    Features,
-    Labels,
-    OnRound,
-    Values,
-    feature_matrix,
-    label_array,
-    refuse_one_class,
-    refuse_other_schema,
-)
+from models.base import OnRound, Values
 from models.errors import TrainingRefused
 from models.evaluation.explanations import permutation_importance
 from models.network import network
 from models.network.encoding import Encoding
+from models.rows.masking import WeightedRows
+from models.rows.split import Part
 from models.tabular_model import TabularModel, read_about, read_arrays
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from models.onnx.graph import Graph
 
 MODEL = "model"
@@ -62,49 +53,30 @@ class NeuralNetworkModel(TabularModel):
         self._encoding: Encoding | None = None
         self._importance: dict[str, float] = {}
 
-    def fit(
+    def _learn(
         self,
-        features: Features,
-        labels: Labels | pd.Series,
-        *,
-        validation: tuple[Features, Labels | pd.Series] | None = None,
-        weights: NDArray[np.float32] | None = None,
-        on_round: OnRound | None = None,
-    ) -> Self:
-        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+        rows: Part,
+        validation: Part | None,
+        weights: NDArray[np.float32] | None,
+        on_round: OnRound | None,
+    ) -> None:
+        from models.network.training import train_network
 
-        With validation rows, training ends when their log loss no longer falls, the best weights
-        are kept, and the threshold is chosen on them; without, all epochs are gone through and the
-        threshold is 0.5.
-
-        Raises
-        ------
-        TrainingRefused
-            If the labels are all equal.
-        """
-        from models.network.training import Rows, train_network
-
-        matrix, known = feature_matrix(features), label_array(labels)
-        refuse_one_class(known, "Training")
-        judges = (matrix, known)
-        if validation is not None:
-            judges = feature_matrix(validation[0]), label_array(validation[1])
-            refuse_other_schema(matrix.schema, judges[0].schema)
+        matrix, known = rows.features, rows.labels
         shares = np.ones(len(known), np.float32) if weights is None else weights
-        self.schema = matrix.schema
         self._encoding = Encoding.fit(matrix, known, weights, self.params.bins)
         self._weights, self._epochs = train_network(
-            Rows(matrix.values, known.astype(np.float32), shares),
+            WeightedRows(matrix, known, shares),
             self._encoding,
             self.params,
             self.seed,
-            None if validation is None else (judges[0].values, judges[1]),
+            validation,
             on_round,
         )
-        if validation is not None:
-            self._choose_threshold(judges[1], self.predict_proba(judges[0]))
-        self._importance = permutation_importance(self.predict_proba, *judges, seed=self.seed)
-        return self
+        judges = rows if validation is None else validation
+        self._importance = permutation_importance(
+            self._probabilities, judges.features, judges.labels, seed=self.seed
+        )
 
     def _probabilities(self, matrix: FeatureMatrix) -> Values:
         return network.probabilities(self._weights, self._fitted, matrix.values)
@@ -125,7 +97,7 @@ class NeuralNetworkModel(TabularModel):
         encoding = self._fitted
         graph = Graph(len(self.schema or ()))
         zero, one = add_network(graph, self._weights, encoding)
-        return graph.ended(graph.add("Concat", zero, one, axis=1))
+        return graph.finish(graph.add("Concat", zero, one, axis=1))
 
     @classmethod
     def add_logit(cls, graph: Graph, models: Sequence[Self], share: float) -> str:

@@ -1,25 +1,35 @@
-"""What the families share: parameters, a threshold, metrics, and the facts beside native files."""
+"""What every family of models offers and shares: fitting, a threshold, metrics, native files."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from configs.errors import did_you_mean
 from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
-from models.base import Features, Labels, Values, feature_matrix, label_array, refuse_other_schema
+from models.base import (
+    Features,
+    Labels,
+    OnRound,
+    Values,
+    feature_matrix,
+    label_array,
+    refuse_one_class,
+    refuse_other_schema,
+)
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation import metrics
 from models.evaluation.metrics import ThresholdObjective
+from models.rows.split import Part
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +38,9 @@ Config = TypeVar("Config", bound=BaseModel)
 
 
 class TabularModel(ABC):
-    """A family's common part; see `models.base.Model` for what callers may rely on.
+    """A binary classifier over the features of a view.
+
+    Features are a `FeatureMatrix`, or a frame as `get_training_data` gives it.
 
     Parameters
     ----------
@@ -42,13 +54,23 @@ class TabularModel(ABC):
     """
 
     family: ClassVar[str]
+    """The name that settings and command lines use."""
     title: ClassVar[str]
+    """The name that people read."""
     label_prefix: ClassVar[str]
+    """What the labels of registered versions begin with, behind the name of the model."""
     learns_from_validation: ClassVar[bool] = False
+    """Whether it learns from validation rows too: these can set nothing right afterwards then."""
     config: ClassVar[type[BaseModel]]
     """The section of the settings with its parameters."""
     params: Any
     """Of that section; each family says its type."""
+    threshold: float
+    """From this probability on the prediction is 1."""
+    schema: FeatureSchema | None
+    """The features that it was fitted on."""
+    most_rounds: int
+    """Rounds of training that there can be; it may stop earlier."""
 
     def __init__(
         self,
@@ -63,8 +85,39 @@ class TabularModel(ABC):
         self.threshold_objective = threshold_objective
         self.decision = decision
         self.threshold = metrics.HALF
-        self.schema: FeatureSchema | None = None
+        self.schema = None
         self._forget()
+
+    def fit(
+        self,
+        features: Features,
+        labels: Labels | pd.Series,
+        *,
+        validation: tuple[Features, Labels | pd.Series] | None = None,
+        weights: NDArray[np.float32] | None = None,
+        on_round: OnRound | None = None,
+    ) -> Self:
+        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
+
+        With validation rows, training ends when their log loss no longer falls, the best rounds
+        are kept, and the threshold is chosen on them; without, all rounds are gone through and
+        the threshold is 0.5. A family that learns from validation rows too decides otherwise.
+
+        Raises
+        ------
+        TrainingRefused
+            If the labels are all equal.
+        """
+        rows, held_out = Part(feature_matrix(features), label_array(labels)), None
+        refuse_one_class(rows.labels, "Training")
+        if validation is not None:
+            held_out = Part(feature_matrix(validation[0]), label_array(validation[1]))
+            refuse_other_schema(rows.features.schema, held_out.features.schema)
+        self._learn(rows, held_out, weights, on_round)
+        self.schema = rows.features.schema
+        if held_out is not None and not self.learns_from_validation:
+            self._choose_threshold(held_out.labels, self._probabilities(held_out.features))
+        return self
 
     def predict_proba(self, features: Features) -> Values:
         """Probability of label 1, float32 ``(n,)``.
@@ -83,8 +136,39 @@ class TabularModel(ABC):
         return metrics.metrics(label_array(labels), self.predict_proba(features), self.threshold)
 
     @abstractmethod
+    def importance(self) -> dict[str, float]:
+        """Share of each feature in what the model learned; they sum to 1."""
+
+    @abstractmethod
+    def facts(self) -> dict[str, int | float | str]:
+        """What training decided by itself, such as the number of trees, by name."""
+
+    @abstractmethod
+    def to_onnx(self) -> bytes:
+        """The model as an ONNX graph: ``features`` (n, p) in, ``probability`` (n, 2) out."""
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the native files, from which `load` makes an equal model."""
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, schema: FeatureSchema) -> Self:
+        """Read what `save` wrote for features of this schema."""
+
+    @abstractmethod
     def _forget(self) -> None:
         """Set what fitting fills to nothing."""
+
+    @abstractmethod
+    def _learn(
+        self,
+        rows: Part,
+        validation: Part | None,
+        weights: NDArray[np.float32] | None,
+        on_round: OnRound | None,
+    ) -> None:
+        """Learn from rows of both labels; validation rows have the same schema."""
 
     @abstractmethod
     def _probabilities(self, matrix: FeatureMatrix) -> Values:
@@ -125,9 +209,7 @@ def validated_params(config: type[Config], params: Mapping[str, Any], family: st
     known = list(config.model_fields)
     for name in params:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
-            raise TrainingRefused(f"{family} has no parameter '{name}' here. {hint}")
+            raise TrainingRefused(f"{family} has no parameter '{name}' here. {_hint(name, known)}")
     try:
         return config(**params)
     except ValidationError as error:
@@ -149,12 +231,14 @@ def refuse_unordered(constraints: Mapping[str, int], schema: FeatureSchema) -> N
     numbers = [feature.name for feature in schema.features if feature.kind != "category"]
     for name in constraints:
         if name not in numbers:
-            near = difflib.get_close_matches(name, numbers, n=1)
-            hint = f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(numbers)}."
             raise TrainingRefused(
                 f"monotone_constraints names '{name}', which is not a number among the features "
-                f"of the model. {hint}"
+                f"of the model. {_hint(name, numbers)}"
             )
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    return did_you_mean(name, known).strip() or f"Known: {', '.join(known)}."
 
 
 def read_about(path: Path, schema: FeatureSchema) -> dict[str, Any]:
@@ -170,12 +254,17 @@ def read_about(path: Path, schema: FeatureSchema) -> dict[str, Any]:
         fingerprint = about["schema_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"Cannot read the model {path}: {error!r}. Train again.") from error
+    refuse_other_features(path, fingerprint, schema)
+    return about
+
+
+def refuse_other_features(path: Path, fingerprint: str | None, schema: FeatureSchema) -> None:
+    """Raise `ArtifactError` if a file describes a model of features with another fingerprint."""
     if fingerprint != schema.fingerprint:
         raise ArtifactError(
             f"{path} was trained on schema {fingerprint}; given is {schema.fingerprint}. "
             "Train again with the present features."
         )
-    return about
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

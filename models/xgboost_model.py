@@ -16,21 +16,18 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from models.base import (
     Features,
-    Labels,
     OnRound,
     Values,
     feature_matrix,
-    label_array,
-    refuse_one_class,
     refuse_other_schema,
     share_cores,
 )
 from models.errors import ArtifactError, TrainingRefused
-from models.tabular_model import TabularModel, refuse_unordered
+from models.rows.split import Part
+from models.tabular_model import TabularModel, refuse_other_features, refuse_unordered
 from models.trees.forest import FILE as FOREST, Forest, forest_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     import xgboost
 
     from models.onnx.graph import Graph
@@ -64,52 +61,30 @@ class XGBoostModel(TabularModel):
         self.most_rounds = self.params.n_estimators
         self._booster: xgboost.Booster | None = None
 
-    def fit(
+    def _learn(
         self,
-        features: Features,
-        labels: Labels | pd.Series,
-        *,
-        validation: tuple[Features, Labels | pd.Series] | None = None,
-        weights: NDArray[np.float32] | None = None,
-        on_round: OnRound | None = None,
-    ) -> Self:
-        """Learn from ``(n, p)`` features and ``(n,)`` labels; return the model itself.
-
-        With validation rows, boosting stops when their log loss no longer falls, the best number
-        of trees is kept, and the threshold is chosen on them; without, all trees are grown and
-        the threshold is 0.5.
-
-        Raises
-        ------
-        TrainingRefused
-            If the labels are all equal.
-        """
+        rows: Part,
+        validation: Part | None,
+        weights: NDArray[np.float32] | None,
+        on_round: OnRound | None,
+    ) -> None:
         share_cores()
         import xgboost
 
-        matrix, known = feature_matrix(features), label_array(labels)
-        refuse_one_class(known, "Training")
-        train = self._binned(matrix, known, weights)
+        train = self._binned(rows, weights)
         options: dict[str, Any] = {}
         if validation is not None:
-            held_out, held_out_labels = feature_matrix(validation[0]), label_array(validation[1])
-            refuse_other_schema(matrix.schema, held_out.schema)
-            watched = self._binned(held_out, held_out_labels, like=train)
-            options["evals"] = [(watched, "validation")]
+            options["evals"] = [(self._binned(validation, like=train), "validation")]
             options["early_stopping_rounds"] = self.params.early_stopping_rounds
         booster = xgboost.train(
-            self._native_params(matrix.schema),
+            self._native_params(rows.features.schema),
             train,
             self.most_rounds,
             verbose_eval=False,
-            callbacks=_callbacks(on_round),
+            callbacks=[_progress(on_round)] if on_round else [],
             **options,
         )
         self._booster = booster if validation is None else booster[: booster.best_iteration + 1]
-        self.schema = matrix.schema
-        if validation is not None:
-            self._choose_threshold(held_out_labels, self.predict_proba(held_out))
-        return self
 
     def _probabilities(self, matrix: FeatureMatrix) -> Values:
         probabilities: Values = self._fitted.predict(self._exact(matrix))
@@ -176,11 +151,7 @@ class XGBoostModel(TabularModel):
         path = folder / f"{name}{SUFFIX}"
         booster = read_booster(path)
         about = json.loads(booster.attr(ATTRIBUTE) or "{}")
-        if about.get("schema_fingerprint") != schema.fingerprint:
-            raise ArtifactError(
-                f"{path} was trained on schema {about.get('schema_fingerprint')}; "
-                f"given is {schema.fingerprint}. Train again with the present features."
-            )
+        refuse_other_features(path, about.get("schema_fingerprint"), schema)
         model = cls(about["params"], seed=about["seed"])
         model.threshold, model.schema, model._booster = about["threshold"], schema, booster
         return model
@@ -205,20 +176,19 @@ class XGBoostModel(TabularModel):
 
     def _binned(
         self,
-        matrix: FeatureMatrix,
-        labels: Labels,
+        rows: Part,
         weights: NDArray[np.float32] | None = None,
         like: xgboost.QuantileDMatrix | None = None,
     ) -> xgboost.QuantileDMatrix:
         import xgboost
 
         return xgboost.QuantileDMatrix(
-            matrix.values,
-            labels,
+            rows.features.values,
+            rows.labels,
             weight=weights,
             ref=like,
             max_bin=self.params.max_bin,
-            **_description(matrix.schema),
+            **_description(rows.features.schema),
         )
 
     def _exact(self, matrix: FeatureMatrix) -> xgboost.DMatrix:
@@ -227,18 +197,15 @@ class XGBoostModel(TabularModel):
         return xgboost.DMatrix(matrix.values, **_description(matrix.schema))
 
 
-def _callbacks(on_round: OnRound | None) -> list[xgboost.callback.TrainingCallback]:
+def _progress(on_round: OnRound) -> xgboost.callback.TrainingCallback:
     from xgboost.callback import TrainingCallback
 
     class Progress(TrainingCallback):
-        def __init__(self, on_round: OnRound) -> None:
-            self.on_round = on_round
-
         def after_iteration(self, model: Any, epoch: int, evals_log: Any) -> bool:
-            self.on_round(1)
+            on_round(1)
             return False
 
-    return [Progress(on_round)] if on_round else []
+    return Progress()
 
 
 def read_booster(path: Path, threads: int | None = None) -> xgboost.Booster:

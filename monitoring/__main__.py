@@ -7,14 +7,13 @@ from typing import Annotated
 
 import typer
 
-from configs.command_line import Debug, done, new_app, note, progress, run
+from configs.command_line import AsJson, Debug, done, new_app, note, progress, run
 from configs.settings import load_settings
 
 app = new_app(
     "Look at alerts and retrainings, try the sinks, and simulate a world. The checks themselves: "
     "python pipelines/monitoring_pipeline.py --once."
 )
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 
 
 @app.command("alerts", epilog="Example: python -m monitoring alerts --all")
@@ -26,7 +25,7 @@ def alerts_command(
     debug: Debug = False,
 ) -> None:
     """List the alerts that are pending or fire."""
-    from feature_store.command_line.output import Answer, Table, show
+    from configs.output import Answer, Table, show
     from monitoring.connect import alerts
 
     states = ("pending", "firing", *(("resolved",) if everything else ()))
@@ -59,7 +58,7 @@ def send_alert_command(
 @app.command(epilog="Example: python -m monitoring retrainings")
 def retrainings(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the requests for a new model and what became of them."""
-    from feature_store.command_line.output import Answer, Table, show
+    from configs.output import Answer, Table, show
     from monitoring.connect import retraining_store
 
     store = retraining_store(load_settings())

@@ -34,7 +34,8 @@ def reproduce_version(label: str) -> None:
 
     drawn = history(settings).rows(artifact, version.trained_at)
     done(f"Retrieved {len(drawn.rows):,} rows from feature store")
-    differs = differences(version, artifact, drawn, Provenance.here(datetime.now(UTC), None))
+    here = Provenance.here(datetime.now(UTC), None)
+    differs = tuple(differences(version, artifact, drawn, here))
     for difference in differs:
         note(f"otherwise than then: {difference}")
 

@@ -29,7 +29,7 @@ from models.errors import TrainingRefused
 from models.families import load_model
 from models.gates.held_out import dataset_of, split_of
 from models.lineage import config_of
-from models.reproduction.dvc_files import keep, registered, write_plots
+from models.reproduction.dvc_files import ensure_registered, keep, write_plots
 from models.training.fit import held_out_metrics, masker_of
 from pipelines.feature_pipeline import feature_pipeline
 from pipelines.inference_pipeline import inference_pipeline
@@ -161,7 +161,7 @@ class Kept:
         dataset = dataset_of(self.artifact, self.rows)
         metrics = json.loads(METRICS.read_text()) if METRICS.exists() else {}
         registry = model_registry(self.settings)
-        return registered(registry, self.artifact, dataset, RECORD, metrics).label
+        return ensure_registered(registry, self.artifact, dataset, RECORD, metrics).label
 
 
 def restore_stores(settings: Settings) -> TrainingRows:

@@ -8,7 +8,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from models.families import new_model
 from models.gates.rules import SLICE, Decision
 from models.lineage import Recipe
-from models.reports.evaluation_report import Comparison, Extras, compare
+from models.reports.evaluation_report import Extras, OtherModel, compare
 from models.rows.masking import Masker
 from models.rows.split import Split
 from models.training.fit import Trained, fit, masker_of
@@ -56,7 +56,7 @@ def find_extras(
     return Extras(tuned, curve, whole)
 
 
-def with_protected(trained: Trained, masker: Masker, config: TrainingConfig) -> Comparison:
+def with_protected(trained: Trained, masker: Masker, config: TrainingConfig) -> OtherModel:
     """Train the same model with the protected features, on the same split, and compare."""
     everything = config.model_copy(update={"exclude_protected": False})
     untrained = new_model(everything)

@@ -1,1 +1,1 @@
-"""What ``python -m feature_store`` shows, command by command; `feature_store.__main__` runs it."""
+"""The commands of ``python -m feature_store``, which `feature_store.__main__` names."""

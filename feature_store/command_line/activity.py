@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from configs.output import Answer, Table
 from configs.settings import Settings
 from feature_store.command_line.names import schema_of, unknown_entity
-from feature_store.command_line.output import Answer, Table
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.offline import events as activity_events

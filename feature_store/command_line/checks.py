@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+import typer
 
-from configs.settings import Settings
+from configs.command_line import AsJson, Debug
+from configs.output import Answer, Table, show
+from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
-from feature_store.command_line.names import view_named
-from feature_store.command_line.output import Answer, Table
+from feature_store.command_line.names import ViewOption
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.validation import check_column
+from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.newest_rows import StoredRows, every_row, newest_rows
 from feature_store.offline.tables import row_digests
 from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
+from feature_store.references import view_named
 
 ROWS_AT_ONCE = 5_000
 """Online rows that are compared in one round trip."""
 
+commands = typer.Typer()
+
 
 @dataclass
 class Findings:
-    """What is wrong, by kind, with the first case of each."""
+    """What is wrong with a stored version, by kind, with the first case of each."""
 
+    version: ViewVersion
+    rows: int = 0
+    """How many were checked offline."""
+    compared: int = 0
+    """Entities whose newest rows were compared between the stores."""
     counts: Counter[str] = field(default_factory=Counter)
     first: dict[str, str] = field(default_factory=dict)
 
@@ -40,48 +52,61 @@ class Findings:
             self.first.setdefault(check, example)
 
 
-def validate(view: str, sample: int | None, settings: Settings) -> tuple[Answer, bool]:
-    """Check what both stores hold of a view; whether all is well comes second.
+@commands.command(
+    epilog="Examples: … validate · … validate --sample 1000; exits with 1 on findings"
+)
+def validate(
+    view: ViewOption = MODEL_VIEW.name,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Compare about so many entities online; else all.")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Check stored rows: ranges, categories, digests, and online against offline."""
+    found = check_view(view, sample, load_settings())
+    fingerprint = found.version.fingerprint
+    lines = [(check, rows, found.first[check]) for check, rows in found.counts.items()]
+    data = {
+        "view": view,
+        "version": fingerprint,
+        "offline_rows_checked": found.rows,
+        "online_rows_compared": found.compared,
+        "findings": [dict(zip(("check", "rows", "first"), line, strict=True)) for line in lines],
+    }
+    title = (
+        f"{view}, version {fingerprint}: {found.rows:,} offline rows checked, "
+        f"{found.compared:,} entities compared online: {'findings' if lines else 'all is well'}"
+    )
+    columns = ("finding", "rows", "first") if lines else ()
+    show(Answer(data, [Table(title, columns, lines)]), as_json=as_json)
+    if lines:
+        raise typer.Exit(1)
+
+
+def check_view(view: str, sample: int | None, settings: Settings) -> Findings:
+    """Check what both stores hold of a view.
 
     Parameters
     ----------
     sample
         About so many entities are compared between the stores; None for all.
     """
-    offline, defined = connect.offline_store(settings), view_named(view)
-    version = offline.versions.readable(defined.schema)
-    online = connect.online_store(settings, schema=defined.schema)
-    findings = Findings()
-    if defined.schema.is_windowed:
-        rows, compared = _check_events(offline, online, version, sample, findings)
+    offline, schema = connect.offline_store(settings), view_named(view).schema
+    findings = Findings(offline.versions.readable(schema))
+    online = connect.online_store(settings, schema=schema)
+    if schema.is_windowed:
+        _check_events(offline, online, sample, findings)
     else:
-        rows = _check_offline(offline, version, defined.schema, findings)
-        compared = _check_online(offline, online, version, sample, findings)
-    data = {
-        "view": view,
-        "version": version.fingerprint,
-        "offline_rows_checked": rows,
-        "online_rows_compared": compared,
-        "findings": [
-            {"check": check, "rows": count, "first": findings.first[check]}
-            for check, count in findings.counts.items()
-        ],
-    }
-    title = (
-        f"{view}, version {version.fingerprint}: {rows:,} offline rows checked, {compared:,} "
-        f"entities compared online: {'all is well' if not findings.counts else 'findings'}"
-    )
-    lines = [(check, n, findings.first[check]) for check, n in findings.counts.items()]
-    columns = ("finding", "rows", "first") if lines else ()
-    return Answer(data, [Table(title, columns, lines)]), not findings.counts
+        _check_offline(offline, schema, findings)
+        _check_online(offline, online, sample, findings)
+    return findings
 
 
-def _check_offline(
-    offline: OfflineStore, version: ViewVersion, schema: FeatureSchema, findings: Findings
-) -> int:
-    rows = 0
+def _check_offline(offline: OfflineStore, schema: FeatureSchema, findings: Findings) -> None:
+    version = findings.version
     for block in every_row(offline.postgres, version):
-        rows += len(block)
+        findings.rows += len(block)
         for place, feature in enumerate(schema.features):
             column = block.matrix.values[:, place]
             for row, why in list(check_column(feature, column).items()):
@@ -91,45 +116,35 @@ def _check_offline(
         if len(altered):
             example = f"{_where(block.matrix, version, altered[0])}: its bits have another digest"
             findings.add("row was altered", len(altered), example)
-    return rows
 
 
 def _check_online(
-    offline: OfflineStore,
-    online: OnlineStore,
-    version: ViewVersion,
-    sample: int | None,
-    findings: Findings,
-) -> int:
-    compared = 0
-    for block in newest_rows(offline.postgres, version, _sampled(offline, version, sample)):
+    offline: OfflineStore, online: OnlineStore, sample: int | None, findings: Findings
+) -> None:
+    version = findings.version
+    one_in = _one_in(offline, version, sample)
+    # Always the same entities.
+    chosen = [f"abs(hashint8({version.entity})::bigint) % {one_in} = 0"] if one_in > 1 else []
+    for block in newest_rows(offline.postgres, version, chosen):
+        findings.compared += len(block)
         for part in _parts(block):
-            compared += len(part)
-            _compare(online, version, part, findings)
-    return compared
+            _compare(online, part, findings)
 
 
 def _check_events(
-    offline: OfflineStore,
-    online: OnlineStore,
-    version: ViewVersion,
-    sample: int | None,
-    findings: Findings,
-) -> tuple[int, int]:
-    rows, early = activity.too_early(offline)
-    compared, wrong = 0, list(early)
-    for users, differences in activity.check(offline, online, _one_in(offline, version, sample)):
-        compared += users
+    offline: OfflineStore, online: OnlineStore, sample: int | None, findings: Findings
+) -> None:
+    findings.rows, wrong = activity.too_early(offline)
+    one_in = _one_in(offline, findings.version, sample)
+    for users, differences in activity.check(offline, online, one_in):
+        findings.compared += users
         wrong += differences
     for check, where in wrong:
         findings.add(check, 1, where)
-    return rows, compared
 
 
-def _compare(
-    online: OnlineStore, version: ViewVersion, block: StoredRows, findings: Findings
-) -> None:
-    matrix = block.matrix
+def _compare(online: OnlineStore, block: StoredRows, findings: Findings) -> None:
+    matrix, version = block.matrix, findings.version
     events, created = matrix.times.astype(np.int64), block.created.astype(np.int64)
     for row, stored in enumerate(online.read_even_expired(matrix.keys.tolist())):
         where = _where(matrix, version, row)
@@ -148,12 +163,6 @@ def _compare(
             )
             name = version.schema.names[int(changed[0])]
             findings.add("online values differ from the offline ones", 1, f"{where}: {name}")
-
-
-def _sampled(offline: OfflineStore, version: ViewVersion, sample: int | None) -> Sequence[str]:
-    """A condition that keeps about so many entities, always the same ones."""
-    one_in = _one_in(offline, version, sample)
-    return [f"abs(hashint8({version.entity})::bigint) % {one_in} = 0"] if one_in > 1 else []
 
 
 def _one_in(offline: OfflineStore, version: ViewVersion, sample: int | None) -> int:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import typer
+
+from configs.command_line import AsJson, Debug
 from configs.errors import FTIError
-from configs.settings import Settings
+from configs.output import Answer, Table, show
+from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
-from feature_store.command_line.names import referred, view_named
-from feature_store.command_line.output import Answer, Table
+from feature_store.command_line.names import referred
 from feature_store.command_line.versions import versions_table
 from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
 from feature_store.definitions.view import FeatureView
@@ -19,15 +22,23 @@ from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.feature_definitions import VIEWS
 from feature_store.offline import tables
 from feature_store.online.row_codec import HEADER_BYTES, RowCodec, row_prefix
+from feature_store.references import view_named
 
 SHOWN_CATEGORIES = 4
 
+commands = typer.Typer()
 
-def list_features(view: str | None) -> Answer:
-    """Every feature of one view, or of all."""
+
+@commands.command("list", epilog="Example: python -m feature_store list user_features --json")
+def list_features(
+    view: Annotated[str | None, typer.Argument(help="A feature view; all when not given.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List the features: kind, valid values, unit, protected or not, tags."""
     views = [view_named(view)] if view else list(VIEWS)
     columns = ("feature", "kind", "values", "unit", "protected", "tags", "description")
-    return Answer(
+    answer = Answer(
         [
             {
                 "view": each.name,
@@ -47,29 +58,36 @@ def list_features(view: str | None) -> Answer:
             for each in views
         ],
     )
+    show(answer, as_json=as_json)
 
 
-def describe(reference: str, settings: Settings) -> Answer:
-    """Everything about a view, or about one of its features."""
+@commands.command(epilog="Examples: … describe user_features · … describe user_features:age_band")
+def describe(
+    reference: Annotated[str, typer.Argument(help="VIEW, VIEW:FEATURE or FEATURE")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show everything about a view or a feature: meaning, inputs, dependants, layout, versions."""
+    settings = load_settings()
     view, feature = referred(reference)
     stored = _stored_versions(view, settings)
-    if feature is None:
-        return _describe_view(view, settings, stored)
     if isinstance(view, ActivityView):
-        facts = {**_facts(feature), **activity.feature_facts(view, feature)}
+        facts = _activity_facts(view, feature, settings)
+    elif feature is None:
+        facts = _view_facts(view, settings)
     else:
         facts = _everything(view, feature, settings)
-    about = Table(f"{view.name}:{feature.name}", ("", ""), _as_rows(facts))
-    return Answer(facts | {"versions": stored.data}, [about, *stored.tables])
+    title = view.name if feature is None else f"{view.name}:{feature.name}"
+    about = Table(title, ("", ""), _as_rows(facts))
+    show(Answer(facts | {"versions": stored.data}, [about, *stored.tables]), as_json=as_json)
 
 
-def _describe_view(view: View, settings: Settings, stored: Answer) -> Answer:
-    if isinstance(view, ActivityView):
-        facts = activity.view_facts(view, settings)
-    else:
-        facts = _view_facts(view, settings)
-    about = Table(view.name, ("", ""), _as_rows(facts))
-    return Answer(facts | {"versions": stored.data}, [about, *stored.tables])
+def _activity_facts(
+    view: ActivityView, feature: FeatureDefinition | None, settings: Settings
+) -> dict[str, Any]:
+    if feature is None:
+        return activity.view_facts(view, settings)
+    return {**_facts(feature), **activity.feature_facts(view, feature)}
 
 
 def _view_facts(view: FeatureView, settings: Settings) -> dict[str, Any]:

@@ -5,36 +5,56 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from configs.settings import Settings
+import typer
+
+from configs.command_line import AsJson, Debug
+from configs.output import Answer, Table, show, text
+from configs.settings import load_settings
 from feature_store import connect
 from feature_store.command_line import activity
-from feature_store.command_line.names import schema_of, unknown_entity, view_named
-from feature_store.command_line.output import Answer, Table, text
-from feature_store.definitions.windowed_view import ActivityView
+from feature_store.command_line.names import (
+    UserId,
+    VersionOption,
+    ViewOption,
+    schema_of,
+    unknown_entity,
+)
+from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import EntityNotFound
+from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.newest_rows import StoredRows, every_row
+from feature_store.offline_store import OfflineStore
+from feature_store.references import view_named
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Values = dict[str, int | float | str | None]
 
+commands = typer.Typer()
 
-def get_online(
-    view: str, entity: int, version: str | None, settings: Settings, now: datetime
-) -> Answer:
-    """The online row of an entity."""
+
+@commands.command(epilog="Example: python -m feature_store get --user-id 12345")
+def get(
+    user_id: UserId,
+    view: ViewOption = MODEL_VIEW.name,
+    version: VersionOption = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show the online row of an entity: values, times, age, version."""
+    settings, now = load_settings(), datetime.now(UTC)
     defined = view_named(view)
     offline = connect.offline_store(settings)
     schema = schema_of(defined, version, offline)
     store = connect.online_store(settings, schema=schema)  # a person waits longer than a request
     try:
-        row = store.read(entity)
+        row = store.read(user_id)
     except EntityNotFound as error:
-        raise unknown_entity(defined, entity, offline, error) from None
+        raise unknown_entity(defined, user_id, offline, error) from None
     event, created = _time(row.event_time_us), _time(row.created_time_us)
     decoded = schema.decode(row.vector)
     data = {
         "view": view,
-        defined.entity: entity,
+        defined.entity: user_id,
         "version": schema.fingerprint,
         "event_time": event,
         "created_time": created,
@@ -49,17 +69,30 @@ def get_online(
     ]
     units = {feature.name: feature.unit for feature in schema.features}
     values = [(name, text(value), units[name]) for name, value in decoded.items()]
-    title = f"{view} of {defined.entity} {entity}"
-    return Answer(
-        data, [Table(title, ("", ""), about), Table("", ("feature", "value", "unit"), values)]
-    )
+    title = f"{view} of {defined.entity} {user_id}"
+    tables = [Table(title, ("", ""), about), Table("", ("feature", "value", "unit"), values)]
+    show(Answer(data, tables), as_json=as_json)
 
 
-def history(view: str, entity: int, version: str | None, settings: Settings) -> Answer:
-    """Every offline row of an entity and what each changed, or every event of a windowed view."""
+@commands.command(epilog="Example: python -m feature_store history --user-id 12345")
+def history(
+    user_id: UserId,
+    view: ViewOption = MODEL_VIEW.name,
+    version: VersionOption = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show every offline row of an entity and what changed, or every event and what followed."""
+    settings = load_settings()
     defined, offline = view_named(view), connect.offline_store(settings)
     if isinstance(defined, ActivityView):
-        return activity.history(defined, entity, version, offline)
+        answer = activity.history(defined, user_id, version, offline)
+    else:
+        answer = _history(defined, user_id, version, offline)
+    show(answer, as_json=as_json)
+
+
+def _history(defined: View, entity: int, version: str | None, offline: OfflineStore) -> Answer:
     stored = offline.versions.readable(schema_of(defined, version, offline))
     where = [f"{stored.entity} = {entity}"]
     rows = [row for block in every_row(offline.postgres, stored, where) for row in _rows(block)]
@@ -69,13 +102,17 @@ def history(view: str, entity: int, version: str | None, settings: Settings) -> 
     for row in rows:
         row["changes"] = _changes(before, row["values"]) if before else {}
         before = row["values"]
-    data = {"view": view, defined.entity: entity, "version": stored.fingerprint, "rows": rows}
+    facts = {"view": defined.name, defined.entity: entity, "version": stored.fingerprint}
     lines = [
-        (place, row["event_time"], row["created_time"], _told(row["changes"], place))
+        (place, row["event_time"], row["created_time"], _shown_changes(row["changes"], place))
         for place, row in enumerate(rows, start=1)
     ]
-    title = f"{view} of {defined.entity} {entity}: {len(rows)} rows, version {stored.fingerprint}"
-    return Answer(data, [Table(title, ("row", "event time", "created time", "changes"), lines)])
+    title = (
+        f"{defined.name} of {defined.entity} {entity}: {len(rows)} rows, "
+        f"version {stored.fingerprint}"
+    )
+    columns = ("row", "event time", "created time", "changes")
+    return Answer({**facts, "rows": rows}, [Table(title, columns, lines)])
 
 
 def _rows(block: StoredRows) -> list[dict[str, Any]]:
@@ -94,7 +131,7 @@ def _changes(before: Values, after: Values) -> dict[str, list[object]]:
     return {name: [before[name], value] for name, value in after.items() if before[name] != value}
 
 
-def _told(changes: dict[str, list[object]], place: int) -> str:
+def _shown_changes(changes: dict[str, list[object]], place: int) -> str:
     if place == 1:
         return "first row"
     told = [f"{name} {text(old)} → {text(new)}" for name, (old, new) in changes.items()]

@@ -1,33 +1,26 @@
-"""From what people type to views, features, versions and entities, with hints when it fits none."""
+"""Arguments that commands share, and what they name: views, features, versions and entities."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from typing import Annotated
 
+import typer
+
+from configs.errors import did_you_mean
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.definitions.windowed_view import View
 from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import VIEWS
-from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
+from feature_store.references import view_named
 
-
-def view_named(name: str) -> View:
-    """The view with this name.
-
-    Raises
-    ------
-    UnknownFeature
-        If there is none; the message names the nearest.
-    """
-    for view in VIEWS:
-        if view.name == name:
-            return view
-    known = [view.name for view in VIEWS]
-    raise UnknownFeature(
-        f"View '{name}' is not defined. {did_you_mean(name, known)}Known: {', '.join(known)}."
-    )
+ViewOption = Annotated[str, typer.Option(help="The feature view.")]
+ViewArgument = Annotated[str, typer.Argument(help="A feature view.")]
+UserId = Annotated[int, typer.Option(help="The entity's key.")]
+VersionOption = Annotated[
+    str | None,
+    typer.Option(help="Fingerprint of a stored version, or its beginning; this code's if absent."),
+]
 
 
 def referred(reference: str) -> tuple[View, FeatureDefinition | None]:
@@ -43,7 +36,7 @@ def referred(reference: str) -> tuple[View, FeatureDefinition | None]:
     known += [feature for view in VIEWS for feature in view.definitions]
     if name not in known:
         raise UnknownFeature(
-            f"'{name}' is no view and no feature. {did_you_mean(name, known)}"
+            f"'{name}' is no view and no feature. {did_you_mean(name, known, 0.5)}"
             "See them all: python -m feature_store list"
         )
     return view_named(name), None
@@ -60,22 +53,11 @@ def unknown_entity(
     """The error for an entity that has no rows, with the nearest one that has."""
     found = str(error).split(". ")[0] if error else f"No rows of {view.name} {entity}"
     try:
-        nearest = _nearest(view, entity, offline)
+        near = _nearest(view, entity, offline)
     except FeatureStoreError:
-        nearest = None
-    hint = f"Did you mean {nearest}?" if nearest is not None else "The store has no rows yet."
+        near = None
+    hint = f"Did you mean {near}?" if near is not None else "The store has no rows yet."
     return EntityNotFound(f"{found}. {hint}")
-
-
-def readable(offline: OfflineStore, schema: FeatureSchema) -> ViewVersion:
-    """The stored version of a schema, which may be read."""
-    return offline.versions.readable(schema)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A hint at the nearest known name, or nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"Did you mean '{near[0]}'? " if near else ""
 
 
 def _nearest(view: View, entity: int, offline: OfflineStore) -> int | None:

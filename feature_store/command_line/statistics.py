@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
-from configs.settings import Settings
+import typer
+
+from configs.command_line import AsJson, Debug
+from configs.output import Answer, Table, show, text
+from configs.settings import load_settings
 from feature_store import connect
 from feature_store.command_line.activity import current_values
-from feature_store.command_line.names import schema_of, view_named
-from feature_store.command_line.output import Answer, Table, text
+from feature_store.command_line.names import VersionOption, ViewOption, schema_of
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
@@ -18,7 +21,9 @@ from feature_store.definitions.schema import (
     FeatureDefinition,
     FeatureSchema,
 )
+from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline_store import OfflineStore
+from feature_store.references import view_named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,15 +33,20 @@ CELLS_AT_ONCE = 8_000_000
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 TOP_CATEGORIES = 3
 
+commands = typer.Typer()
 
-def feature_statistics(
-    view: str, feature: str | None, version: str | None, settings: Settings, now: datetime
-) -> Answer:
-    """Statistics of every stored row of a view, or of one of its features.
 
-    Of a windowed view they are those of every user's values as of now.
-    """
-    offline = connect.offline_store(settings)
+@commands.command(epilog="Examples: … stats · … stats --feature age --json")
+def stats(
+    view: ViewOption = MODEL_VIEW.name,
+    feature: Annotated[str | None, typer.Option(help="Only this feature.")] = None,
+    version: VersionOption = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show null and unseen rates, moments, quantiles, top categories and freshness."""
+    # Of a windowed view: of every user's values as of now; else of every stored row.
+    now, offline = datetime.now(UTC), connect.offline_store(load_settings())
     whole = schema_of(view_named(view), version, offline)
     schema = whole if feature is None else whole.select([feature])
     table = offline.table(schema)
@@ -53,7 +63,7 @@ def feature_statistics(
     if categories:
         tables.append(_category_table("" if numbers else title, categories))
     answer = {"view": view, "fingerprint": fingerprint, "rows": count, "features": data}
-    return Answer(answer, tables)
+    show(Answer(answer, tables), as_json=as_json)
 
 
 def _columns(

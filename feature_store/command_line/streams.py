@@ -4,52 +4,74 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Annotated
 
-from configs.settings import Settings
+import typer
+
+from configs.command_line import AsJson, Debug
+from configs.output import Answer, Table, show
+from configs.settings import Settings, load_settings
 from feature_store import connect
-from feature_store.command_line.output import Answer, Table
 from feature_store.errors import InvalidEvent
 from feature_store.stream.dead_letters import DeadLetter, DeadLetters
 from feature_store.stream.events import fields_of_json
 from feature_store.stream.progress import StatusBoard
 
+commands = typer.Typer()
 
-def append_events(lines: Iterable[str], settings: Settings) -> Answer:
-    """Append one event a line; a line that is no JSON object ends it, those before are in.
 
-    Raises
-    ------
-    InvalidEvent
-        Naming the line.
-    """
-    stream = connect.event_stream(settings)
-    appended = stream.append_fields(_entries(lines))
+@commands.command(
+    epilog="Examples: … append-events events.jsonl · … append-events - < events.jsonl"
+)
+def append_events(
+    file: Annotated[typer.FileText, typer.Argument(help="One event a line, as JSON; - for stdin.")],
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Append events to the stream; whether they can be applied is checked by its consumers."""
+    stream = connect.event_stream(load_settings())
+    appended = stream.append_fields(_entries(file))
     backlog = stream.backlog()
     data = {"appended": appended, "backlog": backlog}
-    return Answer(data, [Table("", ("appended", "backlog"), [(appended, backlog)])])
+    show(Answer(data, [Table("", tuple(data), [tuple(data.values())])]), as_json=as_json)
 
 
-def dead_letters(most: int, settings: Settings) -> Answer:
-    """The newest dead letters, and how many there are."""
-    letters = _dead_letters(settings)
-    count, newest = letters.count(), letters.newest(most)
-    rows = [(each.id, each.time, each.tries, each.reason, _shown(each)) for each in newest]
-    columns = ("id", "given up", "tries", "reason", "event") if rows else ()
-    return Answer(
-        {"count": count, "dead_letters": [_facts(each) for each in newest]},
-        [Table(f"{count:,} dead letters", columns, rows)],
-    )
+@commands.command(epilog="Examples: … dead-letters --json · … dead-letters --replay all")
+def dead_letters(
+    replay: Annotated[
+        str | None, typer.Option(help="Append this one, or all, to the events again.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many, the newest first.")] = 20,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show the events that could not be applied, with the reason; or try them again."""
+    letters = _dead_letters(load_settings())
+    if replay:
+        replayed = letters.replay(replay)
+        answer = Answer({"replayed": replayed}, [Table("", ("replayed",), [(replayed,)])])
+    else:
+        count, newest = letters.count(), [_facts(each) for each in letters.newest(limit)]
+        rows = [
+            (
+                *(each["id"], each["time"], each["tries"], each["reason"]),
+                json.dumps(each["event"], ensure_ascii=False),
+            )
+            for each in newest
+        ]
+        columns = ("id", "given up", "tries", "reason", "event") if rows else ()
+        answer = Answer(
+            {"count": count, "dead_letters": newest},
+            [Table(f"{count:,} dead letters", columns, rows)],
+        )
+    show(answer, as_json=as_json)
 
 
-def replay(letter_id: str, settings: Settings) -> Answer:
-    """Append dead letters to the events again."""
-    replayed = _dead_letters(settings).replay(letter_id)
-    return Answer({"replayed": replayed}, [Table("", ("replayed",), [(replayed,)])])
-
-
-def stream_status(settings: Settings, now: datetime) -> Answer:
-    """How each consumer is, what waits and what could not be applied."""
+@commands.command(epilog="Example: python -m feature_store stream-status")
+def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show the consumers of the stream, its backlog and its dead letters."""
+    settings, now = load_settings(), datetime.now(UTC)
     client = connect.redis_client(settings, settings.feature.online.write_deadline_ms)
     statuses = StatusBoard(client, settings.feature.project).read()
     backlog = connect.event_stream(settings).backlog()
@@ -62,17 +84,17 @@ def stream_status(settings: Settings, now: datetime) -> Answer:
         )
         for each in statuses
     ]
-    return Answer(
-        {
-            "backlog": backlog,
-            "dead_letters": count,
-            "consumers": [vars(each) for each in statuses],
-        },
-        [Table(f"backlog {backlog:,}, dead letters {count:,}", columns if rows else (), rows)],
-    )
+    data = {
+        "backlog": backlog,
+        "dead_letters": count,
+        "consumers": [vars(each) for each in statuses],
+    }
+    title = f"backlog {backlog:,}, dead letters {count:,}"
+    show(Answer(data, [Table(title, columns if rows else (), rows)]), as_json=as_json)
 
 
 def _entries(lines: Iterable[str]) -> Iterator[dict[str, str]]:
+    """The fields of each line; a line that is no JSON object ends it, those before are in."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
@@ -95,16 +117,8 @@ def _facts(letter: DeadLetter) -> dict[str, object]:
         "time": letter.time,
         "tries": letter.tries,
         "reason": letter.reason,
-        "event": _texts(letter),
-    }
-
-
-def _shown(letter: DeadLetter) -> str:
-    return json.dumps(_texts(letter), ensure_ascii=False)
-
-
-def _texts(letter: DeadLetter) -> dict[str, str]:
-    return {
-        name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
-        for name, value in letter.fields.items()
+        "event": {
+            name.decode(errors="backslashreplace"): value.decode(errors="backslashreplace")
+            for name, value in letter.fields.items()
+        },
     }

@@ -3,30 +3,43 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from configs.command_line import progress
-from configs.settings import Settings
+import typer
+
+from configs.command_line import AsJson, Debug, progress
+from configs.output import Answer, Table, show
+from configs.section import utc_time
+from configs.settings import Settings, load_settings
 from feature_store import connect, versions
-from feature_store.command_line.names import view_named
-from feature_store.command_line.output import Answer, Table
+from feature_store.command_line.names import ViewArgument
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
+from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.newest_rows import newest_rows
 from feature_store.offline.versions import FILL, ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
+from feature_store.references import view_named
 from feature_store.windows.writer import ActivityWriter
 
+Fingerprint = Annotated[str, typer.Argument(help="The version's fingerprint, or its beginning.")]
 
-def list_versions(view: str, settings: Settings) -> Answer:
-    """The stored versions of a view, the newest first."""
-    return versions_table(connect.offline_store(settings), view_named(view))
+commands = typer.Typer()
+
+
+@commands.command("versions", epilog="Example: python -m feature_store versions user_features")
+def list_versions(
+    view: ViewArgument = MODEL_VIEW.name, as_json: AsJson = False, debug: Debug = False
+) -> None:
+    """List the stored versions of a view: state, times, readers, how they differ from this code."""
+    offline = connect.offline_store(load_settings())
+    show(versions_table(offline, view_named(view)), as_json=as_json)
 
 
 def versions_table(offline: OfflineStore, view: View) -> Answer:
-    """What is stored of a view, and how it differs from what this code defines."""
+    """What is stored of a view, the newest first, and how that differs from this code."""
     stored = offline.versions.versions(view.name)
     data = [_version(offline, view, version) for version in stored]
     columns = ("version", "state", "is_codes", "created", "switched", "read_by", "to_this_code")
@@ -43,41 +56,56 @@ def versions_table(offline: OfflineStore, view: View) -> Answer:
     return Answer(data, [Table(title, headings, rows)])
 
 
+@commands.command(epilog="Example: python -m feature_store switch-version user_features 3f2a91c0")
 def switch_version(
-    view: str, fingerprint: str, settings: Settings, max_missing_share: float
-) -> Answer:
-    """Make a stored version the current one; Redis gets its newest rows first."""
-    offline, online, version = _stores(view, fingerprint, settings)
+    view: ViewArgument,
+    fingerprint: Fingerprint,
+    max_missing_share: Annotated[
+        float, typer.Option(help="Entities of the current version that may lack a row.")
+    ] = 0.01,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Make a stored version the current one; also the way back to an older one."""
+    offline, online, version = _stores(view, fingerprint, load_settings())
     # What a killed fill left out of Redis is in PostgreSQL, or the switch is refused.
     fill_online(offline, online, version)
     now = versions.switch(offline, online, max_missing_share)
     data = {"view": now.view, "fingerprint": now.fingerprint, "switched_at": now.switched_at}
     line = f"✓ {now.fingerprint} is the current version of {now.view}"
-    return Answer(data, [Table(line, (), [])])
+    show(Answer(data, [Table(line, (), [])]), as_json=as_json)
 
 
-def rebuild(view: str, start: datetime | None, end: datetime | None, settings: Settings) -> Answer:
-    """Write the online rows of this code's version anew, out of PostgreSQL; then switch to it.
-
-    With a range only those of users with events in it, of windowed views; nothing is switched.
-    """
+@commands.command(
+    epilog="Examples: … rebuild user_activity · … rebuild user_activity --start 2026-01-01"
+)
+def rebuild(
+    view: ViewArgument = MODEL_VIEW.name,
+    start: Annotated[str | None, typer.Option(help="Only users with an event since.")] = None,
+    end: Annotated[str | None, typer.Option(help="Only users with an event before.")] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Write all online rows anew out of PostgreSQL: after Redis was lost, or a view was changed."""
+    since, before = (utc_time(each) if each else None for each in (start, end))
+    settings = load_settings()
     defined, offline = view_named(view), connect.offline_store(settings)
     online = connect.online_store(settings, schema=defined.schema)
-    whole = start is None and end is None
+    whole = since is None and before is None
     if isinstance(defined, ActivityView):
         versions.start_fill(offline, online, defined.entity)
-        written = _fill_from_events(offline, online, start, end)
+        written = _fill_from_events(offline, online, since, before)
     elif whole:
         written = fill_online(offline, online, offline.versions.readable(defined.schema))
     else:
         raise FeatureStoreError(
             f"'{view}' is rebuilt as a whole; for a range: {FILL} --mode backfill."
         )
-    if whole:
+    if whole:  # of a part, the version that is current stays so
         versions.switch(offline, online, 0)
     data = {"view": view, "fingerprint": defined.schema.fingerprint, "online_rows": written}
     line = f"✓ rebuilt {written:,} online rows of {view}, version {defined.schema.fingerprint}"
-    return Answer(data, [Table(line, (), [])])
+    show(Answer(data, [Table(line, (), [])]), as_json=as_json)
 
 
 def fill_online(offline: OfflineStore, online: OnlineStore, version: ViewVersion) -> int:
@@ -99,14 +127,23 @@ def _fill_from_events(
         return writer.rebuild(start, end, advance)
 
 
-def drop_version(view: str, fingerprint: str, settings: Settings) -> Answer:
-    """Delete a version that is neither current nor read by a deployed model."""
-    offline, online, version = _stores(view, fingerprint, settings)
+@commands.command(epilog="Example: python -m feature_store drop-version user_features 3f2a91c0")
+def drop_version(
+    view: ViewArgument,
+    fingerprint: Fingerprint,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Delete a version from both stores; not the current one, nor one a deployed model reads."""
+    if not yes:
+        typer.confirm(f"Delete version {fingerprint} of {view}?", abort=True, err=True)
+    offline, online, version = _stores(view, fingerprint, load_settings())
     deleted = versions.drop(offline, online)
     data = {"view": version.view, "fingerprint": version.fingerprint, "online_rows": deleted}
     table = "" if version.schema.is_windowed else f"{version.table} and "
     line = f"✓ dropped {table}{deleted:,} online rows of {version.fingerprint}"
-    return Answer(data, [Table(line, (), [])])
+    show(Answer(data, [Table(line, (), [])]), as_json=as_json)
 
 
 def _stores(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import math
@@ -13,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from configs.errors import did_you_mean
 from feature_store.errors import DefinitionError, UnknownFeature
 
 Kind = Literal["integer", "number", "category"]
@@ -210,10 +210,9 @@ class FeatureSchema:
 
     def unknown(self, name: str) -> UnknownFeature:
         """Build the error for a name that the view does not define."""
-        near = difflib.get_close_matches(name, self.names, n=1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
         return UnknownFeature(
-            f"Feature '{name}' is not in '{self.view}'. {hint}Known: {', '.join(self.names)}."
+            f"Feature '{name}' is not in '{self.view}'. {did_you_mean(name, self.names)}"
+            f"Known: {', '.join(self.names)}."
         )
 
     def select(self, names: Sequence[str]) -> FeatureSchema:

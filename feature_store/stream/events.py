@@ -15,12 +15,12 @@ amount_cents       –                                  whole number, or no fiel
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from configs.errors import nearest
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidEvent
@@ -226,8 +226,8 @@ def _unexpected(name: str, value: object, expected: str) -> InvalidEvent:
 
 
 def _known_names(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(name, known)
+    hint = f"did you mean '{near}'? " if near else ""
     return f"{hint}expected one of {', '.join(known)}"
 
 

@@ -1,4 +1,4 @@
-"""What rows looked like: a histogram of every feature, which those of other rows are added to.
+"""Profiles of rows: a histogram of every feature, to which further rows can be added.
 
 The profile of the training rows travels with a model, as ``profile.json`` in its artifact. What
 comes later is counted into the very same bins, block by block, so that windows can be merged and

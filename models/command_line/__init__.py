@@ -1,1 +1,1 @@
-"""What ``python -m models`` shows, command by command; `models.__main__` runs it."""
+"""The commands of ``python -m models``, which `models.__main__` names."""

@@ -1,19 +1,22 @@
-"""``list`` and ``show``: the versions of the registered model, and everything about one."""
+"""``list``, ``show`` and ``history``: the versions of a model, and what became of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
-from configs.settings import Settings
-from feature_store.command_line.output import Answer, Table
+import typer
+
+from configs.command_line import AsJson, Debug
+from configs.output import Answer, Table, show
+from configs.section import utc_time
+from configs.settings import load_settings
 from models import connect
 from models.artifact.artifact import ModelArtifact
 from models.deployment.record import Deployment
 from models.deployment.store import DeploymentStore
-from models.gates.decision_store import DecisionStore
 from models.gates.rules import Decision
 from models.registry.mlflow_api import NOT_FOUND, unless
 from models.registry.versions import ModelRegistry, ModelVersion
@@ -25,9 +28,15 @@ LINEAGE = (
     *("seed", "parent", "python", "machine", "threads", "training_key"),
 )
 
+Version = Annotated[str, typer.Argument(help="A version, such as income-xgb-v3.")]
 
-def list_versions(settings: Settings, now: datetime) -> Answer:
-    """The versions, the newest first."""
+commands = typer.Typer()
+
+
+@commands.command("list", epilog="Example: python -m models list --json")
+def list_versions(as_json: AsJson = False, debug: Debug = False) -> None:
+    """List the versions: stage, aliases, gates, metrics, age."""
+    settings, now = load_settings(), datetime.now(UTC)
     registry, decisions = connect.model_registry(settings), connect.decision_store(settings)
     aliases = _names(registry.aliases())
     data: list[dict[str, Any]] = [
@@ -52,34 +61,36 @@ def list_versions(settings: Settings, now: datetime) -> Answer:
     ]
     title = f"Versions of {registry.model_name}" + ("" if rows else ": none is registered")
     columns = ("version", "stage", "aliases", "gates", *SHOWN_METRICS, "age") if rows else ()
-    return Answer(data, [Table(title, columns, rows)])
+    show(Answer(data, [Table(title, columns, rows)]), as_json=as_json)
 
 
-def show_version(label: str, settings: Settings) -> Answer:
-    """Lineage, metrics, gates, files and deployments of one version."""
-    registry, decisions = connect.model_registry(settings), connect.decision_store(settings)
-    store = connect.deployment_store(settings)
-    version = registry.find(label)
-    artifact = connect.artifact_cache(settings).get(version.artifact_uri, version.digest)
+@commands.command("show", epilog="Example: python -m models show income-xgb-v3")
+def show_version(version: Version, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show everything about a version: lineage, metrics, gates, files, deployments."""
+    settings = load_settings()
+    registry, store = connect.model_registry(settings), connect.deployment_store(settings)
+    found = registry.find(version)
+    decision = connect.decision_store(settings).newest(found)
+    artifact = connect.artifact_cache(settings).get(found.artifact_uri, found.digest)
     data = {
-        "version": version.label,
-        "stage": version.stage,
-        "aliases": _names(registry.aliases()).get(version.version, []),
-        "trained_at": version.trained_at,
-        "lifecycle": version.tags.get("lifecycle"),
-        "run_id": version.run_id,
-        "artifact_uri": version.artifact_uri,
-        "artifact_digest": version.digest,
-        "lineage": _lineage(version, artifact),
+        "version": found.label,
+        "stage": found.stage,
+        "aliases": _names(registry.aliases()).get(found.version, []),
+        "trained_at": found.trained_at,
+        "lifecycle": found.tags.get("lifecycle"),
+        "run_id": found.run_id,
+        "artifact_uri": found.artifact_uri,
+        "artifact_digest": found.digest,
+        "lineage": lineage_of(found, artifact),
         "settings": settings_in(artifact),
         "packages": artifact.config.get("packages", {}),
-        "metrics": metrics_of(registry, version),
-        "gates": _gates(decisions, version),
+        "metrics": metrics_of(registry, found),
+        "gates": decision.to_dict() if decision else None,
         "files": _files(artifact),
-        "deployments": _deployments(store, version),
-        "stages": _stages(store, version),
+        "deployments": _deployments(store, found),
+        "stages": _stages(store, found),
     }
-    return Answer(data, _tables(data))
+    show(Answer(data, _tables(data)), as_json=as_json)
 
 
 def metrics_of(registry: ModelRegistry, version: ModelVersion) -> dict[str, float]:
@@ -121,14 +132,10 @@ def _verdict(decision: Decision | None) -> str:
     return "passed" if decision.passed else "failed"
 
 
-def _lineage(version: ModelVersion, artifact: ModelArtifact) -> dict[str, Any]:
+def lineage_of(version: ModelVersion, artifact: ModelArtifact) -> dict[str, Any]:
+    """Where a version comes from: what its tags or else its artifact say."""
     recorded = {**artifact.config, **version.tags}
     return {name: recorded.get(name) for name in LINEAGE}
-
-
-def _gates(decisions: DecisionStore, version: ModelVersion) -> dict[str, Any] | None:
-    decision = decisions.newest(version)
-    return decision.to_dict() if decision else None
 
 
 def _files(artifact: ModelArtifact) -> list[dict[str, Any]]:
@@ -150,13 +157,13 @@ def _deployments(store: DeploymentStore, version: ModelVersion) -> list[dict[str
             "until": until,
             "reason": record.reason,
         }
-        for record, until in with_ends(store.history())
+        for record, until in _with_ends(store.history())
         for arm in record.arms
         if arm.version == version.version
     ]
 
 
-def with_ends(history: list[Deployment]) -> list[tuple[Deployment, datetime | None]]:
+def _with_ends(history: list[Deployment]) -> list[tuple[Deployment, datetime | None]]:
     """Each deployment with the time when the next replaced it; None while it serves."""
     ends = [record.created_at for record in history[1:]]
     return list(zip(history, [*ends, None], strict=False))
@@ -211,3 +218,72 @@ def _text(value: Any) -> Any:
     if isinstance(value, list):
         return " → ".join(value) if all(isinstance(v, str) for v in value) else json.dumps(value)
     return value
+
+
+@commands.command(epilog="Examples: … history · … history --as-of 2026-03-01")
+def history(
+    as_of: Annotated[
+        str | None, typer.Option(help="What was in production at this time (UTC).")
+    ] = None,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """Show deployments, stage changes and overruled gates; or what served at a time."""
+    moment = utc_time(as_of) if as_of else None
+    store = connect.deployment_store(load_settings())
+    show(_events(store) if moment is None else _served(store, moment), as_json=as_json)
+
+
+def _events(store: DeploymentStore) -> Answer:
+    data = [
+        *(_of_deployment(record) for record in store.history()),
+        *(
+            _event(c.changed_at, "stage", c.label, " → ".join(c.path), c.reason)
+            for c in store.stage_history()
+        ),
+        *(
+            _event(o.forced_at, "overruled", o.label, o.overruled, f"{o.actor}: {o.reason}")
+            for o in store.overrides()
+        ),
+    ]
+    data.sort(key=lambda event: event["at"])
+    title = f"History of {store.model_name}" + ("" if data else ": nothing has happened yet")
+    columns = ("at", "kind", "version", "what", "reason") if data else ()
+    return Answer(data, [Table(title, columns, [tuple(event.values()) for event in data])])
+
+
+def _served(store: DeploymentStore, as_of: datetime) -> Answer:
+    earlier = [each for each in _with_ends(store.history()) if each[0].created_at <= as_of]
+    if not earlier:
+        data: dict[str, Any] = {"as_of": as_of, "champion": None, "arms": []}
+        return Answer(data, [Table(f"Nothing was in production at {_when(as_of)}", (), [])])
+    record, until = earlier[-1]
+    arms = [
+        {"version": arm.label, "as": arm.name, "share": arm.share, "digest": arm.digest}
+        for arm in record.arms
+    ]
+    data = {
+        "as_of": as_of,
+        "champion": record.champion.label,
+        "generation": record.generation,
+        "since": record.created_at,
+        "until": until,
+        "arms": arms,
+    }
+    rows = [(*arm.values(), record.created_at, until) for arm in arms]
+    title = f"In production at {_when(as_of)}: generation {record.generation}"
+    return Answer(data, [Table(title, (*arms[0], "since", "until"), rows)])
+
+
+def _of_deployment(record: Deployment) -> dict[str, Any]:
+    arms = ", ".join(f"{arm.label} {arm.share:.0%}" for arm in record.arms)
+    what = f"generation {record.generation}, {record.action}: {arms}"
+    return _event(record.created_at, "deployment", record.champion.label, what, record.reason)
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _event(at: datetime, kind: str, version: str, what: str, reason: str) -> dict[str, Any]:
+    return {"at": at, "kind": kind, "version": version, "what": what, "reason": reason}

@@ -1,7 +1,7 @@
 """How an A/B test is judged: fixed when it starts, and kept with its deployment.
 
-Whoever changes the metric or the level while results come in judges by the results. So the plan
-is a part of the record and settings that change later do not touch a test that runs.
+A metric or a level that is changed while results come in is chosen by these results. So the plan
+is a part of the record, and settings that change later do not touch a running test.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class DeploymentStore(Records):
         """Record a deployment and the stages it changes around the body: all of it or nothing.
 
         The body does what must happen with the record (the registry's tags); when it raises,
-        nothing is recorded. One at a time: others wait, and are told when they come too late.
+        nothing is recorded. One at a time: others wait, and are refused when they come too late.
 
         Raises
         ------

@@ -1,7 +1,8 @@
 """What each feature adds to a prediction: contributions that sum to its log-odds.
 
-Trees know them exactly (TreeSHAP). Any other model is asked: features of a row replace those of a
-background row one by one, in random order, and each is given what its replacement changes. That is
+For trees they are exact (TreeSHAP). For any other model they are sampled: features of a row replace
+those of a background row one by one, in random order; the change that a replacement makes is the
+feature's contribution. That is
 an unbiased estimate of the Shapley values, and for every row it sums exactly.
 """
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Features, Labels, Model, Values
+from models.base import Labels, Predictor, Values
 from models.evaluation.metrics import log_loss, logits_of
 
 Numbers = NDArray[np.float64]
@@ -54,7 +55,7 @@ class Contributions:
 
 
 def contributions(
-    model: Model, rows: FeatureMatrix, background: FeatureMatrix, seed: int = 0
+    model: Predictor, rows: FeatureMatrix, background: FeatureMatrix, seed: int = 0
 ) -> Contributions:
     """Explain the predictions of some rows, before any calibration.
 
@@ -72,7 +73,7 @@ def contributions(
 
 
 def _sampled(
-    model: Model, rows: FeatureMatrix, background: FeatureMatrix, seed: int
+    model: Predictor, rows: FeatureMatrix, background: FeatureMatrix, seed: int
 ) -> tuple[Numbers, Numbers]:
     random = np.random.default_rng(seed)
     n, p = rows.values.shape
@@ -90,7 +91,7 @@ def _sampled(
     return values, base
 
 
-def _log_odds(model: Model, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
+def _log_odds(model: Predictor, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
     matrix = FeatureMatrix(values, like.keys, like.times, like.schema)
     return logits_of(model.predict_proba(matrix))
 
@@ -100,7 +101,10 @@ MOST_ROWS = 1_000
 
 
 def permutation_importance(
-    predict_proba: Callable[[Features], Values], features: FeatureMatrix, labels: Labels, seed: int
+    predict_proba: Callable[[FeatureMatrix], Values],
+    features: FeatureMatrix,
+    labels: Labels,
+    seed: int,
 ) -> dict[str, float]:
     """Share of each feature in the log loss that shuffling features adds; they sum to 1.
 

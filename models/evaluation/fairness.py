@@ -64,12 +64,13 @@ def fairness(
     protected = [name for name in by if features[matrix.schema.position(name)].protected]
     decided = probabilities >= threshold
     found = [
-        _compared(name, words_of(matrix, name), labels, decided, smallest) for name in protected
+        _compare_groups(name, words_of(matrix, name), labels, decided, smallest)
+        for name in protected
     ]
     return tuple(each for each in found if each is not None)
 
 
-def _compared(
+def _compare_groups(
     by: str, words: np.ndarray, labels: Labels, decided: np.ndarray, smallest: int
 ) -> Fairness | None:
     from fairlearn import metrics as fl

@@ -99,10 +99,10 @@ def average_precision(labels: Labels, probabilities: Values, seed: int = 0) -> E
 def calibration_error(
     labels: Labels, probabilities: Values, bins: int = 15, seed: int = 0
 ) -> Estimate:
-    """Expected calibration error over bins of equal width, by a bootstrap of what bins are off by.
+    """Expected calibration error over bins of equal width, by a bootstrap of each bin's error.
 
-    The error is a sum of sizes, so it is above 0 by luck alone: the lower end tells whether it is
-    more than that.
+    The error is a sum of absolute values, so it is above 0 by chance alone: the lower end says
+    whether it is larger than that.
     """
     n = len(labels)
     if n < 2:
@@ -113,9 +113,9 @@ def calibration_error(
     held = np.maximum(np.bincount(place, minlength=bins), 1)
     spread = np.sqrt(np.maximum(squares - sums * sums / held, 0))
     drawn = np.random.default_rng(seed).normal(0, 1, (RESAMPLES, bins)) * spread
-    by_luck = np.abs(drawn).sum(axis=1) / n
+    by_chance = np.abs(drawn).sum(axis=1) / n
     value = float(np.abs(sums).sum() / n)
-    low = max(value - float(np.quantile(by_luck, 0.975)), 0.0)
+    low = max(value - float(np.quantile(by_chance, 0.975)), 0.0)
     high = float(np.quantile(np.abs(sums + drawn).sum(axis=1) / n, 0.975))
     return Estimate(value, low, max(high, value))
 

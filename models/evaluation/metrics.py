@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels, Model, Values, refuse_one_class, share_cores
+from models.base import Labels, Predictor, Values, refuse_one_class, share_cores
 from models.rows.masking import Masker
 
 ThresholdObjective = Literal["balanced", "f1", "accuracy", "cost", "precision"]
@@ -48,17 +48,17 @@ def metrics(labels: Labels, probabilities: Values, threshold: float) -> dict[str
     at_threshold, at_half = counts(labels, probabilities, threshold), counts(labels, probabilities)
     tp, fp, fn, _ = at_threshold
     return {
-        "accuracy": _accuracy(*at_half),
-        "accuracy_at_threshold": _accuracy(*at_threshold),
-        "f1_score": _f1(*at_threshold),
+        "accuracy": accuracy(*at_half),
+        "accuracy_at_threshold": accuracy(*at_threshold),
+        "f1_score": f1(*at_threshold),
         "precision": tp / max(tp + fp, 1),
         "recall": tp / max(tp + fn, 1),
         "threshold": threshold,
-        "f1_score_at_half": _f1(*at_half),
+        "f1_score_at_half": f1(*at_half),
         "roc_auc": float(roc_auc_score(labels, probabilities)),
         "pr_auc": float(average_precision_score(labels, probabilities)),
         "log_loss": log_loss(labels, probabilities),
-        "brier": float(np.mean(np.square(probabilities.astype(np.float64) - labels))),
+        "brier": float(np.mean(squared_errors(labels, probabilities))),
         "ece": calibration_error(labels, probabilities),
     }
 
@@ -77,7 +77,7 @@ def calibration_error(labels: Labels, probabilities: Values) -> float:
 
 
 def masked_metrics(
-    model: Model,
+    model: Predictor,
     features: FeatureMatrix,
     labels: Labels,
     masker: Masker,
@@ -113,15 +113,15 @@ def choose_threshold(
         ``accuracy`` favours few errors, ``f1`` finding the 1s; ``balanced`` maximises their sum.
         F1 is flat about its best threshold, accuracy is not: on the Adult data the balanced
         threshold has the F1 of the best one and 0.006 more accuracy. ``cost`` minimises what
-        errors cost; ``precision`` finds as many 1s as it can while so many of those that it
-        names are right, or comes as near to that as can be.
+        errors cost; ``precision`` finds as many 1s as it can at the target precision, or comes
+        as near to that precision as possible.
     decision
         The costs, and the precision.
 
     Notes
     -----
-    The objective over thresholds is a jagged line; its highest jag is luck that another sample
-    does not have. So it is averaged over the thresholds of neighbouring rows first.
+    The objective over thresholds is a jagged line; its highest point is chance, and lies elsewhere
+    in another sample. So it is averaged over the thresholds of neighbouring rows first.
     """
     refuse_one_class(labels, "The choice of a threshold")
     order = np.argsort(-probabilities, kind="stable")
@@ -139,7 +139,7 @@ def _best_place(
     objective: ThresholdObjective,
     decision: DecisionConfig,
 ) -> int:
-    """How many rows, less one, to take for 1; by true and false positives if so many are."""
+    """Place of the last row to predict as 1, from true and false positives up to each row."""
     fn, n = tp[-1] - tp, len(tp)
     accuracy, f1 = 1 - (fp + fn) / n, 2 * tp / (2 * tp + fp + fn)
     if objective == "precision":
@@ -179,11 +179,18 @@ def row_losses(labels: Labels, probabilities: Values | Numbers) -> Numbers:
     return losses
 
 
-def _accuracy(tp: int, fp: int, fn: int, tn: int) -> float:
+def squared_errors(labels: Labels, probabilities: Values) -> Numbers:
+    """Squared error of each row's probability ``(n,)``; their mean is the Brier score."""
+    return np.square(probabilities.astype(np.float64) - labels)
+
+
+def accuracy(tp: int, fp: int, fn: int, tn: int) -> float:
+    """Share of right decisions, of what `counts` gives."""
     return (tp + tn) / (tp + fp + fn + tn)
 
 
-def _f1(tp: int, fp: int, fn: int, _tn: int) -> float:
+def f1(tp: int, fp: int, fn: int, _tn: int) -> float:
+    """Harmonic mean of precision and recall, of what `counts` gives; 0 without any 1."""
     return 2 * tp / max(2 * tp + fp + fn, 1)
 
 

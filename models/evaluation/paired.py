@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.base import Labels, Values
-from models.evaluation.metrics import counts, log_loss
+from models.evaluation.metrics import (
+    Numbers,
+    accuracy,
+    counts,
+    f1,
+    log_loss,
+    squared_errors,
+)
 
-Numbers = NDArray[np.float64]
 Metric = Callable[[Labels, Values, float], float]
 """Takes labels, probabilities and the decision threshold of a model."""
 
@@ -32,11 +37,6 @@ class Difference:
     low: float
     high: float
     n: int
-
-
-def squared_errors(labels: Labels, probabilities: Values) -> Numbers:
-    """Squared error of each row's probability ``(n,)``; their mean is the Brier score."""
-    return np.square(probabilities.astype(np.float64) - labels)
 
 
 def mean_difference(differences: Numbers, confidence: float) -> Difference:
@@ -96,16 +96,6 @@ def metric_differences(
     return result
 
 
-def _accuracy(labels: Labels, probabilities: Values, threshold: float) -> float:
-    tp, _, _, tn = counts(labels, probabilities, threshold)
-    return (tp + tn) / len(labels)
-
-
-def _f1(labels: Labels, probabilities: Values, threshold: float) -> float:
-    tp, fp, fn, _ = counts(labels, probabilities, threshold)
-    return 2 * tp / max(2 * tp + fp + fn, 1)
-
-
 def _roc_auc(labels: Labels, probabilities: Values, _: float) -> float:
     """Share of pairs of a 1 and a 0 that are in the right order; ties count half."""
     values, places = np.unique(probabilities, return_inverse=True)
@@ -118,8 +108,8 @@ def _roc_auc(labels: Labels, probabilities: Values, _: float) -> float:
 
 
 METRICS: Mapping[str, Metric] = {
-    "accuracy_at_threshold": _accuracy,
-    "f1_score": _f1,
+    "accuracy_at_threshold": lambda y, p, threshold: accuracy(*counts(y, p, threshold)),
+    "f1_score": lambda y, p, threshold: f1(*counts(y, p, threshold)),
     "roc_auc": _roc_auc,
     "log_loss": lambda y, p, _: log_loss(y, p),
     "brier": lambda y, p, _: float(np.mean(squared_errors(y, p))),

@@ -88,7 +88,7 @@ def slices(
         words = words_of(matrix, name)
         for word, rows in _groups(words, matrix.schema.features[matrix.schema.position(name)]):
             found.append(
-                _judged(name, word, labels[rows], probabilities[rows], threshold, smallest)
+                _judge_slice(name, word, labels[rows], probabilities[rows], threshold, smallest)
             )
     return tuple(found)
 
@@ -103,7 +103,7 @@ def _groups(
             yield word, rows
 
 
-def _judged(
+def _judge_slice(
     by: str, word: str, labels: Labels, probabilities: Values, threshold: float, smallest: int
 ) -> Slice:
     n, ones = len(labels), int(labels.sum())

@@ -1,4 +1,7 @@
-"""Who may leave the stage None: what the gates say now, or somebody who takes it upon himself."""
+"""Who may leave the stage None: what the gates say now, or somebody who overrules them.
+
+Decisions are kept in an append-only table in PostgreSQL.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,53 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from psycopg.types.json import Jsonb
+
 from models.deployment.record import Arm
+from models.deployment.records import Records
 from models.deployment.store import Override
 from models.errors import DeploymentRefused, RegistryUnavailable
-from models.gates.decision_store import DecisionStore
 from models.gates.rules import Decision
 from models.registry.versions import ModelRegistry, ModelVersion
 
 NEVER_JUDGED = "never judged"
+
+
+class DecisionStore(Records):
+    """The decisions about one registered model's versions."""
+
+    def add(self, version: ModelVersion, decision: Decision) -> None:
+        """Keep a decision for ever.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached or goes away.
+        """
+        row = {
+            "version": version.version,
+            "label": version.label,
+            "passed": decision.passed,
+            "decision": Jsonb(decision.to_dict()),
+            "judged_at": decision.judged_at,
+        }
+        with self._translated() as connection, connection.transaction():
+            self._insert(connection, "model_gate_decisions", row)
+
+    def of(self, version: ModelVersion) -> list[Decision]:
+        """All decisions about this very artifact, oldest first."""
+        rows = self._read(
+            "SELECT decision FROM model_gate_decisions WHERE model_name = %s AND version = %s "
+            "ORDER BY decision_id",
+            version.version,
+        )
+        decisions = [Decision.from_dict(row["decision"]) for row in rows]
+        return [each for each in decisions if each.digest == version.digest]
+
+    def newest(self, version: ModelVersion) -> Decision | None:
+        """The decision about a version that counts; None when it was never judged."""
+        decisions = self.of(version)
+        return decisions[-1] if decisions else None
 
 
 @dataclass(frozen=True)
@@ -74,7 +116,7 @@ class Admission:
             decision = self.judge_and_record(version, champion)
         if not decision.passed:
             raise DeploymentRefused(
-                f"{version.label} may not leave {version.stage}: {refusals(decision)}. Train a "
+                f"{version.label} may not leave {version.stage}: {decision.refusals}. Train a "
                 'better one, or overrule with --force "reason".'
             )
         return None
@@ -95,7 +137,7 @@ class Admission:
         if decision is None:
             overruled = NEVER_JUDGED
         elif not decision.passed:
-            overruled = refusals(decision)
+            overruled = decision.refusals
         elif decision.champion_digest != to_beat:
             overruled = f"not judged against what serves now; {decision.summary}"
         else:
@@ -110,8 +152,3 @@ def digest_to_beat(version: ModelVersion, champion: Arm | None) -> str | None:
     if champion is None or champion.digest == version.digest:
         return None
     return champion.digest
-
-
-def refusals(decision: Decision) -> str:
-    """The closed gates with their reasons, in one line."""
-    return "; ".join(f"{result.gate}: {result.reason}" for result in decision.failed)

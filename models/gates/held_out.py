@@ -170,35 +170,23 @@ def rows_for_both(
     at_least
         So many rows, or all.
     """
-    kept, about = _kept(test, champion, label, history, own, at_least)
-    if not kept.all():
-        test = Part(test.features.rows(kept), test.labels[kept])
-    theirs = history.features(champion.feature_schema, test.features)
-    return CommonRows((test.features, theirs), test.labels, about)
-
-
-def _kept(
-    test: Part,
-    champion: ModelArtifact,
-    label: str,
-    history: History,
-    own: TrainingRows,
-    at_least: int,
-) -> tuple[NDArray[np.bool_], str]:
-    """Which of the held-out rows are compared, and how to say that."""
     n, seed = len(test), champion.config.get("seed")
+    about = f"all {n:,} held-out rows, which favours {label}: "
     try:
         kept = _unseen(test, _learned(champion, history, own), champion.feature_schema)
     except StoreUnavailable:
         raise
     except FTIError as error:
-        why = f"what it learned from cannot be drawn again ({error})"
+        about += f"what it learned from cannot be drawn again ({error})"
     else:
         found = int(kept.sum())
         if found >= at_least:
-            return kept, f"the {found:,} of {n:,} held-out rows that neither model learned from"
-        why = f"it held out only {found:,} of them; training with --seed {seed} changes that"
-    return np.ones(n, dtype=bool), f"all {n:,} held-out rows, which favours {label}: {why}"
+            test = Part(test.features.rows(kept), test.labels[kept])
+            about = f"the {found:,} of {n:,} held-out rows that neither model learned from"
+        else:
+            about += f"it held out only {found:,} of them; training with --seed {seed} changes that"
+    theirs = history.features(champion.feature_schema, test.features)
+    return CommonRows((test.features, theirs), test.labels, about)
 
 
 def _learned(champion: ModelArtifact, history: History, own: TrainingRows) -> list[FeatureMatrix]:

@@ -9,7 +9,7 @@ calibration      probabilities mean what they say
 latency, size    one row and the whole artifact stay within their budgets
 ===============  ==================================================================================
 
-Nothing here knows a clock, a store or a registry; `judging` gathers what is judged.
+Nothing here knows a clock, a store or a registry; `runner` gathers what is judged.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ import numpy as np
 from configs.training_config import GatesConfig
 from feature_store.definitions.engine import FeatureMatrix
 from models.base import Labels, Values
-from models.evaluation.metrics import calibration_error, row_losses
-from models.evaluation.paired import Difference, mean_difference, squared_errors
+from models.evaluation.metrics import calibration_error, row_losses, squared_errors
+from models.evaluation.paired import Difference, mean_difference
 from models.evaluation.slices import words_of
 
 SLICE = "slice "
@@ -78,6 +78,11 @@ class Decision:
         return tuple(result for result in self.results if not result.passed)
 
     @property
+    def refusals(self) -> str:
+        """The closed gates with their reasons, in one line."""
+        return "; ".join(f"{result.gate}: {result.reason}" for result in self.failed)
+
+    @property
     def summary(self) -> str:
         """One line: how many gates passed, against whom."""
         against = f"against {self.champion}" if self.champion else "nothing to compare with"
@@ -100,12 +105,11 @@ class Decision:
 
     def tags(self) -> dict[str, str]:
         """What MLflow shows of it; the record in PostgreSQL is what counts."""
-        reasons = "; ".join(f"{result.gate}: {result.reason}" for result in self.failed)
         return {
             "gates": "passed" if self.passed else "failed",
             "gates_against": self.champion or "none",
             "gates_judged_at": self.judged_at.isoformat(timespec="seconds"),
-            "gates_reason": reasons or self.summary,
+            "gates_reason": self.refusals or self.summary,
         }
 
 

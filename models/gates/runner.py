@@ -72,7 +72,7 @@ class GateRunner:
         results = [
             gates.schema_gate(artifact.fingerprint, self._refusal(artifact)),
             gates.parity_gate(native, scores, self.config),
-            *gates.comparison_gates(self._compared(artifact, test, own, champion), self.config),
+            *gates.comparison_gates(self._compare_with(artifact, test, own, champion), self.config),
             gates.calibration_gate(test.labels, scores, self.config),
             self._latency(scorer, taken),
             gates.size_gate(_size(artifact), self.config),
@@ -112,24 +112,14 @@ class GateRunner:
             return str(error)
         return None
 
-    def _compared(
+    def _compare_with(
         self, artifact: ModelArtifact, test: Part, own: TrainingRows, champion: Arm | None
     ) -> Comparison | None:
         if champion is None:
             return None
         theirs = self.artifacts.get(champion.artifact_uri, champion.digest)
-        common = rows_for_both(
-            test, theirs, champion.label, self.history, own, self.config.minimum_rows
-        )
-        ours, other = common.features
-        return Comparison(
-            champion.label,
-            common.about,
-            ours,
-            common.labels,
-            scores_of(artifact, ours),
-            scores_of(theirs, other),
-        )
+        at_least = self.config.minimum_rows
+        return compare(artifact, theirs, champion.label, test, own, self.history, at_least)
 
     def _latency(self, scorer: OnnxScorer, features: FeatureMatrix) -> GateResult:
         rows = [features.values[place % len(features)][None, :] for place in range(TIMED_CALLS)]
@@ -143,8 +133,24 @@ class GateRunner:
         return gates.latency_gate(median(took_ms), TIMED_CALLS, self.config)
 
 
-def scores_of(artifact: ModelArtifact, features: FeatureMatrix) -> Values:
-    """What a model, by its ONNX graph, says of rows with all features of its view."""
+def compare(
+    candidate: ModelArtifact,
+    champion: ModelArtifact,
+    label: str,
+    test: Part,
+    own: TrainingRows,
+    history: History,
+    at_least: int,
+) -> Comparison:
+    """Score the same held-out rows by two models; see `rows_for_both` for which rows."""
+    common = rows_for_both(test, champion, label, history, own, at_least)
+    ours, theirs = common.features
+    scores = _scores(candidate, ours), _scores(champion, theirs)
+    return Comparison(label, common.about, ours, common.labels, *scores)
+
+
+def _scores(artifact: ModelArtifact, features: FeatureMatrix) -> Values:
+    """Probabilities by the ONNX graph, of rows with all features of the model's view."""
     return _scorer(artifact).predict(narrowed(features, artifact.feature_schema).values)
 
 

@@ -1,8 +1,8 @@
 """What an MLflow client asked for when the registry shows otherwise than was recorded.
 
 PostgreSQL holds what is deployed and which stage each version has; the registry shows it as tags,
-aliases and MLflow's own stages. Whoever changes these with a stock client asks for something: pure
-functions say for what.
+aliases and MLflow's own stages. A change of these with a stock client is a request: pure functions
+say for what.
 """
 
 from __future__ import annotations

@@ -114,8 +114,11 @@ class RegistryWatch:
         version = versions.get(request.version)
         label = version.label if version else f"version {request.version}"
         if why_not:
-            self._put_back(request, versions, expected, why_not)
             outcome = f"{request.what} by an MLflow client: put back, because {why_not}"
+            stage = expected.stages.get(request.version, "None")
+            path, now = (stage, request.stage, stage), self.promoter.clock()
+            change = StageChange(request.version, label, path, outcome, now)
+            self._put_back(request, versions, expected, change)
             logger.warning("%s: %s", label, outcome)
         else:
             outcome = f"{request.what} by an MLflow client: adopted"
@@ -155,11 +158,11 @@ class RegistryWatch:
         request: RegistryRequest,
         versions: Mapping[int, ModelVersion],
         expected: RegistryState,
-        why_not: str,
+        refused: StageChange,
     ) -> None:
         """Show again what is recorded, and record that; one who deploys meanwhile has priority."""
         store, registry = self.promoter.store, self.promoter.registry
-        with store.recording(None, [self._refused(request, versions, expected, why_not)]):
+        with store.recording(None, [refused]):
             if self._look()[1] != expected:
                 raise DeploymentConflict("Somebody deployed meanwhile; the registry is read again.")
             for number in request.versions:
@@ -170,22 +173,6 @@ class RegistryWatch:
                     registry.remove_alias(cast(Alias, alias))
                 else:
                     registry.set_alias(cast(Alias, alias), versions[target])
-
-    def _refused(
-        self,
-        request: RegistryRequest,
-        versions: Mapping[int, ModelVersion],
-        expected: RegistryState,
-        why_not: str,
-    ) -> StageChange:
-        version, stage = versions.get(request.version), expected.stages.get(request.version, "None")
-        return StageChange(
-            version=request.version,
-            label=version.label if version else f"version {request.version}",
-            path=(stage, request.stage, stage),
-            reason=f"{request.what} by an MLflow client: put back, because {why_not}",
-            changed_at=self.promoter.clock(),
-        )
 
 
 def ensure_watch(settings: Settings) -> None:

@@ -20,7 +20,7 @@ LEAST_IN_BIN = 10
 """Fewest training rows in a bin."""
 LEAST_GAIN = 25.0
 """Of a split that makes bins, as an F statistic with one degree of freedom. The best of thousands
-of splits by chance has about 15; bins that tell nothing about the label are learned by heart."""
+of splits by chance has about 15; bins that say nothing about the label lead to overfitting."""
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from configs.training_config import NeuralNetworkConfig
-from models.base import Labels, OnRound
+from models.base import OnRound
 from models.evaluation.metrics import log_loss
-from models.network.encoding import Encoding, Floats
+from models.network.encoding import Encoding
 from models.network.network import (
     Constants,
     Weights,
@@ -21,6 +20,8 @@ from models.network.network import (
     member_logits,
     probabilities,
 )
+from models.rows.masking import WeightedRows
+from models.rows.split import Part
 
 if TYPE_CHECKING:
     import jax
@@ -35,26 +36,17 @@ WARM_UP_STEPS = 200
 Arrays = dict[str, NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class Rows:
-    """What is learned from: vectors ``(n, p)``, labels and weights float32 ``(n,)``."""
-
-    values: Floats
-    labels: Floats
-    weights: Floats
-
-
 def train_network(
-    rows: Rows,
+    rows: WeightedRows,
     encoding: Encoding,
     config: NeuralNetworkConfig,
     seed: int,
-    validation: tuple[Floats, Labels] | None = None,
+    validation: Part | None = None,
     on_round: OnRound | None = None,
 ) -> tuple[Arrays, int]:
     """Train; return the averaged weights by name and after how many epochs they were best.
 
-    With validation vectors and labels, training ends when their log loss has not fallen for
+    With validation rows, training ends when their log loss has not fallen for
     ``config.patience`` epochs, and the best weights are given; without, after ``config.epochs``.
     """
     import jax
@@ -65,14 +57,15 @@ def train_network(
     nothing = jax.tree.map(jax.numpy.zeros_like, weights)
     state = (weights, nothing, nothing, weights, jax.numpy.float32(0))
     run_epoch = jax.jit(_epoch(jax.device_put(encoding.arrays()), config))
-    data = jax.device_put((rows.values, rows.labels, rows.weights))
+    labels = rows.labels.astype(np.float32)
+    data = jax.device_put((rows.features.values, labels, rows.weights))
     best: tuple[float, int, Arrays] = (np.inf, 0, {})
     for epoch in range(1, config.epochs + 1):
         state = run_epoch(state, *data, jax.random.fold_in(key, epoch))
         averaged = {name: np.asarray(array) for name, array in state[3].items()}
         if on_round:
             on_round(1)
-        loss = -epoch if validation is None else _loss(averaged, encoding, *validation)
+        loss = -epoch if validation is None else _loss(averaged, encoding, validation)
         if loss < best[0]:
             best = (loss, epoch, averaged)
         if epoch - best[1] >= config.patience:
@@ -80,8 +73,8 @@ def train_network(
     return best[2], best[1]
 
 
-def _loss(weights: Arrays, encoding: Encoding, values: Floats, labels: Labels) -> float:
-    return log_loss(labels, probabilities(weights, encoding, values))
+def _loss(weights: Arrays, encoding: Encoding, judged: Part) -> float:
+    return log_loss(judged.labels, probabilities(weights, encoding, judged.features.values))
 
 
 def _epoch(constants: Constants, config: NeuralNetworkConfig) -> Callable[..., Any]:

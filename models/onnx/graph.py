@@ -20,6 +20,8 @@ LANES = 16
 """Most float32 that a vector instruction takes: 512 bits."""
 OPSET, ML_OPSET, IR = 17, 3, 9
 ML_DOMAIN = "ai.onnx.ml"
+FLOAT, INT32, INT64 = 1, 6, 7
+"""Of ``onnx.TensorProto``."""
 
 
 class Graph:
@@ -62,7 +64,7 @@ class Graph:
         self._nodes.append(helper.make_node(operator, inputs, names, **attributes))
         return names[0] if outputs == 1 else names
 
-    def reshaped(self, name: str, *shape: int) -> str:
+    def reshape(self, name: str, *shape: int) -> str:
         """Give a tensor another shape; -1 stands for what is left."""
         return str(self.add("Reshape", name, self.constant(shape, np.int64)))
 
@@ -88,16 +90,16 @@ class Graph:
         chances = [
             self.first(self.add("Sigmoid", sign), 1) for sign in (self.add("Neg", logit), logit)
         ]
-        return self.ended(self.add("Concat", *chances, axis=1))
+        return self.finish(self.add("Concat", *chances, axis=1))
 
-    def ended(self, probabilities: str) -> bytes:
+    def finish(self, probabilities: str) -> bytes:
         """End the graph with probabilities ``(n, 2)``; return it as bytes."""
-        from onnx import TensorProto, helper
+        from onnx import helper
 
         for node in self._nodes:
             node.output[:] = [OUTPUT if name == probabilities else name for name in node.output]
         tensors = [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, width])
+            helper.make_tensor_value_info(name, FLOAT, [None, width])
             for name, width in ((INPUT, self.p), (OUTPUT, 2))
         ]
         graph = helper.make_graph(self._nodes, "model", tensors[:1], tensors[1:], self._constants)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from feature_store.definitions.schema import MISSING, UNSEEN
 from models.network.encoding import Encoding
-from models.onnx.graph import LANES, Graph
+from models.onnx.graph import FLOAT, INT64, LANES, Graph
 from models.onnx.scorer import INPUT
 
 Weights = Mapping[str, NDArray[Any]]
@@ -24,12 +24,12 @@ def add_network(graph: Graph, weights: Weights, encoding: Encoding) -> tuple[str
     for layer in range(1, layers):
         scaled = graph.add("Mul", hidden, graph.constant(weights[f"scale_in_{layer}"]))
         shared = graph.constant(weights[f"shared_{layer}"])
-        product = graph.add("MatMul", graph.reshaped(scaled, -1, width), shared)
-        hidden = _activated(graph, graph.reshaped(product, -1, m, width), weights, layer)
+        product = graph.add("MatMul", graph.reshape(scaled, -1, width), shared)
+        hidden = _activated(graph, graph.reshape(product, -1, m, width), weights, layer)
     scaled = graph.add("Mul", hidden, graph.constant(weights["head"]))
     ones = graph.constant(np.ones((width, LANES)))
-    summed = graph.add("MatMul", graph.reshaped(scaled, -1, width), ones)
-    logits = graph.reshaped(graph.first(summed, 1), -1, m)
+    summed = graph.add("MatMul", graph.reshape(scaled, -1, width), ones)
+    logits = graph.reshape(graph.first(summed, 1), -1, m)
     logits = graph.add("Add", logits, graph.constant(weights["head_offset"]))
     share = graph.constant(1 / m)
     zero, one = (
@@ -55,9 +55,9 @@ def add_network_logit(
 def _first_layer(graph: Graph, encoded: str, weights: Weights) -> str:
     """Multiply each row twice, so that there are never less than two rows."""
     inputs, width = weights["shared_0"].shape
-    twice = graph.reshaped(graph.add("Concat", encoded, encoded, axis=1), -1, inputs)
+    twice = graph.reshape(graph.add("Concat", encoded, encoded, axis=1), -1, inputs)
     product = graph.add("MatMul", twice, graph.constant(weights["shared_0"]))
-    once = graph.first(graph.reshaped(product, -1, 2, width), 1)
+    once = graph.first(graph.reshape(product, -1, 2, width), 1)
     return _activated(graph, once, weights, 0)
 
 
@@ -77,33 +77,27 @@ def _encoded(graph: Graph, weights: Weights, encoding: Encoding) -> str:
 
 
 def _bins(graph: Graph, encoding: Encoding) -> str:
-    from onnx import TensorProto
-
     numbers = graph.add("Gather", INPUT, graph.constant(encoding.bin_numbers, np.int64), axis=1)
     starts = graph.constant(encoding.bin_starts)
     known = graph.add("Where", graph.add("IsNaN", numbers), starts, numbers)
     ratio = graph.add("Div", graph.add("Sub", known, starts), graph.constant(encoding.bin_widths))
     bins = graph.add("Clip", ratio, graph.constant(0), graph.constant(1))
     steps = graph.add("GreaterOrEqual", numbers, starts)
-    return str(graph.add("Concat", bins, graph.add("Cast", steps, to=TensorProto.FLOAT), axis=1))
+    return str(graph.add("Concat", bins, graph.add("Cast", steps, to=FLOAT), axis=1))
 
 
 def _missing(graph: Graph, encoding: Encoding) -> str:
-    from onnx import TensorProto
-
     numbers = graph.add("Gather", INPUT, graph.constant(encoding.numbers, np.int64), axis=1)
-    return str(graph.add("Cast", graph.add("IsNaN", numbers), to=TensorProto.FLOAT))
+    return str(graph.add("Cast", graph.add("IsNaN", numbers), to=FLOAT))
 
 
 def _words(graph: Graph, table: NDArray[Any], encoding: Encoding) -> str:
-    from onnx import TensorProto
-
     codes = graph.add("Gather", INPUT, graph.constant(encoding.categories, np.int64), axis=1)
     there = graph.add("GreaterOrEqual", codes, graph.constant(0))
     codes = graph.add("Where", there, codes, graph.constant(MISSING))
     known = graph.add("Less", codes, graph.constant(encoding.table_sizes))
     codes = graph.add("Where", known, codes, graph.constant(UNSEEN))
-    codes = graph.add("Cast", codes, to=TensorProto.INT64)
+    codes = graph.add("Cast", codes, to=INT64)
     places = graph.add("Add", codes, graph.constant(encoding.table_starts, np.int64))
     words = graph.add("Gather", graph.constant(table), places, axis=0)
-    return graph.reshaped(words, -1, len(encoding.categories) * table.shape[1])
+    return graph.reshape(words, -1, len(encoding.categories) * table.shape[1])

@@ -14,12 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.onnx.graph import ML_DOMAIN, Graph
+from models.onnx.graph import INT32, ML_DOMAIN, Graph
 from models.onnx.scorer import INPUT
 from models.trees.forest import Forest
 
-INT32 = 6
-"""``TensorProto.INT32``."""
 BLOCK = 32
 """Columns that are looked up at once; the sets of a feature fill one block or more."""
 
@@ -47,7 +45,7 @@ def trees_to_onnx(forest: Forest, p: int) -> bytes:
         class_weights=values.tolist(),
         **attributes,
     )
-    return graph.ended(probabilities)
+    return graph.finish(probabilities)
 
 
 def add_trees(graph: Graph, forests: Sequence[Forest], share: float) -> str:
@@ -104,7 +102,7 @@ class _Columns:
         codes = graph.add("Clip", graph.add("Cast", codes, to=INT32), *limits)
         starts = graph.constant(np.arange(len(blocks)) * n_codes, np.int32)
         found = graph.add("Gather", whole, graph.add("Add", codes, starts), axis=0)
-        wide = graph.reshaped(found, -1, len(blocks) * BLOCK)
+        wide = graph.reshape(found, -1, len(blocks) * BLOCK)
         self.name = str(graph.add("Concat", INPUT, wide, axis=1))
 
 

@@ -70,7 +70,13 @@ def register_run(registry: ModelRegistry, record: TrainingRecord) -> ModelVersio
     """
     api = registry.api
     experiment = registry.experiment_id(record.experiment)
-    run = _create_run(api, experiment, record)
+    tags = {
+        "mlflow.source.name": "pipelines/training_pipeline.py",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.git.commit": record.tags.get("git_commit", ""),
+        **record.tags,
+    }
+    run = _create_run(api, experiment, record.run_name, _ms(record.started_at), tags)
     run_id = str(run["run_id"])
     try:
         api.upload(record.files, run["artifact_uri"])
@@ -92,20 +98,16 @@ def register_run(registry: ModelRegistry, record: TrainingRecord) -> ModelVersio
         raise
 
 
-def _create_run(api: MlflowApi, experiment: str, record: TrainingRecord) -> dict[str, Any]:
-    shown = {
-        "mlflow.runName": record.run_name,
-        "mlflow.user": getpass.getuser(),
-        "mlflow.source.name": "pipelines/training_pipeline.py",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.git.commit": record.tags.get("git_commit", ""),
-    }
+def _create_run(
+    api: MlflowApi, experiment: str, name: str, started_ms: int, tags: Mapping[str, str]
+) -> dict[str, Any]:
+    shown = {"mlflow.runName": name, "mlflow.user": getpass.getuser()}
     created = api.post(
         "runs/create",
         experiment_id=experiment,
-        run_name=record.run_name,
-        start_time=int(record.started_at.timestamp() * 1000),
-        tags=tags_of({**shown, **record.tags}),
+        run_name=name,
+        start_time=started_ms,
+        tags=tags_of({**shown, **tags}),
     )
     return dict(created["run"]["info"])
 
@@ -181,7 +183,7 @@ AT_ONCE = 8
 
 
 def log_trials(api: MlflowApi, experiment: str, parent: str, tuned: Tuned) -> None:
-    """Log every finished trial of a study, whoever ran it: three requests each, eight at once.
+    """Log every finished trial of a study, of any process: three requests each, eight at once.
 
     Raises
     ------
@@ -199,19 +201,10 @@ def _log(api: MlflowApi, experiment: str, parent: str, tuned: Tuned, trial: Fini
     begun, ended = _ms(trial.started_at), _ms(trial.ended_at)
     tags = {
         "mlflow.parentRunId": parent,
-        "mlflow.runName": f"trial {trial.number}",
-        "mlflow.user": getpass.getuser(),
         "study": tuned.study,
         "state": "pruned" if trial.was_pruned else "complete",
     }
-    created = api.post(
-        "runs/create",
-        experiment_id=experiment,
-        run_name=f"trial {trial.number}",
-        start_time=begun,
-        tags=tags_of(tags),
-    )
-    run_id = created["run"]["info"]["run_id"]
+    run_id = _create_run(api, experiment, f"trial {trial.number}", begun, tags)["run_id"]
     metrics = [
         _metric("log_loss_by_fold", value, ended, n) for n, value in enumerate(trial.by_fold)
     ]

@@ -6,12 +6,12 @@ aliases ``production`` and ``challenger`` point to the versions that serve.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from configs.errors import did_you_mean
 from models.errors import UnknownModel
 from models.registry.mlflow_api import ALREADY_EXISTS, NOT_FOUND, MlflowApi, tags_of, unless
 
@@ -107,10 +107,10 @@ class ModelRegistry:
         versions = {version.label: version for version in self.versions()}
         if label in versions:
             return versions[label]
-        near = difflib.get_close_matches(label, versions, n=1)
-        hint = f"Did you mean '{near[0]}'? " if near else ""
         known = ", ".join(versions) or "none; run python pipelines/training_pipeline.py"
-        raise UnknownModel(f"There is no model version '{label}'. {hint}Known: {known}.")
+        raise UnknownModel(
+            f"There is no model version '{label}'. {did_you_mean(label, versions)}Known: {known}."
+        )
 
     def trained_from(self, training_key: str) -> ModelVersion | None:
         """The newest version trained from the very same data, settings and code."""

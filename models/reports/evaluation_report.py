@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from configs.training_config import TrainingConfig
-from models.base import Labels, Model, Values
+from models.base import Labels, Values
 from models.evaluation import intervals
 from models.evaluation.calibration import Bin, reliability
 from models.evaluation.explanations import Contributions, contributions
 from models.evaluation.fairness import Fairness, fairness
 from models.evaluation.intervals import Estimate
-from models.evaluation.metrics import HALF, counts, row_losses
+from models.evaluation.metrics import HALF, counts, row_losses, squared_errors
 from models.evaluation.slices import Slice, slices
 from models.rows.masking import Masker
 from models.rows.split import Part, Split
+from models.tabular_model import TabularModel
 
 if TYPE_CHECKING:
     from models.training.learning_curve import CurvePoint
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OtherModel:
     """Another model on the same test rows.
 
     Parameters
@@ -60,7 +61,7 @@ class Extras:
 
     tuned: Tuned | None = None
     curve: tuple[CurvePoint, ...] = ()
-    whole: Comparison | None = None
+    whole: OtherModel | None = None
 
 
 NO_EXTRAS = Extras()
@@ -110,7 +111,7 @@ class EvaluationReport:
 
 
 def evaluate_in_detail(
-    model: Model,
+    model: TabularModel,
     split: Split,
     masker: Masker,
     config: TrainingConfig,
@@ -135,17 +136,17 @@ def evaluate_in_detail(
 
 
 def compare(
-    model: Model, other: Model, test: Part, masker: Masker, config: TrainingConfig
-) -> Comparison:
+    model: TabularModel, other: TabularModel, test: Part, masker: Masker, config: TrainingConfig
+) -> OtherModel:
     """Judge another model, which takes all features, beside one on the same test rows."""
     ours = model.predict_proba(masker.narrow(test.features))
     theirs, labels, settings = other.predict_proba(test.features), test.labels, config.evaluation
     right = [((p >= HALF) == (labels == 1)).astype(np.float64) for p in (ours, theirs)]
-    squares = [np.square(p.astype(np.float64) - labels) for p in (ours, theirs)]
+    squares = [squared_errors(labels, p) for p in (ours, theirs)]
     losses = [row_losses(labels, p) for p in (ours, theirs)]
     pairs = {"accuracy": right, "log_loss": losses, "brier": squares}
     groups = test.features, labels, theirs, other.threshold, settings.slices
-    return Comparison(
+    return OtherModel(
         metrics=other.evaluate(test.features, labels),
         gains={name: intervals.mean(after - before) for name, (before, after) in pairs.items()},
         parity={
@@ -160,13 +161,12 @@ def headline(labels: Labels, probabilities: Values, threshold: float) -> dict[st
     n = len(labels)
     tp, fp, fn, tn = counts(labels, probabilities, threshold)
     half = counts(labels, probabilities)
-    squares = np.square(probabilities.astype(np.float64) - labels)
     return {
         "accuracy": intervals.share(half[0] + half[3], n),
         "roc_auc": intervals.roc_auc(labels, probabilities),
         "pr_auc": intervals.average_precision(labels, probabilities),
         "log_loss": intervals.mean(row_losses(labels, probabilities)),
-        "brier": intervals.mean(squares),
+        "brier": intervals.mean(squared_errors(labels, probabilities)),
         "f1_score": intervals.f1_score(tp, fp, fn, tn),
         "precision": intervals.share(tp, tp + fp),
         "recall": intervals.share(tp, tp + fn),
@@ -174,7 +174,9 @@ def headline(labels: Labels, probabilities: Values, threshold: float) -> dict[st
     }
 
 
-def _explained(model: Model, split: Split, masker: Masker, config: TrainingConfig) -> Contributions:
+def _explained(
+    model: TabularModel, split: Split, masker: Masker, config: TrainingConfig
+) -> Contributions:
     random = np.random.default_rng(config.seed)
     n = min(config.evaluation.explained_rows, len(split.test))
     drawn = np.sort(random.choice(len(split.test), n, replace=False))

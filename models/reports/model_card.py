@@ -50,6 +50,7 @@ def model_card(
 ) -> str:
     """Write the card of a model as one HTML page that needs nothing from elsewhere."""
     features = list(_features(trained))
+    tuned = report.extras.tuned
     large = [each for each in report.slices if not each.is_small]
     with charts.drawing():
         drawn, examples = _charts(report), list(_examples(report))
@@ -78,7 +79,7 @@ def model_card(
         groups=[(by, list(of)) for by, of in groupby(report.slices, lambda each: each.by)],
         charts=drawn,
         examples=examples,
-        best={name: _said(value) for name, value in _best(report).items()},
+        best={name: _text(value) for name, value in (tuned.best if tuned else {}).items()},
         curve=[
             (f"{p.rows:,}", number(p.log_loss.value), number(p.roc_auc.value), f"{p.seconds:.1f} s")
             for p in report.extras.curve
@@ -118,7 +119,7 @@ def _examples(report: EvaluationReport) -> Iterator[Markup]:
         decoded = schema.decode(explained.rows.values[row])
         order = np.argsort(-np.abs(values), kind="stable")
         most, rest = order[:SHOWN_STEPS], order[SHOWN_STEPS:]
-        names = [f"{schema.names[p]} = {_said(decoded[schema.names[p]])}" for p in most]
+        names = [f"{schema.names[p]} = {_text(decoded[schema.names[p]])}" for p in most]
         steps = charts.waterfall(
             [*names, f"{len(rest)} others"], [*values[most], float(values[rest].sum())], base
         )
@@ -191,10 +192,6 @@ def _origin(recipe: Recipe) -> dict[str, object]:
     }
 
 
-def _best(report: EvaluationReport) -> dict[str, Any]:
-    return dict(report.extras.tuned.best) if report.extras.tuned else {}
-
-
 def _holds_zero(each: Slice) -> bool:
     gap = each.metrics["calibration_gap"]
     return gap.low <= 0 <= gap.high
@@ -209,7 +206,7 @@ def _ends(slices: list[Slice], name: str) -> tuple[float, float]:
     return low - 0.02, max(high + 0.02, low + 0.01)
 
 
-def _said(value: object) -> str:
+def _text(value: object) -> str:
     if value is None:
         return "missing"
     return f"{value:,.4g}" if isinstance(value, float) else str(value)

@@ -19,12 +19,12 @@ from models.artifact.artifact import (
 )
 from models.artifact.profile import ReferenceProfile, reference_profile
 from models.lineage import Recipe, git_commit
-from models.onnx.parity import parity_rows, refuse_different
 from models.onnx.scorer import OnnxScorer
 from models.registry.tracking import TrainingRecord
 from models.reports.charts import save_plots
 from models.reports.evaluation_report import NO_EXTRAS, Extras, evaluate_in_detail
 from models.reports.model_card import model_card
+from models.reports.parity import parity_rows, refuse_different
 from models.rows.masking import Masker
 from models.training.fit import Trained
 

@@ -29,7 +29,7 @@ def keep(artifact: ModelArtifact, version: ModelVersion, folder: Path, record: P
     record.write_bytes(json_bytes({"version": version.label, "tags": dict(version.tags)}))
 
 
-def registered(
+def ensure_registered(
     registry: ModelRegistry,
     artifact: ModelArtifact,
     dataset: Dataset,

@@ -18,7 +18,7 @@ SHORT = 12
 
 
 class NotReproduced(ModelError):
-    """A training was repeated and came out otherwise."""
+    """A training was repeated with another result."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Reproduction:
     Parameters
     ----------
     differences
-        What was otherwise this time: data, code, packages, machine.
+        What differed this time: data, code, packages, machine.
     metrics
         Name to the recorded and the present value.
     is_same_model
@@ -51,7 +51,7 @@ class Reproduction:
         Raises
         ------
         NotReproduced
-            If one is not; the message gives it, and all that was otherwise.
+            If one is not; the message gives it, and all that differs.
         """
         if self.largest_difference <= TOLERANCE:
             return
@@ -64,13 +64,6 @@ class Reproduction:
             f"{self.label} was not reproduced: {name} was {then!r} and is {now!r} now. "
             f"What differs: {why}"
         )
-
-
-def differences(
-    version: ModelVersion, artifact: ModelArtifact, rows: RecordedRows, here: Provenance
-) -> tuple[str, ...]:
-    """Say in one phrase each what is otherwise than when a version was trained."""
-    return tuple(_differences(version, artifact, rows, here))
 
 
 def recorded_metrics(registry: ModelRegistry, version: ModelVersion) -> dict[str, float]:
@@ -93,9 +86,10 @@ def common(then: Mapping[str, float], now: Mapping[str, float]) -> dict[str, tup
     return both
 
 
-def _differences(
+def differences(
     version: ModelVersion, artifact: ModelArtifact, rows: RecordedRows, here: Provenance
 ) -> Iterator[str]:
+    """Say in one phrase each what differs from when a version was trained."""
     digest = recorded(artifact, "dataset_digest")
     if not rows.is_same:
         yield (

@@ -57,8 +57,8 @@ def split_rows(
     """Split at random with equal shares of 1s; rows with equal features stay together.
 
     The test part is that of scikit-learn's ``train_test_split`` with the same seed, less the few
-    rows that have an equal one elsewhere: those are learned from, so that nothing that was
-    learned by heart is asked for.
+    rows that have an equal one elsewhere: those are learned from, so that no test row
+    was memorised.
 
     Parameters
     ----------

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.training_config import TrainingConfig
+from configs.training_config import MaskingConfig, TrainingConfig
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.training_data import TrainingRows
-from models.base import Model, OnRound, narrowed
+from models.base import OnRound, narrowed
 from models.calibrated_model import calibrated
 from models.errors import TrainingRefused
 from models.evaluation import metrics as evaluation
@@ -16,6 +16,7 @@ from models.evaluation.calibration import fit_calibration
 from models.lineage import Recipe
 from models.rows.masking import Masker
 from models.rows.split import Part, Split, split_rows
+from models.tabular_model import TabularModel
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Trained:
         Of the test part, by name.
     """
 
-    model: Model
+    model: TabularModel
     split: Split
     metrics: dict[str, float]
 
 
 def masker_of(view: FeatureView, config: TrainingConfig) -> Masker:
-    """Choose the features that a model takes: all, or those that tell of nothing protected."""
+    """Choose the features that a model takes: all, or only the unprotected ones."""
     if not config.exclude_protected:
         return Masker(view)
     schema = view.schema
@@ -60,12 +61,12 @@ def split_of(rows: TrainingRows, schema: FeatureSchema, config: TrainingConfig) 
 
 
 def fit(
-    model: Model,
+    model: TabularModel,
     split: Split,
     masker: Masker,
     config: TrainingConfig,
     on_round: OnRound | None = None,
-) -> Model:
+) -> TabularModel:
     """Fit a model on the training part and its masked copies; the validation part is complete.
 
     The validation part decides the rest too: a calibration, if one is wanted, and the threshold.
@@ -76,18 +77,12 @@ def fit(
         If a calibration is wanted of a family that learns from the validation part as well.
     """
     refuse_dishonest_calibration(model, config)
-    train, labels = masker.narrow(split.train.features), split.validation.labels
-    validation = masker.narrow(split.validation.features)
-    rows = masker.with_copies(train, split.train.labels, config.masking, config.seed)
-    fitted: Model = model.fit(
-        rows.features,
-        rows.labels,
-        validation=(validation, labels),
-        weights=rows.weights,
-        on_round=on_round,
+    fitted = fit_part(
+        model, split.train, split.validation, masker, config.masking, config.seed, on_round
     )
     if config.calibration == "none":
         return fitted
+    validation, labels = masker.narrow(split.validation.features), split.validation.labels
     said = fitted.predict_proba(validation)
     fitted = calibrated(fitted, fit_calibration(config.calibration, labels, said))
     fitted.threshold = evaluation.choose_threshold(
@@ -96,7 +91,27 @@ def fit(
     return fitted
 
 
-def refuse_dishonest_calibration(model: Model, config: TrainingConfig) -> None:
+def fit_part(
+    model: TabularModel,
+    part: Part,
+    validation: Part,
+    masker: Masker,
+    masking: MaskingConfig,
+    seed: int,
+    on_round: OnRound | None = None,
+) -> TabularModel:
+    """Fit a model on a part and its masked copies; both parts have all features."""
+    rows = masker.with_copies(masker.narrow(part.features), part.labels, masking, seed)
+    return model.fit(
+        rows.features,
+        rows.labels,
+        validation=(masker.narrow(validation.features), validation.labels),
+        weights=rows.weights,
+        on_round=on_round,
+    )
+
+
+def refuse_dishonest_calibration(model: TabularModel, config: TrainingConfig) -> None:
     """Refuse to calibrate a model on rows that it learned from.
 
     Raises
@@ -113,7 +128,7 @@ def refuse_dishonest_calibration(model: Model, config: TrainingConfig) -> None:
 
 
 def held_out_metrics(
-    model: Model, test: Part, masker: Masker, config: TrainingConfig
+    model: TabularModel, test: Part, masker: Masker, config: TrainingConfig
 ) -> dict[str, float]:
     """Metrics on the test part: complete, and with attributes absent."""
     features = masker.narrow(test.features)

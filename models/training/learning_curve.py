@@ -13,13 +13,14 @@ from models.evaluation.metrics import row_losses
 from models.families import new_model
 from models.rows.masking import Masker
 from models.rows.split import Split, sampled
+from models.training.fit import fit_part
 
 SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """Quality on the test part of a model that learned from so many rows."""
+    """Quality on the test part of a model that learned from this number of rows."""
 
     rows: int
     log_loss: Estimate
@@ -40,19 +41,17 @@ def learning_curve(
     """
     points: list[CurvePoint] = []
     begun = clock()
-    narrow, test = masker.narrow, split.test
+    test = split.test
     for share in SHARES:
         before = clock()
         last = points[-1].seconds / points[-1].rows * len(split.train) * share if points else 0
         if before - begun + last > config.evaluation.learning_curve_seconds:
             break
         part = sampled(split.train, round(len(split.train) * share), config.seed)
-        rows = masker.with_copies(narrow(part.features), part.labels, config.masking, config.seed)
-        validation = narrow(split.validation.features), split.validation.labels
-        model = new_model(config).fit(
-            rows.features, rows.labels, validation=validation, weights=rows.weights
+        model = fit_part(
+            new_model(config), part, split.validation, masker, config.masking, config.seed
         )
-        p = model.predict_proba(narrow(test.features))
+        p = model.predict_proba(masker.narrow(test.features))
         points.append(
             CurvePoint(
                 len(part),

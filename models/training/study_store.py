@@ -29,8 +29,8 @@ class StudyStore:
     url
         ``postgresql://…``
     heartbeat_s, grace_s
-        How often a running trial says that it lives; and after how long without a word it is
-        taken for dead and tried again.
+        How often a running trial sends a heartbeat; and after how long without one it counts as
+        dead and is repeated.
     """
 
     url: str
@@ -69,15 +69,15 @@ class StudyStore:
 
     @contextmanager
     def may_begin(self, study: optuna.Study, target: int) -> Iterator[Callable[[], None] | None]:
-        """Wait for leave to begin one more trial; None when so many are finished.
+        """Wait until one more trial may begin; None when ``target`` trials are finished.
 
-        The study is locked until what is given is called, by the trial that has begun: so no two
-        processes begin the last one.
+        The study stays locked until the trial has begun and calls the function that is yielded:
+        so no two processes begin the last one.
         """
         with translated():
             while True:
                 with self._locked(study.study_name) as connection:
-                    _forget_unborn(study)
+                    _fail_never_begun(study)
                     finished, running = counts(study)
                     if finished >= target:
                         yield None
@@ -111,7 +111,7 @@ def counts(study: optuna.Study) -> tuple[int, int]:
 
 def mark_begun(study: optuna.Study, trial: optuna.Trial) -> None:
     """Note that a trial is alive, before the lock of its study is given back."""
-    storage = study._storage  # noqa: SLF001  (the heartbeat has no other door)
+    storage = study._storage  # noqa: SLF001  (Optuna has no public call for the heartbeat)
     number = storage.get_trial_id_from_study_id_trial_number(
         storage.get_study_id_from_name(study.study_name), trial.number
     )
@@ -136,10 +136,10 @@ def translated() -> Iterator[None]:
         ) from error
 
 
-def _forget_unborn(study: optuna.Study) -> None:
-    """Fail trials whose process died between asking for them and their first sign of life.
+def _fail_never_begun(study: optuna.Study) -> None:
+    """Fail trials whose process died after it asked for them, before their first heartbeat.
 
-    Called under the lock, which is held meanwhile: whoever is in between now is dead.
+    A living process holds the lock for that long, so under the lock such a trial is a dead one.
     """
     import optuna
 

@@ -23,6 +23,7 @@ from models.families import new_model
 from models.lineage import Recipe
 from models.rows.masking import Masker
 from models.rows.split import Part, Split, folds, sampled
+from models.training.fit import fit_part
 from models.training.search_space import SearchSpace, with_params
 from models.training.study_store import StudyStore, counts, mark_begun, translated
 
@@ -33,8 +34,8 @@ STARTUP_TRIALS = 10
 """Trials that are drawn at random before the sampler has something to learn from."""
 
 KEPT_SHARE = 0.4
-"""Of the trials so far: who is not among so many after a fold is cut short. The folds are the same
-for all, so their order after one is nearly that after all."""
+"""A trial that is not among this best share of the trials after a fold is cut short. All trials
+have the same folds, so their order after one fold is nearly that after all."""
 
 OnTrials = Callable[[int, str], object]
 """Called with how many more trials are finished, and the best so far in words."""
@@ -91,9 +92,9 @@ def tune(
     trials: int,
     on_trials: OnTrials = lambda more, best: None,
 ) -> Tuned:
-    """Run trials until so many are finished in the study, by whomever, and say what is best.
+    """Run trials until so many are finished in the study, in any process; return the best.
 
-    The settings as they are go first: what is found is not worse in these folds.
+    The configured settings are the first trial, so the best is not worse in these folds.
 
     Raises
     ------
@@ -112,7 +113,7 @@ def tune(
         seen = finished
         with store.may_begin(study, trials) as begin:
             if begin is None:
-                return found(study, trials, seen, on_trials)
+                return read_result(study, trials, seen, on_trials)
             _one_trial(study, objective, config, begin)
 
 
@@ -164,24 +165,19 @@ class CrossValidation:
         return float(np.mean(losses))
 
     def _loss(self, tried: TrainingConfig, learned: Part, judged: Part) -> float:
-        narrow, seed = self.masker.narrow, tried.seed
-        rows = self.masker.with_copies(narrow(learned.features), learned.labels, self.masking, seed)
-        model = new_model(tried).fit(
-            rows.features,
-            rows.labels,
-            validation=(narrow(self.validation.features), self.validation.labels),
-            weights=rows.weights,
+        model = fit_part(
+            new_model(tried), learned, self.validation, self.masker, self.masking, tried.seed
         )
-        return log_loss(judged.labels, model.predict_proba(narrow(judged.features)))
+        return log_loss(judged.labels, model.predict_proba(self.masker.narrow(judged.features)))
 
 
-def found(study: optuna.Study, trials: int, seen: int, on_trials: OnTrials) -> Tuned:
+def read_result(study: optuna.Study, trials: int, seen: int, on_trials: OnTrials) -> Tuned:
     """Read what a study found."""
     import optuna
 
     with translated():
-        told = (_finished(trial) for trial in study.get_trials())
-        finished = [trial for trial in told if trial is not None]
+        each_trial = (_finished(trial) for trial in study.get_trials())
+        finished = [trial for trial in each_trial if trial is not None]
         on_trials(len(finished) - seen, _best_so_far(study))
         best = study.best_trial
     try:
@@ -214,12 +210,12 @@ def _one_trial(
         100 * KEPT_SHARE, n_startup_trials=tuning.warmup_trials, n_min_trials=4
     )
 
-    def alive(trial: optuna.Trial) -> float:
+    def begin_and_judge(trial: optuna.Trial) -> float:
         mark_begun(study, trial)
         begin()
         return objective(trial)
 
-    study.optimize(alive, n_trials=1)
+    study.optimize(begin_and_judge, n_trials=1)
 
 
 def _finished(trial: optuna.trial.FrozenTrial) -> FinishedTrial | None:

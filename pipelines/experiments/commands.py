@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from configs.command_line import Debug, done, note
+from configs.command_line import AsJson, Debug, done, note
+from configs.output import show
 from configs.settings import Settings, load_settings
-from feature_store.command_line.output import show
 from models.connect import deployment_store, promoter as promoter_of
 from models.deployment.plan import RAMP
 from models.deployment.promotion import Promoter
@@ -24,7 +24,6 @@ from pipelines.experiments.views import history_answer, status_answer, summary
 from serving.process.presence import await_generation, ensure_api, find_api
 
 commands = typer.Typer()
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Plot = Annotated[
     Path | None, typer.Option("--plot", help="Draw the confidence sequence into this PNG file.")
 ]

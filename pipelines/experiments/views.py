@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from feature_store.command_line.output import Answer, Table
+from configs.output import Answer, Table
 from models.deployment.record import Deployment
 from monitoring.experiments.store import ExperimentDecision
 from pipelines.experiments.controller import Look

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
+from configs.errors import nearest
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from serving.prediction.predictor import PredictionRequest
@@ -135,8 +135,8 @@ def _attribute(feature: FeatureDefinition) -> Any:
 def _nearest(name: str, known: Sequence[str]) -> str:
     if name in known:
         return f"'{name}' once, with hyphens or with underscores"
-    near = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    near = nearest(name.replace("-", "_"), known)
+    hint = f"did you mean '{near}'? " if near else ""
     return f"{hint}known fields: {', '.join(known)}"
 
 

@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from configs.settings import ROOT, Settings, load_settings
-from feature_store.command_line.checks import validate
+from feature_store.command_line.checks import check_view
 from feature_store.connect import offline_store, online_store
 from feature_store.errors import EntityNotFound, SchemaMismatch
 from feature_store.feature_definitions import MODEL_VIEW
@@ -246,8 +246,7 @@ def undisturbed(world: World, mode: Mode, *, is_database_only: bool = False) -> 
 
 def assert_consistent(world: World) -> None:
     """Online is offline's newest, times included."""
-    answer, is_well = validate(MODEL_VIEW.name, None, world.settings)
-    assert is_well, answer
+    assert check_view(MODEL_VIEW.name, None, world.settings).first == {}
 
 
 def killed_and_run_again(

@@ -16,9 +16,9 @@ from models.calibrated_model import calibrated
 from models.errors import ArtifactError, TrainingRefused
 from models.evaluation.calibration import fit_calibration
 from models.families import FAMILIES, load_model, new_model
-from models.onnx.parity import TOLERANCE, parity_rows, refuse_different
 from models.onnx.scorer import OnnxScorer
 from models.registry.pyfunc_loader import PackedModel
+from models.reports.parity import TOLERANCE, parity_rows, refuse_different
 from models.rows.split import Part
 from models.training.fit import fit, held_out_metrics
 

@@ -8,7 +8,7 @@ import sys
 
 from configs.settings import load_settings
 from models.deployment.promotion import Promoter
-from models.gates.decision_store import DecisionStore
+from models.gates.admission import DecisionStore
 from monitoring.retraining_requests import RetrainingStore
 from pipelines.retraining import retrain
 

@@ -12,7 +12,7 @@ import yaml
 
 from configs import command_line
 from configs.settings import ROOT, Settings
-from feature_store.command_line.checks import validate
+from feature_store.command_line.checks import check_view
 from feature_store.connect import offline_store, online_store
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.watermarks import Watermark
@@ -113,7 +113,7 @@ def test_an_increment_stores_what_is_new_and_says_so(stage: Stage, people: CsvWo
     assert stage.ages()[5:] == [(2, 20), (3, 41), (6, 39)]
     # The late row does not win online, the correction does.
     assert [stage.online_age(key) for key in (2, 3, 6)] == [39, 41, 39]
-    assert validate("user_features", None, stage.settings)[1]
+    assert check_view("user_features", None, stage.settings).first == {}
 
 
 def test_an_empty_increment_says_so_and_ends_well(stage: Stage, people: CsvWorld) -> None:

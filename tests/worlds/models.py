@@ -26,7 +26,7 @@ from infrastructure.embedded import mlflow_url
 from models import connect
 from models.deployment.promotion import Promoter
 from models.families import new_model
-from models.gates.decision_store import DecisionStore
+from models.gates.admission import DecisionStore
 from models.gates.rules import Decision
 from models.lineage import Dataset, Provenance, Recipe
 from models.registry.tracking import TrainingRecord, register_run

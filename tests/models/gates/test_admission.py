@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from models import connect
-from models.command_line.verifying import verify
+from models.command_line.checks import find_faults
 from models.errors import DeploymentRefused
 from tests.worlds.models import POOR, World
 
@@ -81,8 +81,7 @@ def test_models_with_and_without_protected_features_are_compared_by_slices(world
     other = world.train(seed=102)
     assert world.decision(other).champion == blind.label
     assert "neither model learned from" in world.decision(other).results[2].reason
-    answer, is_well = verify(world.settings)
-    assert (answer.data["findings"], is_well) == ([], True)
+    assert find_faults(world.registry, world.registry.versions(), world.settings) == []
 
 
 def test_force_is_recorded_with_who_when_why_and_what_was_overruled(world: World):

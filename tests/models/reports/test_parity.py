@@ -9,8 +9,8 @@ import pytest
 from feature_store.definitions.schema import UNSEEN
 from models.bulk_scorer import BulkScorer
 from models.errors import ArtifactError, ExportRefused
-from models.onnx.parity import PARITY_ROWS, parity_rows, refuse_different
 from models.onnx.scorer import OnnxScorer
+from models.reports.parity import PARITY_ROWS, parity_rows, refuse_different
 
 
 @pytest.fixture(scope="module")

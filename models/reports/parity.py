@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
-from models.base import Model
 from models.errors import ExportRefused
 from models.onnx.scorer import OnnxScorer
 from models.rows.masking import Masker
+from models.tabular_model import TabularModel
 
 TOLERANCE = 1e-5
 """Largest difference of probabilities; float32 sums of some 400 trees differ by about 1e-6."""
@@ -44,7 +44,7 @@ def parity_rows(
     )
 
 
-def refuse_different(model: Model, onnx: bytes, rows: NDArray[np.float32]) -> float:
+def refuse_different(model: TabularModel, onnx: bytes, rows: NDArray[np.float32]) -> float:
     """Compare a model with its export; return the largest difference of probabilities.
 
     Raises
