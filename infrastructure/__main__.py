@@ -95,8 +95,7 @@ def airflow(context: typer.Context, debug: Debug = False) -> None:
 
 @app.command()
 def url(
-    name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")],
-    debug: Debug = False,
+    name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")], debug: Debug = False
 ) -> None:
     """Print the URL of a server, password included; start it if it does not run."""
     settings = load_settings()
@@ -108,8 +107,7 @@ def url(
 
 @app.command()
 def delete(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    debug: Debug = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False, debug: Debug = False
 ) -> None:
     """Stop everything and delete the data, records and logs of the servers."""
     settings = load_settings()

@@ -42,7 +42,7 @@ def inference_pipeline(
         list[str] | None,
         typer.Option(
             help="Parquet or CSV: a file, folder, glob or s3://…, of entity ids, raw attributes or "
-            "whole features. May be given several times; 'all' or nothing for all users.",
+            "whole features. May be given several times; 'all' or nothing for all users."
         ),
     ] = None,
     output: Annotated[

@@ -18,13 +18,7 @@ from configs.settings import load_settings
 from feature_store.connect import offline_store, ttl
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import training_rows
-from models.connect import (
-    champion_of,
-    decision_store,
-    gate_runner,
-    model_registry,
-    study_store,
-)
+from models.connect import champion_of, decision_store, gate_runner, model_registry, study_store
 from models.families import new_model
 from models.lifecycle.watch import ensure_watch
 from models.lineage import Provenance

@@ -32,9 +32,7 @@ save ""
 def service(var_dir: Path) -> Service:
     """Describe the server whose files are in ``var_dir/valkey``."""
     return Service(
-        name="valkey",
-        command=(PROGRAM, "--port", "{port}"),
-        prepare=partial(_prepare, var_dir),
+        name="valkey", command=(PROGRAM, "--port", "{port}"), prepare=partial(_prepare, var_dir)
     )
 
 

@@ -202,13 +202,7 @@ def build_sink(
     if config.user_env is not None and config.password_env is not None:
         account = _secret(config.user_env, environment), _secret(config.password_env, environment)
     return EmailSink(
-        config.host,
-        config.port,
-        config.sender,
-        config.recipients,
-        config.starttls,
-        account,
-        **same,
+        config.host, config.port, config.sender, config.recipients, config.starttls, account, **same
     )
 
 

@@ -22,24 +22,8 @@ from infrastructure.pace import Pace
 from monitoring.log.record import Context, Flags, PredictionRecord, parts_of
 
 COLUMNS = (
-    *(
-        "prediction_id",
-        "predicted_at",
-        "user_id",
-        "unit",
-        "arm",
-        "model_version",
-        "probability",
-    ),
-    *(
-        "decision",
-        "scored",
-        "experiment",
-        "propensity",
-        "generation",
-        "engine",
-        "flags",
-    ),
+    *("prediction_id", "predicted_at", "user_id", "unit", "arm", "model_version", "probability"),
+    *("decision", "scored", "experiment", "propensity", "generation", "engine", "flags"),
     *("feature_event_time", "schema_fingerprint", "features"),
 )
 PIECE_ROWS = 32

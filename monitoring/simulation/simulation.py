@@ -111,10 +111,7 @@ class Simulation:
         self.offline.append(matrix, self.world.engine.view.entity, created)
 
     def _answer(
-        self,
-        connection: psycopg.Connection[Any],
-        visits: Visits,
-        deployment: Deployment,
+        self, connection: psycopg.Connection[Any], visits: Visits, deployment: Deployment
     ) -> None:
         places = np.array([self.assign(str(user), deployment) for user in visits.users.tolist()])
         records: list[PredictionRecord] = []

@@ -158,10 +158,7 @@ class World:
         column[touched] = UNSEEN if incident.kind == "new_category" else absent
 
     def _delays_us(
-        self,
-        labels: NDArray[np.int8],
-        going_on: list[IncidentConfig],
-        random: np.random.Generator,
+        self, labels: NDArray[np.int8], going_on: list[IncidentConfig], random: np.random.Generator
     ) -> NDArray[np.int64]:
         median_us = self.config.label_delay_hours * 3.6e9
         for incident in going_on:

@@ -22,12 +22,7 @@ from models.base import share_cores
 from models.bulk_scorer import bulk_scorer
 from monitoring.log.batch_log import write_batch
 from monitoring.log.record import Context, Flags, ScoredArm
-from pipelines.batch.features import (
-    EngineeredFeatures,
-    Featurizer,
-    lookup_of,
-    take_features,
-)
+from pipelines.batch.features import EngineeredFeatures, Featurizer, lookup_of, take_features
 from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import Kind, OpenFile, RowStream
 from pipelines.batch.keys import Keys, entities, key_checksum
