@@ -107,20 +107,6 @@ def training_frame(
     return pd.DataFrame(columns, index), pd.Series(labels.values[known], index, name=label_column)
 
 
-def decoded_frame(
-    rows: TrainingRows, entity: str, label_column: str
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Decode training rows for people: words in place of codes, None and NaN for missing."""
-    import pandas as pd
-
-    index = pd.Index(rows.features.keys, name=entity)
-    columns = {
-        feature.name: decoded_column(rows.features, place)
-        for place, feature in enumerate(rows.features.schema.features)
-    }
-    return pd.DataFrame(columns, index=index), pd.Series(rows.labels, index, name=label_column)
-
-
 def decoded_column(matrix: FeatureMatrix, place: int) -> Any:
     """One decoded column ``(n,)``: words, nullable whole numbers or float32."""
     import pandas as pd

@@ -15,8 +15,8 @@ from feature_store.errors import FeatureStoreError, SchemaMismatch, StoreUnavail
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import Labels, OfflineStore, QuarantinedRow, missing_vector
-from feature_store.training_data import decoded_frame, training_rows
-from tests.worlds.rows import MONDAY
+from feature_store.training_data import training_rows
+from tests.worlds.rows import MONDAY, decoded_frame
 from tests.worlds.strategies import bits
 
 HOUR = np.timedelta64(1, "h")

@@ -9,7 +9,6 @@ import pytest
 
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.errors import SchemaMismatch
-from feature_store.training_data import decoded_frame
 from models.artifact.artifact import json_bytes, schema_json, write_artifact
 from models.bulk_scorer import bulk_scorer
 from models.calibrated_model import calibrated
@@ -21,6 +20,7 @@ from models.registry.pyfunc_loader import PackedModel
 from models.reports.parity import TOLERANCE, parity_rows, refuse_different
 from models.rows.split import Part
 from models.training.fit import fit, held_out_metrics
+from tests.worlds.rows import decoded_frame
 
 FIRST = np.arange(20)
 

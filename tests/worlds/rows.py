@@ -6,13 +6,14 @@ import math
 from datetime import UTC, datetime
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.harness.stage import real_rows
 from configs.settings import load_settings
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import FIRST_KNOWN
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.training_data import TrainingRows
+from feature_store.training_data import TrainingRows, decoded_column
 
 ENGINE = Engine(MODEL_VIEW)
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
@@ -61,3 +62,15 @@ def first_rows(n: int) -> TrainingRows:
     """The first rows of the raw file, as the offline store would give them."""
     matrix, labels = real_rows(load_settings(), n)
     return TrainingRows(matrix, labels.values)
+
+
+def decoded_frame(
+    rows: TrainingRows, entity: str, label_column: str
+) -> tuple[pd.DataFrame, pd.Series]:
+    """Training rows as words and numbers, None and NaN for missing."""
+    index = pd.Index(rows.features.keys, name=entity)
+    columns = {
+        feature.name: decoded_column(rows.features, place)
+        for place, feature in enumerate(rows.features.schema.features)
+    }
+    return pd.DataFrame(columns, index=index), pd.Series(rows.labels, index, name=label_column)

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from mlflow import MlflowClient
 
-from feature_store.training_data import TrainingRows, decoded_frame
+from feature_store.training_data import TrainingRows
 from models.artifact.artifact import open_artifact
 from models.errors import RegistryUnavailable, UnknownModel
 from models.registry.tracking import register_run
 from models.registry.versions import ModelRegistry
+from tests.worlds.rows import decoded_frame
 
 
 @pytest.fixture(scope="module")
