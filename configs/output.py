@@ -23,7 +23,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Output:
     """What a command answers: for programs, and for people.
 
     Parameters
@@ -38,7 +38,7 @@ class Answer:
     tables: Sequence[Table]
 
 
-def show(answer: Answer, *, as_json: bool) -> None:
+def show(answer: Output, *, as_json: bool) -> None:
     """Print an answer on standard output."""
     if as_json:
         print(json.dumps(answer.data, indent=2, ensure_ascii=False, default=_plain))

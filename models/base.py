@@ -25,7 +25,7 @@ OnRound = Callable[[int], object]
 """Called while a model trains with how many more rounds are done."""
 
 
-class Predictor(Protocol):
+class Classifier(Protocol):
     """Anything that gives rows a probability."""
 
     def predict_proba(self, features: Features) -> Values:

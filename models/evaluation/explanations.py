@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels, Predictor, Values
+from models.base import Classifier, Labels, Values
 from models.evaluation.metrics import log_loss, logits_of
 
 Numbers = NDArray[np.float64]
@@ -55,7 +55,7 @@ class Contributions:
 
 
 def contributions(
-    model: Predictor, rows: FeatureMatrix, background: FeatureMatrix, seed: int = 0
+    model: Classifier, rows: FeatureMatrix, background: FeatureMatrix, seed: int = 0
 ) -> Contributions:
     """Explain the predictions of some rows, before any calibration.
 
@@ -73,7 +73,7 @@ def contributions(
 
 
 def _sampled(
-    model: Predictor, rows: FeatureMatrix, background: FeatureMatrix, seed: int
+    model: Classifier, rows: FeatureMatrix, background: FeatureMatrix, seed: int
 ) -> tuple[Numbers, Numbers]:
     random = np.random.default_rng(seed)
     n, p = rows.values.shape
@@ -91,7 +91,7 @@ def _sampled(
     return values, base
 
 
-def _log_odds(model: Predictor, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
+def _log_odds(model: Classifier, values: NDArray[np.float32], like: FeatureMatrix) -> Numbers:
     matrix = FeatureMatrix(values, like.keys, like.times, like.schema)
     return logits_of(model.predict_proba(matrix))
 

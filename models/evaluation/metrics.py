@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from configs.training_config import DecisionConfig
 from feature_store.definitions.engine import FeatureMatrix
-from models.base import Labels, Predictor, Values, refuse_one_class, share_cores
+from models.base import Classifier, Labels, Values, refuse_one_class, share_cores
 from models.rows.masking import Masker
 
 ThresholdObjective = Literal["balanced", "f1", "accuracy", "cost", "precision"]
@@ -77,7 +77,7 @@ def calibration_error(labels: Labels, probabilities: Values) -> float:
 
 
 def masked_metrics(
-    model: Predictor,
+    model: Classifier,
     features: FeatureMatrix,
     labels: Labels,
     masker: Masker,
