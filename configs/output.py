@@ -23,7 +23,7 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Output:
+class Display:
     """What a command answers: for programs, and for people.
 
     Parameters
@@ -38,7 +38,7 @@ class Output:
     tables: Sequence[Table]
 
 
-def show(answer: Output, *, as_json: bool) -> None:
+def show(answer: Display, *, as_json: bool) -> None:
     """Print an answer on standard output."""
     if as_json:
         print(json.dumps(answer.data, indent=2, ensure_ascii=False, default=_plain))

@@ -25,7 +25,7 @@ def alerts_command(
     debug: Debug = False,
 ) -> None:
     """List the alerts that are pending or fire."""
-    from configs.output import Output, Table, show
+    from configs.output import Display, Table, show
     from monitoring.connect import alerts
 
     states = ("pending", "firing", *(("resolved",) if everything else ()))
@@ -35,7 +35,7 @@ def alerts_command(
     columns = ("state", "severity", "alert", "what", "since", "owner", "runbook")
     title = ", ".join(f"{n:,} notices wait for {sink}" for sink, n in waiting.items())
     data = {"alerts": [vars(alert) for alert in found], "waiting": waiting}
-    show(Output(data, [Table(title or "no notice waits", columns, rows)]), as_json=as_json)
+    show(Display(data, [Table(title or "no notice waits", columns, rows)]), as_json=as_json)
 
 
 @app.command("send-alert", epilog='Example: python -m monitoring send-alert "a test" -s warning')
@@ -58,7 +58,7 @@ def send_alert_command(
 @app.command(epilog="Example: python -m monitoring retrainings")
 def retrainings(as_json: AsJson = False, debug: Debug = False) -> None:
     """List the requests for a new model and what became of them."""
-    from configs.output import Output, Table, show
+    from configs.output import Display, Table, show
     from monitoring.connect import retraining_store
 
     store = retraining_store(load_settings())
@@ -70,7 +70,7 @@ def retrainings(as_json: AsJson = False, debug: Debug = False) -> None:
     what = ("when", "request", "step", "detail")
     happened = [(s.at, s.request_id, s.step, s.detail) for s in steps]
     data = {"requests": [vars(each) for each in requests], "steps": [vars(each) for each in steps]}
-    show(Output(data, [Table("", columns, rows), Table("", what, happened)]), as_json=as_json)
+    show(Display(data, [Table("", columns, rows), Table("", what, happened)]), as_json=as_json)
 
 
 @app.command(epilog="Example: python -m monitoring simulate --days 7 --visits 500")

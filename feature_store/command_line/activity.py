@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from configs.output import Output, Table
+from configs.output import Display, Table
 from configs.settings import Settings
 from feature_store.command_line.names import schema_of, unknown_entity
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
@@ -59,7 +59,7 @@ def feature_facts(view: ActivityView, feature: FeatureDefinition) -> dict[str, A
     }
 
 
-def history(view: ActivityView, entity: int, version: str | None, offline: OfflineStore) -> Output:
+def history(view: ActivityView, entity: int, version: str | None, offline: OfflineStore) -> Display:
     """Every event of an entity, and the values just after each."""
     schema = schema_of(view, version, offline)
     events, matrix = ActivityStore(offline.postgres).history(schema, entity)
@@ -87,7 +87,7 @@ def history(view: ActivityView, entity: int, version: str | None, offline: Offli
         f"{view.name} of {view.entity} {entity}: {len(rows)} events and the values just after "
         f"each, version {schema.fingerprint}"
     )
-    return Output(data, [Table(title, ("event time", "type", "amount", *schema.names), lines)])
+    return Display(data, [Table(title, ("event time", "type", "amount", *schema.names), lines)])
 
 
 def current_values(offline: OfflineStore, schema: FeatureSchema, now: datetime) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from configs.command_line import AsJson, Debug
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
@@ -79,7 +79,7 @@ def validate(
         f"{found.compared:,} entities compared online: {'findings' if lines else 'all is well'}"
     )
     columns = ("finding", "rows", "first") if lines else ()
-    show(Output(data, [Table(title, columns, lines)]), as_json=as_json)
+    show(Display(data, [Table(title, columns, lines)]), as_json=as_json)
     if lines:
         raise typer.Exit(1)
 

@@ -10,7 +10,7 @@ import typer
 
 from configs.command_line import AsJson, Debug
 from configs.errors import FTIError
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
@@ -38,7 +38,7 @@ def list_features(
     """List the features: kind, valid values, unit, protected or not, tags."""
     views = [view_named(view)] if view else list(VIEWS)
     columns = ("feature", "kind", "values", "unit", "protected", "tags", "description")
-    answer = Output(
+    answer = Display(
         [
             {
                 "view": each.name,
@@ -79,7 +79,7 @@ def describe(
         facts = _everything(view, feature, settings)
     title = view.name if feature is None else f"{view.name}:{feature.name}"
     about = Table(title, ("", ""), _as_rows(facts))
-    show(Output(facts | {"versions": stored.data}, [about, *stored.tables]), as_json=as_json)
+    show(Display(facts | {"versions": stored.data}, [about, *stored.tables]), as_json=as_json)
 
 
 def _activity_facts(
@@ -161,12 +161,12 @@ def _all_inputs(view: FeatureView, name: str) -> list[str]:
     return [each for each in view.definitions if each in found]
 
 
-def _stored_versions(view: View, settings: Settings) -> Output:
+def _stored_versions(view: View, settings: Settings) -> Display:
     """The stored versions; the definitions are shown even when the store cannot be asked."""
     try:
         return versions_table(connect.offline_store(settings), view)
     except FTIError as error:
-        return Output(None, [Table("Versions", ("cannot be read",), [(str(error),)])])
+        return Display(None, [Table("Versions", ("cannot be read",), [(str(error),)])])
 
 
 def _row(feature: FeatureDefinition) -> Sequence[object]:

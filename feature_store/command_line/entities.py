@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from configs.command_line import AsJson, Debug
-from configs.output import Output, Table, show, text
+from configs.output import Display, Table, show, text
 from configs.settings import load_settings
 from feature_store import connect
 from feature_store.command_line import activity
@@ -71,7 +71,7 @@ def get(
     values = [(name, text(value), units[name]) for name, value in decoded.items()]
     title = f"{view} of {defined.entity} {user_id}"
     tables = [Table(title, ("", ""), about), Table("", ("feature", "value", "unit"), values)]
-    show(Output(data, tables), as_json=as_json)
+    show(Display(data, tables), as_json=as_json)
 
 
 @commands.command(epilog="Example: python -m feature_store history --user-id 12345")
@@ -92,7 +92,7 @@ def history(
     show(answer, as_json=as_json)
 
 
-def _history(defined: View, entity: int, version: str | None, offline: OfflineStore) -> Output:
+def _history(defined: View, entity: int, version: str | None, offline: OfflineStore) -> Display:
     stored = offline.versions.readable(schema_of(defined, version, offline))
     where = [f"{stored.entity} = {entity}"]
     rows = [row for block in every_row(offline.postgres, stored, where) for row in _rows(block)]
@@ -112,7 +112,7 @@ def _history(defined: View, entity: int, version: str | None, offline: OfflineSt
         f"version {stored.fingerprint}"
     )
     columns = ("row", "event time", "created time", "changes")
-    return Output({**facts, "rows": rows}, [Table(title, columns, lines)])
+    return Display({**facts, "rows": rows}, [Table(title, columns, lines)])
 
 
 def _rows(block: StoredRows) -> list[dict[str, Any]]:

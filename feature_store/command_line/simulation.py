@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from configs.command_line import AsJson, Debug, progress
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.section import utc_time
 from configs.settings import load_settings
 from feature_store import connect
@@ -72,7 +72,7 @@ def simulate_events(
     }
     rows = [(name.replace("_", " "), value) for name, value in data.items() if name != "by_type"]
     rows += [(f"of type {name}", count) for name, count in sorted(types.items())]
-    show(Output(data, [Table("Synthetic events", ("", ""), rows)]), as_json=as_json)
+    show(Display(data, [Table("Synthetic events", ("", ""), rows)]), as_json=as_json)
 
 
 def _stored(writer: ActivityWriter, day: Sequence[Arrival]) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from configs.command_line import AsJson, Debug
-from configs.output import Output, Table, show, text
+from configs.output import Display, Table, show, text
 from configs.settings import load_settings
 from feature_store import connect
 from feature_store.command_line.activity import current_values
@@ -63,7 +63,7 @@ def stats(
     if categories:
         tables.append(_category_table("" if numbers else title, categories))
     answer = {"view": view, "fingerprint": fingerprint, "rows": count, "features": data}
-    show(Output(answer, tables), as_json=as_json)
+    show(Display(answer, tables), as_json=as_json)
 
 
 def _columns(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from configs.command_line import AsJson, Debug
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.errors import InvalidEvent
@@ -34,7 +34,7 @@ def append_events(
     appended = stream.append_fields(_entries(file))
     backlog = stream.backlog()
     data = {"appended": appended, "backlog": backlog}
-    show(Output(data, [Table("", tuple(data), [tuple(data.values())])]), as_json=as_json)
+    show(Display(data, [Table("", tuple(data), [tuple(data.values())])]), as_json=as_json)
 
 
 @commands.command(epilog="Examples: … dead-letters --json · … dead-letters --replay all")
@@ -50,7 +50,7 @@ def dead_letters(
     letters = _dead_letters(load_settings())
     if replay:
         replayed = letters.replay(replay)
-        answer = Output({"replayed": replayed}, [Table("", ("replayed",), [(replayed,)])])
+        answer = Display({"replayed": replayed}, [Table("", ("replayed",), [(replayed,)])])
     else:
         count, newest = letters.count(), [_facts(each) for each in letters.newest(limit)]
         rows = [
@@ -61,7 +61,7 @@ def dead_letters(
             for each in newest
         ]
         columns = ("id", "given up", "tries", "reason", "event") if rows else ()
-        answer = Output(
+        answer = Display(
             {"count": count, "dead_letters": newest},
             [Table(f"{count:,} dead letters", columns, rows)],
         )
@@ -90,7 +90,7 @@ def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
         "consumers": [vars(each) for each in statuses],
     }
     title = f"backlog {backlog:,}, dead letters {count:,}"
-    show(Output(data, [Table(title, columns if rows else (), rows)]), as_json=as_json)
+    show(Display(data, [Table(title, columns if rows else (), rows)]), as_json=as_json)
 
 
 def _entries(lines: Iterable[str]) -> Iterator[dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from configs.command_line import AsJson, Debug, progress
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.section import utc_time
 from configs.settings import Settings, load_settings
 from feature_store import connect, versions
@@ -38,7 +38,7 @@ def list_versions(
     show(versions_table(offline, view_named(view)), as_json=as_json)
 
 
-def versions_table(offline: OfflineStore, view: View) -> Output:
+def versions_table(offline: OfflineStore, view: View) -> Display:
     """What is stored of a view, the newest first, and how that differs from this code."""
     stored = offline.versions.versions(view.name)
     data = [_version(offline, view, version) for version in stored]
@@ -53,7 +53,7 @@ def versions_table(offline: OfflineStore, view: View) -> Output:
     ]
     title = f"Versions of {view.name}" + ("" if rows else ": none is stored")
     headings = [name.replace("is_codes", "this_code").replace("_", " ") for name in columns]
-    return Output(data, [Table(title, headings, rows)])
+    return Display(data, [Table(title, headings, rows)])
 
 
 @commands.command(epilog="Example: python -m feature_store switch-version user_features 3f2a91c0")
@@ -73,7 +73,7 @@ def switch_version(
     now = versions.switch(offline, online, max_missing_share)
     data = {"view": now.view, "fingerprint": now.fingerprint, "switched_at": now.switched_at}
     line = f"✓ {now.fingerprint} is the current version of {now.view}"
-    show(Output(data, [Table(line, (), [])]), as_json=as_json)
+    show(Display(data, [Table(line, (), [])]), as_json=as_json)
 
 
 @commands.command(
@@ -105,7 +105,7 @@ def rebuild(
         versions.switch(offline, online, 0)
     data = {"view": view, "fingerprint": defined.schema.fingerprint, "online_rows": written}
     line = f"✓ rebuilt {written:,} online rows of {view}, version {defined.schema.fingerprint}"
-    show(Output(data, [Table(line, (), [])]), as_json=as_json)
+    show(Display(data, [Table(line, (), [])]), as_json=as_json)
 
 
 def fill_online(offline: OfflineStore, online: OnlineStore, version: ViewVersion) -> int:
@@ -143,7 +143,7 @@ def drop_version(
     data = {"view": version.view, "fingerprint": version.fingerprint, "online_rows": deleted}
     table = "" if version.schema.is_windowed else f"{version.table} and "
     line = f"✓ dropped {table}{deleted:,} online rows of {version.fingerprint}"
-    show(Output(data, [Table(line, (), [])]), as_json=as_json)
+    show(Display(data, [Table(line, (), [])]), as_json=as_json)
 
 
 def _stores(

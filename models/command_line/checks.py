@@ -13,7 +13,7 @@ import typer
 
 from configs.command_line import AsJson, Debug
 from configs.errors import FTIError, reason_of
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store.definitions.schema_changes import schema_changes
 from models import connect
@@ -60,7 +60,7 @@ def compare(first: Version, second: Version, as_json: AsJson = False, debug: Deb
         "packages": _changes(one.config.get("packages", {}), other.config.get("packages", {})),
         "lineage": _changes(*map(_lineage, versions, (one, other))),
     }
-    show(Output(data, _tables(data)), as_json=as_json)
+    show(Display(data, _tables(data)), as_json=as_json)
 
 
 def _metrics(
@@ -128,7 +128,7 @@ def verify(as_json: AsJson = False, debug: Debug = False) -> None:
     state = "findings" if findings else "all is well"
     title = f"{len(versions):,} versions of {registry.model_name} checked: {state}"
     columns = ("version", "finding") if findings else ()
-    show(Output(data, [Table(title, columns, findings)]), as_json=as_json)
+    show(Display(data, [Table(title, columns, findings)]), as_json=as_json)
     if findings:
         raise typer.Exit(1)
 
@@ -232,7 +232,7 @@ def judge(version: Version, as_json: AsJson = False, debug: Debug = False) -> No
     decision = connect.admission(settings).judge_and_record(found, champion)
     title = f"{version}: {'passed' if decision.passed else 'failed'}; {decision.summary}"
     results = [asdict(result) for result in decision.results]
-    show(Output(decision.to_dict(), [decision_table(title, results)]), as_json=as_json)
+    show(Display(decision.to_dict(), [decision_table(title, results)]), as_json=as_json)
     if not decision.passed:
         raise typer.Exit(1)
 

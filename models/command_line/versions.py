@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from configs.command_line import AsJson, Debug
-from configs.output import Output, Table, show
+from configs.output import Display, Table, show
 from configs.section import utc_time
 from configs.settings import load_settings
 from models import connect
@@ -61,7 +61,7 @@ def list_versions(as_json: AsJson = False, debug: Debug = False) -> None:
     ]
     title = f"Versions of {registry.model_name}" + ("" if rows else ": none is registered")
     columns = ("version", "stage", "aliases", "gates", *SHOWN_METRICS, "age") if rows else ()
-    show(Output(data, [Table(title, columns, rows)]), as_json=as_json)
+    show(Display(data, [Table(title, columns, rows)]), as_json=as_json)
 
 
 @commands.command("show", epilog="Example: python -m models show income-xgb-v3")
@@ -90,7 +90,7 @@ def show_version(version: Version, as_json: AsJson = False, debug: Debug = False
         "deployments": _deployments(store, found),
         "stages": _stages(store, found),
     }
-    show(Output(data, _tables(data)), as_json=as_json)
+    show(Display(data, _tables(data)), as_json=as_json)
 
 
 def metrics_of(registry: ModelRegistry, version: ModelVersion) -> dict[str, float]:
@@ -234,7 +234,7 @@ def history(
     show(_events(store) if moment is None else _served(store, moment), as_json=as_json)
 
 
-def _events(store: DeploymentStore) -> Output:
+def _events(store: DeploymentStore) -> Display:
     data = [
         *(_of_deployment(record) for record in store.history()),
         *(
@@ -249,14 +249,14 @@ def _events(store: DeploymentStore) -> Output:
     data.sort(key=lambda event: event["at"])
     title = f"History of {store.model_name}" + ("" if data else ": nothing has happened yet")
     columns = ("at", "kind", "version", "what", "reason") if data else ()
-    return Output(data, [Table(title, columns, [tuple(event.values()) for event in data])])
+    return Display(data, [Table(title, columns, [tuple(event.values()) for event in data])])
 
 
-def _served(store: DeploymentStore, as_of: datetime) -> Output:
+def _served(store: DeploymentStore, as_of: datetime) -> Display:
     earlier = [each for each in _with_ends(store.history()) if each[0].created_at <= as_of]
     if not earlier:
         data: dict[str, Any] = {"as_of": as_of, "champion": None, "arms": []}
-        return Output(data, [Table(f"Nothing was in production at {_when(as_of)}", (), [])])
+        return Display(data, [Table(f"Nothing was in production at {_when(as_of)}", (), [])])
     record, until = earlier[-1]
     arms = [
         {"version": arm.label, "as": arm.name, "share": arm.share, "digest": arm.digest}
@@ -272,7 +272,7 @@ def _served(store: DeploymentStore, as_of: datetime) -> Output:
     }
     rows = [(*arm.values(), record.created_at, until) for arm in arms]
     title = f"In production at {_when(as_of)}: generation {record.generation}"
-    return Output(data, [Table(title, (*arms[0], "since", "until"), rows)])
+    return Display(data, [Table(title, (*arms[0], "since", "until"), rows)])
 
 
 def _of_deployment(record: Deployment) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from configs.output import Output, Table
+from configs.output import Display, Table
 from models.deployment.record import Deployment
 from monitoring.experiments.store import ExperimentDecision
 from pipelines.experiments.controller import Look
@@ -14,7 +14,7 @@ RATIO_COLUMNS = ("among", "phase", "share", "challenger", "units", "evidence", "
 RAIL_COLUMNS = ("guardrail", "champion", "challenger", "allowed more", "state")
 
 
-def status_answer(look: Look) -> Output:
+def status_answer(look: Look) -> Display:
     """Everything about the running test."""
     deployment, evidence, plan = look.deployment, look.evidence, look.plan
     arms = [(arm.name, arm.label, arm.share) for arm in deployment.arms]
@@ -48,12 +48,12 @@ def status_answer(look: Look) -> Output:
         Table("", ("what", "value"), about),
         *_tables(evidence.to_dict()),
     ]
-    return Output(data, tables)
+    return Display(data, tables)
 
 
 def history_answer(
     decisions: Sequence[ExperimentDecision], deployments: Sequence[Deployment]
-) -> Output:
+) -> Display:
     """All decisions, and all deployments, each oldest first."""
     made = [
         (d.decision_id, d.decided_at, d.experiment, d.action, d.decided_by, d.reason)
@@ -74,7 +74,7 @@ def history_answer(
         "deployments": [each.to_dict() for each in deployments],
     }
     columns = ("decision", "at", "experiment", "action", "by", "reason")
-    return Output(
+    return Display(
         data,
         [
             Table("Decisions" if made else "No decision yet", columns if made else (), made),
