@@ -46,6 +46,17 @@ def test_every_path_that_a_page_names_is_there() -> None:
     assert absent == []
 
 
+def test_the_page_of_a_room_begins_with_its_sub_folders() -> None:
+    pages = {room: f"docs/{room}.md" for room in ("feature_store", "models", "monitoring")}
+    pages |= {room: f"docs/{room}.md" for room in ("serving", "pipelines", "infrastructure")}
+    for room, page in pages.items():
+        top = "\n".join((ROOT / page).read_text().splitlines()[:40])
+        folders = {path.parent.name for path in (ROOT / room).glob("*/*.py")}
+        missing = {name for name in folders if f"`{room}/{name}/`" not in top}
+        assert not missing, f"{page} does not name {sorted(missing)}"
+        assert "→" in top, f"{page} does not show the path of the data"
+
+
 def test_every_import_that_a_page_shows_works() -> None:
     pages = chain(ROOT.glob("*.md"), ROOT.glob("docs/**/*.md"))
     rooms = "feature_store|models|monitoring|serving|pipelines"
