@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Awaitable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -51,21 +52,19 @@ def deadline_of(client: Redis) -> deadline:
 
 def bounded(client: Redis) -> Redis:
     """The client, its connections held to `deadline`; one that is late is closed, not reused."""
-    from redis.connection import DefaultParser
-
-    pool = client.connection_pool
+    pool: Any = client.connection_pool
     pool.connection_class = _mixed(BoundedConnection, pool.connection_class)
-    pool.connection_kwargs["parser_class"] = _mixed(BoundedParser, DefaultParser)
     return client
 
 
 def bounded_by_cancelling(client: AsyncRedis) -> AsyncRedis:
     """The client; a connection that is cancelled, as by ``asyncio.timeout``, is closed."""
-    pool = client.connection_pool
+    pool: Any = client.connection_pool
     pool.connection_class = _mixed(CancelledConnection, pool.connection_class)
     return client
 
 
+@cache
 def _mixed(mixin: type, plain: type) -> Any:
     return type(f"{mixin.__name__}{plain.__name__}", (mixin, plain), {})
 
@@ -101,6 +100,10 @@ class BoundedConnection:
     @socket_connect_timeout.setter
     def socket_connect_timeout(self, seconds: float | None) -> None:
         self._connect_timeout = seconds
+
+    def set_parser(self, parser_class: type) -> None:
+        """Take what reads replies, held to the deadline too."""
+        super().set_parser(_mixed(BoundedParser, parser_class))  # type: ignore[misc]
 
 
 class BoundedParser:
