@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import typer
@@ -24,9 +24,9 @@ from feature_store.errors import EntityNotFound
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.newest_rows import StoredRows, every_row
 from feature_store.offline_store import OfflineStore
+from feature_store.online.row_codec import moment_of
 from feature_store.references import view_named
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Values = dict[str, int | float | str | None]
 
 commands = typer.Typer()
@@ -50,7 +50,7 @@ def get(
         row = store.read(user_id)
     except EntityNotFound as error:
         raise unknown_entity(defined, user_id, offline, error) from None
-    event, created = _time(row.event_time_us), _time(row.created_time_us)
+    event, created = moment_of(row.event_time_us), moment_of(row.created_time_us)
     decoded = schema.decode(row.vector)
     data = {
         "view": view,
@@ -136,7 +136,3 @@ def _shown_changes(changes: dict[str, list[object]], place: int) -> str:
         return "first row"
     told = [f"{name} {text(old)} → {text(new)}" for name, (old, new) in changes.items()]
     return "; ".join(told) or "nothing"
-
-
-def _time(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)

@@ -188,3 +188,8 @@ def microseconds_of(moment: datetime) -> int:
     1767225600000001
     """
     return (moment - EPOCH) // timedelta(microseconds=1)
+
+
+def moment_of(microseconds: int) -> datetime:
+    """The time in UTC, so many microseconds since 1970."""
+    return EPOCH + timedelta(microseconds=microseconds)

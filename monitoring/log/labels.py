@@ -21,7 +21,7 @@ from uuid import UUID
 import psycopg
 
 from feature_store.offline.postgres import lock_table
-from feature_store.online.row_codec import EPOCH
+from feature_store.online.row_codec import moment_of
 from monitoring.errors import RecordCorrupt
 from monitoring.log.reader import REQUEST_ATTRIBUTES
 
@@ -160,8 +160,8 @@ def _columns(labels: Sequence[LabelRecord]) -> dict[str, list[Any]]:
             for label in labels
         ],
         "label": [label.label for label in labels],
-        "label_time": [EPOCH + timedelta(microseconds=label.label_time_us) for label in labels],
-        "received_at": [EPOCH + timedelta(microseconds=label.received_at_us) for label in labels],
+        "label_time": [moment_of(label.label_time_us) for label in labels],
+        "received_at": [moment_of(label.received_at_us) for label in labels],
     }
 
 

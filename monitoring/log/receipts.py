@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.errors import StoreUnavailable
-from feature_store.online.row_codec import EPOCH
+from feature_store.online.row_codec import moment_of
 from monitoring.errors import ReceiptsUnavailable
 from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.record import KIND_PREDICTION, PredictionRecord, ScoredArm
@@ -84,7 +84,7 @@ class Receipt:
         outputs = zip(context.scored, record.outputs, strict=True)
         return cls(
             prediction_id=record.uuid,
-            predicted_at=_time(record.predicted_at_us),
+            predicted_at=moment_of(record.predicted_at_us),
             user_id=record.user_id,
             unit=record.unit,
             arm=context.arm,
@@ -101,7 +101,7 @@ class Receipt:
             engine=context.engine,
             flags=tuple(record.flags.names),
             feature_event_time=(
-                None if record.event_time_us is None else _time(record.event_time_us)
+                None if record.event_time_us is None else moment_of(record.event_time_us)
             ),
             schema_fingerprint=context.fingerprint,
             stored_in="segment file",
@@ -150,7 +150,3 @@ class Receipts:
                 "Ask again when it does."
             ) from problem
         return None
-
-
-def _time(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.offline_store import Labels, OfflineStore
-from feature_store.online.row_codec import EPOCH
+from feature_store.online.row_codec import moment_of
 from models.artifact.artifact import ModelArtifact
 from models.artifact.cache import ArtifactCache
 from models.base import narrowed
@@ -183,8 +183,8 @@ class Simulation:
         columns = {
             "prediction_id": [told.prediction_id for told in due],
             "label": [told.label for told in due],
-            "label_time": [EPOCH + timedelta(microseconds=told.time_us) for told in due],
-            "known_at": [EPOCH + timedelta(microseconds=told.known_us) for told in due],
+            "label_time": [moment_of(told.time_us) for told in due],
+            "known_at": [moment_of(told.known_us) for told in due],
         }
         connection.execute(_REPORT, columns)
 

@@ -11,7 +11,7 @@ from getpass import getuser
 from configs.command_line import note
 from configs.settings import Settings
 from feature_store.errors import StoreUnavailable
-from feature_store.online.row_codec import EPOCH
+from feature_store.online.row_codec import microseconds_of
 from models.connect import deployment_store, now, promoter as promoter_of
 from models.deployment.ab_tests import under_test
 from models.deployment.plan import ExperimentPlan
@@ -107,7 +107,7 @@ class ExperimentObserver:
             str(current.experiment), phases, plan.label_horizon_s, plan.slices
         )
         now = self.clock()
-        now_us = round((now - EPOCH).total_seconds() * 1_000_000)
+        now_us = microseconds_of(now)
         words = self.exposures.words(plan.slices)
         evidence = weigh(found, plan, current.mode, phases.shares, now_us, words)
         standing = Standing(share, phases.started_at, phases.last_at, now)

@@ -25,9 +25,9 @@ from serving.prediction.explainer import SampledExplainer, explainer_of
 from serving.prediction.predictor import PredictionRequest, Predictor
 from serving.routes.bulk_route import FewThreads
 from serving.routes.json_route import JsonRoute
-from serving.routes.receipts import PredictionId, find_receipt
+from serving.routes.receipts import PredictionId, documents, find_receipt
 from serving.routes.request_schema import request_schema, to_request
-from serving.routes.route_documents import EXAMPLE_ID, answers, body_example
+from serving.routes.route_documents import answers, body_example
 
 LIMIT_S = 10.0
 """Longest wait for an explanation; the first one of a model reads all its trees."""
@@ -228,12 +228,7 @@ def add_explain(
     @app.post(
         "/predictions/{prediction_id}/explain",
         response_model=ExplanationAnswer,
-        responses=answers(
-            EXAMPLE,
-            _404=f"There is no prediction {EXAMPLE_ID}.",
-            _422="path.prediction_id is 'abc': Input should be a valid UUID",
-            _503="PostgreSQL does not answer: …",
-        ),
+        responses=documents(EXAMPLE),
     )
     async def explain_prediction(prediction_id: PredictionId) -> Response:
         """Explain an answer that was given: the logged vector, by the logged version."""

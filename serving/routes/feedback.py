@@ -10,7 +10,7 @@ from fastapi import FastAPI, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from feature_store.definitions.view import FeatureView
-from feature_store.online.row_codec import EPOCH
+from feature_store.online.row_codec import microseconds_of
 from monitoring.log.labels import KIND_LABEL, LabelRecord
 from monitoring.log.record import time_us_of
 from monitoring.log.writer import SharedLog
@@ -26,7 +26,6 @@ MOST_LABELS = 10_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 CLOCKS_DIFFER = timedelta(minutes=5)
 """A label may seem to tell of so far in the future, and no further."""
-MICROSECOND = timedelta(microseconds=1)
 
 
 class Accepted(BaseModel):
@@ -123,7 +122,7 @@ def _time(text: str) -> str:
     try:
         time = time.astimezone(UTC)
     except OverflowError:
-        time = EARLIEST - MICROSECOND
+        time = EARLIEST - timedelta(microseconds=1)
     if time < EARLIEST:
         raise ValueError(f"expected a time from {EARLIEST:%Y-%m-%d} on")
     return time.isoformat()
@@ -213,12 +212,12 @@ def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
 
 def to_records(labels: Sequence[Any], entity: str, now: datetime) -> list[LabelRecord]:
     """Turn valid labels into records."""
-    received_at_us = _microseconds(now)
+    received_at_us = microseconds_of(now)
     records = []
     for label in labels:
         prediction_id = UUID(label.prediction_id).bytes if label.prediction_id else None
         if label.label_time is not None:
-            label_time_us = _microseconds(datetime.fromisoformat(label.label_time))
+            label_time_us = microseconds_of(datetime.fromisoformat(label.label_time))
         else:
             assert prediction_id is not None
             label_time_us = time_us_of(prediction_id)
@@ -227,7 +226,3 @@ def to_records(labels: Sequence[Any], entity: str, now: datetime) -> list[LabelR
             LabelRecord(prediction_id, user_id, label.label, label_time_us, received_at_us)
         )
     return records
-
-
-def _microseconds(time: datetime) -> int:
-    return (time - EPOCH) // MICROSECOND

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import SchemaMismatch
-from feature_store.online.row_codec import EPOCH
+from feature_store.online.row_codec import moment_of
 from models.deployment.record import Arm
 from models.errors import RegistryUnavailable
 from models.registry.mlflow_api import MlflowApi
@@ -288,8 +288,8 @@ def add_features(
         return json_response(
             about
             | {
-                "event_time": _time(row.event_time_us),
-                "created_time": _time(row.created_time_us),
+                "event_time": moment_of(row.event_time_us),
+                "created_time": moment_of(row.created_time_us),
                 "age_s": round(age_s, 3),
                 "stale": ttl is not None and age_s > ttl.total_seconds(),
                 "outdated": False,
@@ -307,7 +307,3 @@ _NOTHING: dict[str, object] = {
     "missing": [],
     "features": None,
 }
-
-
-def _time(microseconds: int) -> datetime:
-    return EPOCH + timedelta(microseconds=microseconds)

@@ -137,7 +137,7 @@ def add_receipts(app: FastAPI, view: FeatureView, receipts: Receipts, models: Pa
     @app.get(
         "/predictions/{prediction_id}",
         response_model=ReceiptAnswer,
-        responses=_documents(RECEIPT),
+        responses=documents(RECEIPT),
     )
     async def show_receipt(prediction_id: PredictionId) -> Response:
         """Show a prediction's receipt, from the moment its answer has left.
@@ -161,7 +161,7 @@ def add_receipts(app: FastAPI, view: FeatureView, receipts: Receipts, models: Pa
     @app.post(
         "/predictions/{prediction_id}/replay",
         response_model=ReplayAnswer,
-        responses=_documents(REPLAYED),
+        responses=documents(REPLAYED),
     )
     async def replay_prediction(prediction_id: PredictionId) -> Response:
         """Score the logged vector again with the logged version, also one that serves no longer.
@@ -239,7 +239,8 @@ async def _replay_arm(
     return again, None
 
 
-def _documents(example: object) -> dict[int | str, dict[str, Any]]:
+def documents(example: object) -> dict[int | str, dict[str, Any]]:
+    """What a path of one prediction may answer, for OpenAPI."""
     return answers(
         example,
         _404=f"There is no prediction {EXAMPLE_ID}.",
