@@ -1,7 +1,7 @@
 """PostgreSQL's binary COPY format, written from arrays and read into them.
 
 Neither way loops over rows or values, and no driver for Arrow is loaded, which takes longer than a
-small run. By hand, because psycopg's COPY row by row takes 1.7 times as long, ``executemany`` 3.2
+small run. By hand, because psycopg's COPY row by row takes 1.7 times as long, ``executemany`` 3.3
 times and ADBC 1.1 times (``python -m benchmarks.offline_write``). The format is that of
 https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format".
 """

@@ -5,7 +5,7 @@ would make trees twice as large, with splits of several kinds, for which ONNX Ru
 longer. So each set that occurs becomes a column beside the features, 1 for the codes that go right,
 and the columns of a row are looked up in a table by its codes.
 
-By hand, because XGBoost's library takes 13 times as long for one row
+By hand, because XGBoost's library takes 14 times as long for one row
 (``python -m benchmarks.single_row_model``) and would be loaded into the API.
 """
 
