@@ -126,13 +126,23 @@ class Meaning(Section):
     """What the columns of a source mean."""
 
     name: str | None = Field(None, pattern="^[a-z][a-z0-9_-]*$", description="of its watermark")
-    missing: str = "?"
     rename: dict[str, str] = Field({}, description="the source's name of a column -> ours")
     key_column: str | None = Field(None, description="None: rows are counted in file order")
     event_time_column: str | None = Field(None, description="None: spread by 'event_time'")
     label_column: str | None = None
     label_values: dict[str, int] = Field({}, description="text in the source -> 0 or 1")
     reference: ReferenceConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _marks_are_defined(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "missing" in values:
+            raise ValueError(
+                "'missing' belongs to the definition of the features, so that requests and events "
+                'are read alike: FeatureView(…, missing=("?",)), or raw(…, missing=("n/a",)) of '
+                "one column"
+            )
+        return values
 
     @model_validator(mode="after")
     def _labels_are_explained(self) -> Self:

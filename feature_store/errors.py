@@ -5,6 +5,7 @@ FeatureStoreError
 ├── UnknownFeature        a name that no view defines
 ├── SourceError           a source is missing, out of reach, altered or damaged
 ├── ValidationFailed      more bad rows than the settings allow
+├── InvalidValue          a raw value that its feature cannot have
 ├── InvalidEvent          an event that cannot be stored as it is
 ├── StreamFull            consumers do not keep up with the events that come
 ├── SchemaMismatch        stored bytes belong to another definition of the features
@@ -37,6 +38,10 @@ class SourceError(FeatureStoreError):
 
 class ValidationFailed(FeatureStoreError):
     """More bad rows than the settings allow."""
+
+
+class InvalidValue(FeatureStoreError):
+    """A raw value that its feature cannot have."""
 
 
 class InvalidEvent(FeatureStoreError):

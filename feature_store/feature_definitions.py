@@ -22,7 +22,9 @@ from feature_store.definitions.columns import (
 from feature_store.definitions.view import FeatureView
 from feature_store.definitions.windowed_view import ActivityView, View
 
-USER_FEATURES = FeatureView("user_features", entity="user_id", tags={"team": "ml-platform"})
+USER_FEATURES = FeatureView(
+    "user_features", entity="user_id", tags={"team": "ml-platform"}, missing=("?",)
+)
 MODEL_VIEW = USER_FEATURES
 """The view that models are trained on unless they say otherwise."""
 

@@ -50,7 +50,7 @@ def feature_matrix(features: Features) -> FeatureMatrix:
     for place, feature in enumerate(schema.features):
         column = features[feature.name]
         if feature.kind == "category":
-            words: Mapping[object, int] = {w: feature.encode(w) for w in column.dropna().unique()}
+            words: Mapping[object, float] = {w: feature.encode(w) for w in column.dropna().unique()}
             values[:, place] = column.map(words).fillna(feature.encode(None))
         else:
             values[:, place] = column.to_numpy(dtype=np.float32, na_value=np.nan)

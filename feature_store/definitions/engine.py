@@ -103,6 +103,7 @@ class Engine:
         }
         self._missing: list[float] = self.missing_raw.tolist()
         self._codes = [f.codes if f.kind == "category" else None for f in self.raw]
+        self._as_is = [not f.cleaning.mark_numbers for f in self.raw]
         self._category_places = [p for p, f in enumerate(self.raw) if f.kind == "category"]
         known = [FIRST_KNOWN + len(self.raw[place].categories) for place in self._category_places]
         self._codes_end = np.array(known, dtype=np.int64)[:, np.newaxis]
@@ -142,10 +143,8 @@ class Engine:
         numbers = np.full(len(self.raw), np.nan, dtype=np.float32)
         for name, value in attributes.items():
             place = self._raw_place(name)
-            if self.raw[place].kind == "category":
-                codes[place] = self.raw[place].encode(value)
-            elif value is not None:
-                numbers[place] = value
+            column = codes if self.raw[place].kind == "category" else numbers
+            column[place] = self._encoded(place, value)
         return [
             (codes if feature.kind == "category" else numbers)[place : place + 1]
             for place, feature in enumerate(self.raw)
@@ -237,12 +236,16 @@ class Engine:
         ]
 
     def _encoded(self, place: int, value: Any) -> float:
-        """A raw value as the number or code that stands for it."""
+        """A raw value as the number or code that stands for it; see `FeatureDefinition.encode`."""
         if value is None:
             return self._missing[place]
-        codes = self._codes[place]
-        number: float = value if codes is None else codes.get(str(value), UNSEEN)
-        return number
+        codes, kind, number = self._codes[place], type(value), None
+        # What needs no cleaning is most of what comes.
+        if codes is None:
+            number = value if (kind is int or kind is float) and self._as_is[place] else None
+        elif kind is str:
+            number = codes.get(value)
+        return self.raw[place].encode(value) if number is None else number
 
     def _of_raw(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Compute ``(n, p)`` from numbers and codes of the raw columns, ``(n, r)``."""

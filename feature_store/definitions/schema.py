@@ -13,15 +13,27 @@ from typing import Any, Literal
 import numpy as np
 
 from configs.errors import did_you_mean
-from feature_store.errors import DefinitionError, UnknownFeature
+from feature_store.definitions.cleaning import FIRST_KNOWN, MISSING, UNSEEN, Cleaning
+from feature_store.errors import DefinitionError, InvalidValue, UnknownFeature
+
+__all__ = [
+    "FIRST_KNOWN",
+    "LARGEST_EXACT_INTEGER",
+    "MISSING",
+    "UNSEEN",
+    "FeatureDefinition",
+    "FeatureFunction",
+    "FeatureSchema",
+    "Kind",
+]
 
 Kind = Literal["integer", "number", "category"]
 FeatureFunction = Callable[..., np.ndarray]
 
-MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
-"""Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
 LARGEST_EXACT_INTEGER = 2**24
 """Above it float32 no longer holds every whole number."""
+LARGEST_NUMBER = float(np.finfo(np.float32).max)
+VALUE_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,9 @@ class FeatureDefinition:
         The columns that the function takes, in order, and the function.
     protected
         Whether it tells of a protected attribute; derived features inherit it.
+    missing_marks
+        Texts that stand for a missing value of a raw column, in any letter case; the empty text
+        always does. They change how raw values are read and not what stored ones mean.
     tags
         Free labels, as Feast shows them.
     version
@@ -61,6 +76,7 @@ class FeatureDefinition:
     inputs: tuple[str, ...] = ()
     function: FeatureFunction | None = None
     protected: bool = False
+    missing_marks: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
     rule: Mapping[str, str] = field(default_factory=dict)
@@ -77,6 +93,11 @@ class FeatureDefinition:
                 f"Feature '{self.name}' ranges over {self.valid_range}; float32 holds whole "
                 f"numbers exactly up to {LARGEST_EXACT_INTEGER}. Declare it a number."
             )
+        if self.cleaning.problem is not None:
+            raise DefinitionError(
+                f"Feature '{self.name}' cannot be read: {self.cleaning.problem}. Change the "
+                "vocabulary, or the marks."
+            )
 
     @property
     def is_raw(self) -> bool:
@@ -84,9 +105,14 @@ class FeatureDefinition:
         return self.function is None
 
     @cached_property
+    def cleaning(self) -> Cleaning:
+        """How raw values are read, in whatever way they come in."""
+        return Cleaning(self.categories, self.missing_marks)
+
+    @property
     def codes(self) -> Mapping[str, int]:
         """The vocabulary as a mapping from word to code."""
-        return {word: FIRST_KNOWN + place for place, word in enumerate(self.categories)}
+        return self.cleaning.codes
 
     @property
     def meaning(self) -> dict[str, Any]:
@@ -117,15 +143,64 @@ class FeatureDefinition:
             rule={fact: value for fact, value in meaning.items() if fact not in fixed},
         )
 
-    def encode(self, word: object) -> int:
-        """Give the code of a category's word; None is missing, an unknown word is unseen.
+    def encode(self, value: object) -> float:
+        """Give the number or code that stands for a raw value; see `Cleaning`.
+
+        Whether a number is in the valid range is not looked at.
+
+        Raises
+        ------
+        InvalidValue
+            If it is no number where one is expected.
 
         Examples
         --------
-        >>> FeatureDefinition("sex", "category", "", categories=("Female", "Male")).encode("Male")
-        3
+        >>> sex = FeatureDefinition("sex", "category", "", categories=("Female", "Male"))
+        >>> sex.encode("Male"), sex.encode(" male "), sex.encode("both"), sex.encode(None)
+        (3, 3, 1, 0)
         """
-        return MISSING if word is None else self.codes.get(str(word), UNSEEN)
+        if self.kind == "category":
+            return self.cleaning.code(value)
+        try:
+            return self.cleaning.number(value)
+        except (ValueError, TypeError, OverflowError):
+            raise self._invalid(value, "a number") from None
+
+    def refuse(self, value: object) -> None:
+        """Raise when a typed raw value cannot be used: one of JSON, of an event, of a request.
+
+        A word that nobody defined can be: it is unseen. A text that is a number is none here: who
+        can write numbers is asked for one.
+
+        Raises
+        ------
+        InvalidValue
+            Saying what arrived and what was expected.
+        """
+        if value is None:
+            return
+        if self.kind == "category":
+            if not isinstance(value, str):
+                raise self._invalid(value, "a word, or null")
+            return
+        low, high = self.valid_range or (-LARGEST_NUMBER, LARGEST_NUMBER)
+        unit = f" {self.unit}" if self.unit else ""
+        expected = f"{low:,.10g} to {high:,.10g}{unit}, or null"
+        try:
+            number = self.cleaning.number(value)
+        except (ValueError, TypeError, OverflowError):
+            raise self._invalid(value, f"{expected}, as a number") from None
+        if isinstance(value, str) and number == number:
+            raise self._invalid(value, f"{expected}, as a number")
+        if number == number and not low <= number <= high:
+            raise self._invalid(value, expected)
+        if self.kind == "integer" and number == number and number % 1 != 0:
+            raise self._invalid(value, "a whole number")
+
+    def _invalid(self, value: object, expected: str) -> InvalidValue:
+        text = str(value).encode("utf-8", "backslashreplace").decode()
+        shown = text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}…"
+        return InvalidValue(f"{self.name} is '{shown}', expected {expected}")
 
     def decode(self, value: float) -> int | float | str | None:
         """Give the stored float32 back as people know it: a word, a whole number, or None.

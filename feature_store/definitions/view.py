@@ -19,6 +19,9 @@ class FeatureView:
         The view's name and the name of its entity key.
     tags
         Tags that every feature of the view carries.
+    missing
+        Texts that stand for a missing value in its raw columns, its keys and its times, in any
+        letter case: ``?``, ``n/a``. The empty text always does.
 
     Examples
     --------
@@ -33,10 +36,17 @@ class FeatureView:
     ('height', 'height_cm')
     """
 
-    def __init__(self, name: str, entity: str, tags: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        entity: str,
+        tags: Mapping[str, str] | None = None,
+        missing: Iterable[str] = (),
+    ) -> None:
         self.name = name
         self.entity = entity
         self.tags = dict(tags or {})
+        self.missing_marks = tuple(missing)
         self.definitions: dict[str, FeatureDefinition] = {}
         self.fills: dict[str, FeatureDefinition] = {}
 
@@ -50,8 +60,12 @@ class FeatureView:
         valid_range: tuple[float, float] | None = None,
         integer: bool = False,
         protected: bool = False,
+        missing: Iterable[str] = (),
     ) -> FeatureDefinition:
-        """Define a raw column; its kind follows from ``categories`` and ``integer``."""
+        """Define a raw column; its kind follows from ``categories`` and ``integer``.
+
+        ``missing`` are marks of missing values beside those of the view.
+        """
         words = tuple(categories)
         kind: Kind = "category" if words else "integer" if integer else "number"
         return self._add(
@@ -63,6 +77,7 @@ class FeatureView:
                 categories=words,
                 valid_range=valid_range,
                 protected=protected,
+                missing_marks=(*self.missing_marks, *missing),
                 tags=self.tags,
             )
         )

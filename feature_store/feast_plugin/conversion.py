@@ -17,13 +17,13 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
-    UNSEEN,
     FeatureDefinition,
     FeatureSchema,
 )
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.on_demand import PACKED, packing_of
+from feature_store.ingest.parsing import clean, parse_categories
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """What Feast hands to an online store: key, values, event time, created time."""
@@ -70,7 +70,7 @@ class ValueCodec:
             kind = value.WhichOneof("val")
             if kind is not None:
                 place = self.schema.position(name)
-                vector[place] = _stored(self.schema.features[place], getattr(value, kind))
+                vector[place] = self.schema.features[place].encode(getattr(value, kind))
         return vector
 
     def matrix(self, rows: Sequence[WrittenRow]) -> tuple[FeatureMatrix, NDArray[np.datetime64]]:
@@ -130,19 +130,12 @@ def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
     return lambda number: NULL if number != number else Value(float_val=number)
 
 
-def _stored(feature: FeatureDefinition, value: float | str) -> float:
-    if feature.kind == "category":
-        return feature.codes.get(str(value), UNSEEN)
-    return float(value)
-
-
 def _stored_column(feature: FeatureDefinition, column: pl.Series) -> NDArray[np.generic]:
+    cleaned = clean(column, feature.missing_marks)
     if feature.kind != "category":
-        return column.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    codes = column.cast(pl.String).replace_strict(
-        list(feature.codes), list(feature.codes.values()), default=UNSEEN, return_dtype=pl.Int64
-    )
-    return codes.set(column.is_null(), MISSING).to_numpy()
+        return cleaned.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    codes, _ = parse_categories(feature, cleaned)
+    return codes
 
 
 def _times(column: pl.Series) -> NDArray[np.datetime64]:

@@ -101,7 +101,7 @@ class Packing:
             )
         for name, value in given.items():
             if name in self.raw:  # the engine names those that are not
-                _refuse(self.raw[name], value)
+                self.raw[name].refuse(value)
         return dict(given)
 
 
@@ -132,22 +132,6 @@ def pack(table: pa.Table, view: str) -> pa.Table:
         pa.binary(width), table.num_rows, [None, pa.py_buffer(held)]
     )
     return table.drop_columns(names).append_column(f"{PACKED}{view}", rows.cast(pa.binary()))
-
-
-def _refuse(feature: FeatureDefinition, value: object) -> None:
-    if value is None:
-        return
-    if feature.kind == "category":
-        valid, expected = isinstance(value, str), "a word"
-    else:
-        low, high = feature.valid_range or (-np.inf, np.inf)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        valid = is_number and low <= float(value) <= high  # type: ignore[arg-type]
-        expected = f"a number from {low:g} to {high:g}"
-    if not valid:
-        raise FeatureStoreError(
-            f"The request gives {feature.name} = {value!r}; expected {expected}, or null."
-        )
 
 
 class KnownFields(OnDemandFeatureView):

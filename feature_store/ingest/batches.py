@@ -18,7 +18,7 @@ from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import SourceError
 from feature_store.ingest.parsing import (
-    cleaned,
+    clean,
     parse_categories,
     parse_keys,
     parse_labels,
@@ -178,7 +178,11 @@ def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str
             f"The source has {problem}; expected the columns {', '.join(wanted)}. See "
             "'source' in the feature settings."
         )
-    return {name: cleaned(batch.columns[ours[name]], source.missing) for name in wanted}
+    own_marks = {feature.name: feature.missing_marks for feature in view.raw_features}
+    return {
+        name: clean(batch.columns[ours[name]], own_marks.get(name, view.missing_marks))
+        for name in wanted
+    }
 
 
 def keys_and_times(

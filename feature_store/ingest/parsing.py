@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
+from feature_store.definitions.cleaning import UNSEEN, WHITE_SPACE, Cleaning
+from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons, check_column
 
 if TYPE_CHECKING:
@@ -19,20 +21,37 @@ if TYPE_CHECKING:
 NO_TIME = np.datetime64("1970-01-01", "us")
 """Stands where a row is refused for its time."""
 
+LARGEST_WHOLE = 2.0**53
+"""Above it a float64 no longer holds every whole number: a key may be another one."""
 LARGEST = f"at most {np.finfo(np.float32).max:.2g} either way"
 
 
-def cleaned(column: pl.Series, missing: str) -> pl.Series:
-    """The column with null for what is missing; texts are stripped, numbers stay what they are."""
+WHOLE_WITH_FRACTION = re.compile(r"([+-]?[0-9]+)\.0+")
+"""A whole number as pandas and Spark write it where others of its column are missing."""
+
+
+def clean(column: pl.Series, marks: Collection[str]) -> pl.Series:
+    """The column with null for what is missing; texts are stripped, numbers stay what they are.
+
+    Parameters
+    ----------
+    marks
+        Texts that stand for a missing value; see `Cleaning`, whose columnar form this is.
+    """
     import polars as pl
 
+    cleaning = Cleaning((), marks)
     if column.dtype.is_nested() or column.dtype == pl.Binary:
         shown = [None if value is None else str(value) for value in column.to_list()]
         column = pl.Series(column.name, shown, dtype=pl.String)
     if column.dtype.is_numeric() or column.dtype.is_temporal() or column.dtype == pl.Boolean:
-        return column.fill_nan(None) if column.dtype.is_float() else column
-    texts = column.cast(pl.String).str.strip_chars()
-    return texts.set(texts.is_in([missing, ""]), None)
+        numbers = column.fill_nan(None) if column.dtype.is_float() else column
+        stand_for_missing = list(cleaning.mark_numbers) if column.dtype.is_numeric() else []
+        if not stand_for_missing:
+            return numbers
+        return numbers.set(numbers.cast(pl.Float64).is_in(stand_for_missing), None)
+    texts = column.cast(pl.String).str.strip_chars(WHITE_SPACE)
+    return texts.set(texts.str.to_lowercase().is_in(list(cleaning.marks)), None)
 
 
 def parse_numbers(
@@ -55,9 +74,8 @@ def parse_categories(
     feature: FeatureDefinition, column: pl.Series
 ) -> tuple[NDArray[np.int64], Counter[str]]:
     """A cleaned column as codes ``(n,)``, and how often each unseen word came."""
-    codes = _replaced(column, feature.codes, UNSEEN, MISSING)
-    unseen = column.filter(codes == UNSEEN)
-    return codes, Counter(map(str, unseen.to_list()))
+    codes, counts = _encode(column, feature.cleaning)
+    return codes, Counter({str(word): n for word, (code, n) in counts.items() if code == UNSEEN})
 
 
 def parse_keys(name: str, column: pl.Series, reasons: Reasons) -> NDArray[np.int64]:
@@ -92,24 +110,32 @@ def parse_labels(
     name: str, column: pl.Series, values: Mapping[str, int], reasons: Reasons
 ) -> NDArray[np.int8]:
     """A cleaned column as int8 ``(n,)``; -1 stands for what is refused, and nothing is missing."""
-    labels = _replaced(column, values, -1, -1)
+    codes, _ = _encode(column, Cleaning(tuple(values), ()))
+    labels = np.array([-1, -1, *values.values()], dtype=np.int8).take(codes)
     expected = ", ".join(values)
     for row in np.flatnonzero(labels < 0).tolist():
         found = "missing" if column[row] is None else f"'{column[row]}'"
         reasons.setdefault(row, f"{name} is {found}, expected one of {expected}")
-    return labels.astype(np.int8)
+    return labels
 
 
-def _replaced(
-    column: pl.Series, codes: Mapping[str, int], unknown: int, missing: int
-) -> NDArray[np.int64]:
+def _encode(
+    column: pl.Series, cleaning: Cleaning
+) -> tuple[NDArray[np.int64], dict[object, tuple[int, int]]]:
+    """Codes ``(n,)`` of a cleaned column; each distinct value with its code, and how often it came.
+
+    Each distinct value is read by the very function that reads a single one.
+    """
     import polars as pl
 
-    words = column.cast(pl.String)
-    found = words.replace_strict(
-        list(codes), list(codes.values()), default=unknown, return_dtype=pl.Int64
-    )
-    return np.where(column.is_null().to_numpy(), missing, found.to_numpy())
+    is_typed = column.dtype.is_numeric() or column.dtype == pl.Boolean
+    words = column if is_typed else column.cast(pl.String)
+    counted = words.value_counts(name="n of rows")
+    values, counts = counted.get_columns()
+    codes = [cleaning.code(value) for value in values]
+    found = words.replace_strict(values, codes, return_dtype=pl.Int64)
+    known = zip(values, codes, counts, strict=True)
+    return found.to_numpy(), {value: (code, n) for value, code, n in known}
 
 
 def _parsed(
@@ -155,8 +181,10 @@ def _refuse_missing(name: str, column: pl.Series, expected: str, reasons: Reason
 
 
 def _whole(value: Any) -> int:
-    if isinstance(value, float) and not value.is_integer():
+    if isinstance(value, float) and not (value.is_integer() and abs(value) <= LARGEST_WHOLE):
         raise ValueError(value)
+    if isinstance(value, str) and (with_fraction := WHOLE_WITH_FRACTION.fullmatch(value)):
+        value = with_fraction[1]
     return int(np.array(int(value), dtype=np.int64))  # fails above 64 bits
 
 

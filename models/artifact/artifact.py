@@ -198,7 +198,9 @@ def schema_json(schema: FeatureSchema, entity: str) -> bytes:
     """Describe the features as ``schema.json``, and those of the view that they are some of."""
     about = {"view": schema.view, "entity": entity, "fingerprint": schema.fingerprint}
     selected = {"selected_from": schema.whole.meaning} if schema.whole else {}
-    return json_bytes(about | {"features": schema.meaning} | selected)
+    marks = {f.name: f.missing_marks for f in schema.features if f.missing_marks}
+    features = {"features": schema.meaning, "missing_marks": marks}
+    return json_bytes(about | features | selected)
 
 
 def example_json(vectors: NDArray[np.float32], probabilities: Sequence[float]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,11 @@ import pandas as pd
 
 MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
 """Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
+WHITE_SPACE = (
+    " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""What is taken off both ends of a word."""
 BLOCK = 4_096
 """Rows that a graph answers at once."""
 
@@ -38,7 +43,9 @@ class PackedModel:
                 raise ValueError(
                     f"{folder / name} was altered: its SHA-256 is not the expected one."
                 )
-        self.features = json.loads((folder / "schema.json").read_bytes())["features"]
+        schema = json.loads((folder / "schema.json").read_bytes())
+        self.features = schema["features"]
+        self.marks = schema.get("missing_marks", {})
         self.threshold = json.loads((folder / "config.json").read_bytes())["threshold"]
         native = folder / "model.ubj"
         self.answer = trees(native) if native.exists() else graph(folder / "model.onnx")
@@ -65,7 +72,10 @@ class PackedModel:
         absent = [f["name"] for f in self.features if f["name"] not in frame.columns]
         if absent:
             raise ValueError(f"The frame lacks the features {', '.join(absent)}.")
-        columns = [encode(frame[feature["name"]], feature) for feature in self.features]
+        columns = [
+            encode(frame[feature["name"]], feature, self.marks.get(feature["name"], ()))
+            for feature in self.features
+        ]
         probability = self.answer(np.column_stack(columns).astype(np.float32))
         decided = {"probability": probability, "prediction": probability >= self.threshold}
         return pd.DataFrame(decided, index=frame.index).astype({"prediction": "int8"})
@@ -111,14 +121,28 @@ def graph(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     return answer
 
 
-def encode(column: pd.Series, feature: dict[str, Any]) -> np.ndarray:
-    """Encode a column ``(n,)`` as float32: words become codes, numbers stay."""
+def encode(column: pd.Series, feature: dict[str, Any], marks: Sequence[str] = ()) -> np.ndarray:
+    """Encode a column ``(n,)`` as float32: words become codes, numbers stay.
+
+    Words are read as the project reads them everywhere: without white space around them, marks of
+    missing values as missing, and without regard to letter case where that says which is meant.
+    """
     if feature["kind"] != "category":
         return np.asarray(column.to_numpy(dtype=np.float32, na_value=np.nan))
     if pd.api.types.is_numeric_dtype(column):
         return np.asarray(column.fillna(MISSING).to_numpy(dtype=np.float32))
     codes = {word: FIRST_KNOWN + place for place, word in enumerate(feature["categories"])}
-    known = column.map(lambda word: codes.get(word, UNSEEN), na_action="ignore")
+    folded = [word.casefold() for word in codes]
+    alone = {f: c for f, c in zip(folded, codes.values(), strict=True) if folded.count(f) == 1}
+    missing = {"", *(mark.strip(WHITE_SPACE).lower() for mark in marks)}
+
+    def code(value: object) -> int:
+        word = str(value).strip(WHITE_SPACE)
+        if word in codes:
+            return codes[word]
+        return MISSING if word.lower() in missing else alone.get(word.casefold(), UNSEEN)
+
+    known = column.map(code, na_action="ignore")
     return np.asarray(known.astype("Float32").to_numpy(dtype=np.float32, na_value=MISSING))
 
 

@@ -19,7 +19,7 @@ from feature_store.definitions.schema import (
 )
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.validation import Reasons
-from feature_store.ingest.parsing import cleaned, parse_categories, parse_numbers
+from feature_store.ingest.parsing import clean, parse_categories, parse_numbers
 from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.keys import Keys, is_text
@@ -64,8 +64,6 @@ class EngineeredFeatures:
         What the model takes.
     engine
         Computes the present version of the view.
-    missing
-        The text that stands for a missing value.
 
     Raises
     ------
@@ -73,10 +71,9 @@ class EngineeredFeatures:
         If the model takes features that are no longer computed like that.
     """
 
-    def __init__(self, schema: FeatureSchema, engine: Engine, missing: str) -> None:
+    def __init__(self, schema: FeatureSchema, engine: Engine) -> None:
         self.schema = schema
         self.engine = engine
-        self.missing = missing
         known = engine.schema.positions
         present = engine.schema.select([name for name in schema.names if name in known])
         changes = schema_changes(schema.meaning, present.meaning)
@@ -97,7 +94,7 @@ class EngineeredFeatures:
         for feature in self.engine.raw:
             if feature.name in columns.column_names:
                 column = pl.Series(feature.name, columns.column(feature.name))
-                texts = cleaned(column, self.missing)
+                texts = clean(column, feature.missing_marks)
                 if feature.kind == "category":
                     raw[feature.name], _ = parse_categories(feature, texts)
                 else:
@@ -148,7 +145,8 @@ def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) ->
     if feature.kind == "category" and (is_text(kind) or pa.types.is_dictionary(kind)):
         import polars as pl
 
-        codes, _ = parse_categories(feature, pl.Series(feature.name, column).cast(pl.String))
+        words = pl.Series(feature.name, column).cast(pl.String)
+        codes, _ = parse_categories(feature, clean(words, feature.missing_marks))
         return codes
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
         expected = "words or codes" if feature.kind == "category" else "numbers"

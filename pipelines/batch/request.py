@@ -148,7 +148,6 @@ def job_of(plan: Plan, place: str, settings: Settings) -> Job:
         place=place,
         database_url=postgres_url(settings) if needs_postgres else None,
         texts=settings.deployment.prediction_texts,
-        missing=settings.feature.source.missing,
         rename=settings.feature.source.rename,
         ttl=ttl(settings),
         environment=aws(os.environ),

@@ -51,8 +51,8 @@ class Job:
         Of PostgreSQL; None where nothing is looked up or logged.
     texts
         The words for class 0 and class 1.
-    missing, rename
-        How attributes are written: as in the feature settings.
+    rename
+        How attributes are named: as in the feature settings.
     ttl
         Age beyond which stored features read as missing.
     environment
@@ -63,7 +63,6 @@ class Job:
     place: str
     database_url: str | None
     texts: tuple[str, str]
-    missing: str
     rename: Mapping[str, str]
     ttl: timedelta | None
     environment: Mapping[str, str]
@@ -207,5 +206,5 @@ def _featurizer(job: Job, artifact: ModelArtifact) -> Featurizer:
     if plan.kind is Kind.features:
         return partial(take_features, schema)
     if plan.kind is Kind.attributes:
-        return EngineeredFeatures(schema, Engine(MODEL_VIEW), job.missing)
+        return EngineeredFeatures(schema, Engine(MODEL_VIEW))
     return lookup_of(job.offline, schema, plan.entity, plan.as_of, plan.scored_at, job.ttl)

@@ -33,8 +33,8 @@ def test_the_type_chooses_the_kind_and_files_are_meant_without_one(tmp_path: Pat
 
 
 def test_the_environment_reaches_into_a_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FTI_FEATURE__SOURCE__MISSING", "n/a")
-    assert load_settings().feature.source.missing == "n/a"
+    monkeypatch.setenv("FTI_FEATURE__SOURCE__KEY_COLUMN", "id")
+    assert load_settings().feature.source.key_column == "id"
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_the_environment_reaches_into_a_source(monkeypatch: pytest.MonkeyPatch) 
         (FILES | {"type": "ftp"}, "'feature.source.type' has the value 'ftp': expected one of 'fi"),
         (SQL | {"tabel": 1}, "'feature.source.tabel' is not known (value: 1). Did you mean 'featu"),
         ({"files": [{"pth": 1}]}, "'feature.source.files.0.pth' is not known (value: 1). Did you"),
+        (FILES | {"missing": "n/a"}, "'missing' belongs to the definition of the features"),
         ({"files": []}, "'feature.source.files' has the value []"),
         ({"type": "sql", "table": "t"}, "'feature.source': needs 'key_column'"),
         (SQL | {"query": "SELECT 1"}, "'feature.source': give 'table' or 'query', and not both"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import given, strategies as st
 
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons
+from feature_store.errors import InvalidValue
 from feature_store.ingest.parsing import (
-    cleaned,
+    clean,
     parse_categories,
     parse_keys,
     parse_labels,
@@ -29,7 +31,7 @@ CEST = timezone(timedelta(hours=2))
 
 
 def column(*values: Any, dtype: Any = None) -> pl.Series:
-    return cleaned(pl.Series("x", values, dtype=dtype), "?")
+    return clean(pl.Series("x", values, dtype=dtype), ["?"])
 
 
 @pytest.mark.parametrize(
@@ -82,16 +84,46 @@ def test_words_are_codes_and_unseen_ones_are_counted() -> None:
     codes, unseen = parse_categories(SEX, column("Male", None, "other", "Female", "other"))
     assert codes.tolist() == [3, 0, 1, 2, 1]
     assert unseen == {"other": 2}
-    assert parse_categories(SEX, column(1, None, 2))[0].tolist() == [4, 0, 1]
+    for typed in (column(1, None, 2), column(1.0, None, 2.0)):
+        assert parse_categories(SEX, typed)[0].tolist() == [4, 0, 1]
+
+
+RAW = st.text(st.sampled_from("Female mMALE?1n/a.0\u00a0\u2003\t\u0130\u212a"), max_size=8)
+
+
+@given(st.lists(st.one_of(st.none(), RAW, st.sampled_from(["Male", "?", "N/A"])), min_size=1))
+def test_a_column_is_read_as_its_values_one_by_one(values: list[str | None]) -> None:
+    sex = replace(SEX, missing_marks=("?", "n/a"))
+    parsed, _ = parse_categories(sex, clean(pl.Series("x", values, pl.String), sex.missing_marks))
+    assert parsed.tolist() == [sex.encode(value) for value in values]
+
+    weight, reasons = replace(WEIGHT, missing_marks=("?", "n/a", "-1")), Reasons()
+    numbers = parse_numbers(
+        weight, clean(pl.Series("x", values, pl.String), weight.missing_marks), reasons
+    )
+    for row, value in enumerate(values):
+        if row in reasons:
+            with pytest.raises(InvalidValue):
+                weight.encode(value)
+        else:
+            assert np.array_equal(numbers[row], np.float32(weight.encode(value)), equal_nan=True)
+
+
+def test_a_number_that_marks_a_missing_value_does_so_typed_too() -> None:
+    height = replace(WEIGHT, missing_marks=("-999",))
+    for values in (pl.Series([-999, 5]), pl.Series([-999.0, 5.0]), pl.Series(["-999", "5"])):
+        parsed = parse_numbers(height, clean(values, height.missing_marks), {})
+        assert np.isnan(parsed[0])
+        assert parsed[1] == 5
 
 
 def test_keys_are_whole_numbers_to_the_last_digit_and_never_missing() -> None:
     reasons: Reasons = {}
     largest = 2**63 - 1
-    keys = parse_keys("id", column(str(largest), "1.0", None, "9" * 20, " 7 "), reasons)
-    assert keys[[0, 4]].tolist() == [largest, 7]
+    keys = parse_keys("id", column(str(largest), "1.5", None, "9" * 20, " 7 ", "8.0"), reasons)
+    assert keys[[0, 4, 5]].tolist() == [largest, 7, 8]
     assert reasons == {
-        1: "id is '1.0', expected a whole number",
+        1: "id is '1.5', expected a whole number",
         2: "id is missing, expected a whole number",
         3: f"id is '{'9' * 20}', expected a whole number",
     }
@@ -124,6 +156,8 @@ def test_labels_are_told_by_their_text_of_whatever_type() -> None:
     assert parse_labels("y", column("yes", "no"), values, reasons).tolist() == [1, 0]
     assert parse_labels("y", column(True), values, reasons).tolist() == [1]
     assert parse_labels("y", column(1), values, reasons).tolist() == [1]
+    assert parse_labels("y", column(1.0, None), values, reasons).tolist() == [1, -1]
+    assert reasons.pop(1) == "y is missing, expected one of no, yes, true, 1"
     assert reasons == {}
 
 

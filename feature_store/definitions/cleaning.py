@@ -1,0 +1,129 @@
+"""The one cleaning of raw values: what a value of a raw column means, in whatever way it came in.
+
+A text loses the white space around it. An empty one, and each mark that the definition names
+(``?``, ``n/a``), is missing. A word is found in its vocabulary as it stands; else without regard to
+letter case, where that says which word is meant. A whole number may carry a fraction of zero, as
+pandas and Spark write it: 39.0 is 39. A word that nobody defined stays unseen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+from functools import cached_property
+
+WHITE_SPACE = (
+    " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\ufeff"
+)
+"""What is taken off both ends of a text: Unicode's White_Space, and the byte order mark."""
+MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
+"""Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
+
+
+class Cleaning:
+    """How the values of one raw column are read.
+
+    Parameters
+    ----------
+    categories
+        The vocabulary of a category; empty for a number.
+    marks
+        Texts that stand for a missing value, in any letter case; the empty text always does.
+
+    Examples
+    --------
+    >>> sex = Cleaning(("Female", "Male"), marks=("?",))
+    >>> sex.code(" Male"), sex.code("male"), sex.code(" ?"), sex.code("M")
+    (3, 3, 0, 1)
+    >>> age = Cleaning((), marks=("?", "-1"))
+    >>> age.number(39.0), age.number(" 39 "), age.number("?"), age.number(-1)
+    (39.0, 39.0, nan, nan)
+    """
+
+    def __init__(self, categories: Sequence[str], marks: Collection[str]) -> None:
+        self.codes = {word: FIRST_KNOWN + place for place, word in enumerate(categories)}
+        self.marks = frozenset(strip(mark).lower() for mark in marks) | {""}
+
+    @cached_property
+    def mark_numbers(self) -> frozenset[float]:
+        """The marks that are numbers: these are missing where a number comes typed, too."""
+        numbers = [_float_or_nan(mark) for mark in self.marks]
+        return frozenset(number for number in numbers if number == number)
+
+    @cached_property
+    def problem(self) -> str | None:
+        """Why no value could ever be read as it is meant, if so."""
+        for word in self.codes:
+            if strip(word) != word:
+                return f"the category '{word}' has white space around it, which values lose"
+            if self.is_mark(word):
+                return f"the category '{word}' is a mark of missing values, too"
+        return None
+
+    def code(self, value: object) -> int:
+        """Give the code of a category's value; None is missing, an unknown word is unseen."""
+        if value is None or value != value:
+            return MISSING
+        word = strip(value) if isinstance(value, str) else _as_word(value)
+        code = self.codes.get(word)
+        if code is not None:
+            return code
+        if self.is_mark(word):
+            return MISSING
+        return self._by_folded.get(word.casefold(), UNSEEN)
+
+    def number(self, value: object) -> float:
+        """Give a number; None and marks are NaN.
+
+        Raises
+        ------
+        ValueError
+            If the value is no number.
+        """
+        if value is None:
+            return math.nan
+        if isinstance(value, str):
+            text = strip(value)
+            number = math.nan if self.is_mark(text) else float(text)
+            if number != number and not self.is_mark(text):
+                raise ValueError(value)  # "nan" is no number that anybody measured
+        elif isinstance(value, bool):
+            raise ValueError(value)
+        else:
+            number = float(value)  # type: ignore[arg-type]
+        return math.nan if number in self.mark_numbers else number
+
+    def is_mark(self, text: str) -> bool:
+        """Tell whether a stripped text stands for a missing value."""
+        return text.lower() in self.marks
+
+    @cached_property
+    def _by_folded(self) -> dict[str, int]:
+        """Codes by words without letter case, where one word alone has that form."""
+        folded = [word.casefold() for word in self.codes]
+        return {
+            form: code
+            for form, code in zip(folded, self.codes.values(), strict=True)
+            if folded.count(form) == 1
+        }
+
+
+def strip(text: str) -> str:
+    """Take the white space off both ends of a text."""
+    return text.strip(WHITE_SPACE)
+
+
+def _as_word(value: object) -> str:
+    """A value that came typed, as a word: pandas makes 2.0 of the category 2."""
+    if isinstance(value, float | Decimal) and value == value // 1:
+        return str(int(value))
+    return str(value)
+
+
+def _float_or_nan(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
