@@ -26,6 +26,7 @@ from monitoring.log.record import new_prediction_ids
 from monitoring.log.writer import PredictionLog
 from serving.connect import prediction_service
 from serving.prediction.in_flight import InFlightPrediction, PredictionRequest
+from serving.prediction.missing_attributes import NONE
 from serving.routes.request_schema import request_schema, to_request
 from serving.service import PredictionService
 
@@ -68,7 +69,7 @@ class Batch:
             pending.identify(own)
             pending.assign()
             pending.vector = self.values[0].tobytes()
-            pending.missing = []
+            pending.unknowns = NONE
 
     def check(self) -> None:
         """Check the rows: definition, owner, age."""

@@ -57,6 +57,8 @@ class Flags(IntFlag):
     """It took longer than the A/B test allows."""
     CHALLENGER_FAILED = 128
     """It was the turn of the A/B test's challenger, which could not answer: the champion did."""
+    FEATURES_NOT_STORED = 256
+    """The user named has no stored features: the answer follows from the request's attributes."""
 
     @property
     def names(self) -> list[str]:

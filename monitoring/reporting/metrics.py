@@ -57,6 +57,7 @@ def _of_drift(report: DriftReport) -> Iterator[Sample]:
         labels = {"feature": feature.name}
         yield Sample("feature_psi", feature.psi, labels)
         yield Sample("feature_missing_share", feature.missing[1], labels)
+        yield Sample("feature_unseen_share", feature.unseen, labels)
 
 
 def _of_performance(

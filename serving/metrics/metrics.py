@@ -79,7 +79,12 @@ class Metrics:
         )
         self.missing = Counts(
             "fti_predictions_missing_attributes",
-            "Raw attributes that were missing or unseen, summed over answers.",
+            "Raw attributes that were missing, summed over answers.",
+        )
+        self.unseen = Counts(
+            "fti_predictions_unseen_attributes",
+            "Answers to a word that nobody defined, by attribute.",
+            ("attribute",),
         )
         self.batch_rows = Counts(
             "fti_batch_predictions",
@@ -90,6 +95,15 @@ class Metrics:
             "fti_batch_predictions_degraded",
             "Answers to rows of batches that are worse than they should be, by reason.",
             ("reason",),
+        )
+        self.batch_missing = Counts(
+            "fti_batch_predictions_missing_attributes",
+            "Raw attributes that were missing, summed over rows of batches.",
+        )
+        self.batch_unseen = Counts(
+            "fti_batch_predictions_unseen_attributes",
+            "Rows of batches with a word that nobody defined, by attribute.",
+            ("attribute",),
         )
         self._ages: deque[float] = deque()
         self._batches = threading.Lock()
@@ -129,6 +143,8 @@ class Metrics:
         self.scores.observe(labels, answer.probability)
         if answer.missing:
             self.missing.add((), len(answer.missing))
+        for attribute in answer.unseen:
+            self.unseen.add((attribute,))
         for reason in answer.degraded_reasons:
             self.degraded.add((reason,))
 
@@ -136,9 +152,15 @@ class Metrics:
         """Note the answers to a batch; this may be called from any thread."""
         arms = Counter((row.get("arm", ""), row.get("model_version", "")) for row in rows)
         reasons = Counter(reason for row in rows for reason in row.get("degraded_reasons", ()))
+        unseen = Counter(name for row in rows for name in row.get("unseen", ()))
+        missing = sum(len(row.get("missing", ())) for row in rows)
         with self._batches:
             for labels, n in arms.items():
                 self.batch_rows.add(labels, n)
+            if missing:
+                self.batch_missing.add((), missing)
+            for attribute, n in unseen.items():
+                self.batch_unseen.add((attribute,), n)
             for reason, n in reasons.items():
                 self.batch_degraded.add((reason,), n)
 

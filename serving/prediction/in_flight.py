@@ -11,6 +11,7 @@ from typing import NamedTuple
 from monitoring.log.record import DEGRADED, Flags, as_text, pack_prediction
 from serving.deployment.live import LiveArm, LiveDeployment
 from serving.errors import UnknownEntity
+from serving.prediction.missing_attributes import Unknowns
 from serving.prediction.model_features import FeatureInputs, FeatureVersions, ModelFeatures
 from serving.prediction.stored_features import StoredFeatures
 
@@ -35,6 +36,11 @@ class PredictionRequest(NamedTuple):
     unit_id: str | None = None
     attributes: Mapping[str, object] = MappingProxyType({})
 
+    @property
+    def tells_something(self) -> bool:
+        """Whether at least one attribute is given that is not null."""
+        return any(value is not None for value in self.attributes.values())
+
 
 @dataclass
 class Answer:
@@ -43,7 +49,9 @@ class Answer:
     Parameters
     ----------
     missing
-        Raw attributes that are missing or that the model has never seen.
+        Raw attributes of which nothing is known.
+    unseen
+        Raw attributes that hold a word which nobody defined: models take all such words as one.
     degraded_reasons
         Why the answer is worse than it should be; empty when it is not.
     """
@@ -55,6 +63,7 @@ class Answer:
     prediction_id: str
     arm: str
     missing: list[str]
+    unseen: list[str]
     degraded: bool
     degraded_reasons: list[str]
 
@@ -89,7 +98,7 @@ class InFlightPrediction:
     vector: bytes = b""
     probability: float = 0.0
     other: float | None = None
-    missing: list[str] = field(init=False)
+    unknowns: Unknowns = field(init=False)
     arm: LiveArm = field(init=False)
     features: ModelFeatures = field(init=False)
 
@@ -114,11 +123,19 @@ class InFlightPrediction:
         self.features = versions.of(self.arm.model.schema)
 
     def take_row(self, packed: bytes | None, now_us: int) -> None:
-        """Take the row that Redis holds of the user; without one there is no answer."""
+        """Take the row that Redis holds of the user.
+
+        Without one the answer follows from the attributes of the request; there is none if it
+        tells of none.
+        """
+        source = self.features.stored
         try:
-            self.stored = self.features.stored.of_reply(self.request.user_id or 0, packed, now_us)
+            self.stored = source.of_reply(self.request.user_id or 0, packed, now_us)
         except UnknownEntity as error:
-            self.fail(error)
+            if self.request.tells_something:
+                self.stored = source.not_stored
+            else:
+                self.fail(error)
 
     def go_without_store(self, now_us: int) -> None:
         """Take the best there is of the user while Redis does not answer."""
@@ -163,7 +180,8 @@ class InFlightPrediction:
                 latency_ms=int((ended - self.started) * 1e6) / 1000,
                 prediction_id=self.id_text,
                 arm=context.arm,
-                missing=self.missing,
+                missing=self.unknowns.missing,
+                unseen=self.unknowns.unseen,
                 degraded=degraded != 0,
                 degraded_reasons=Flags(degraded).names if degraded else [],
             )

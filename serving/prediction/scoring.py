@@ -51,10 +51,10 @@ def _score_together(group: Sequence[InFlightPrediction]) -> None:
     probabilities = arm.model.scorer.predict(values).tolist()
     packed, size = values.tobytes(), values.shape[1] * values.itemsize
     rows = zip(group, probabilities, features.missing.of(values), strict=True)
-    for place, (pending, probability, missing) in enumerate(rows):
+    for place, (pending, probability, unknowns) in enumerate(rows):
         if 0 <= probability <= 1:
             pending.vector = packed[place * size : (place + 1) * size]
-            pending.probability, pending.missing = probability, missing
+            pending.probability, pending.unknowns = probability, unknowns
         else:
             _give_up(
                 pending,

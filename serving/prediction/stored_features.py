@@ -17,6 +17,7 @@ from serving.errors import UnknownEntity
 from serving.redis.reader import RowReader
 
 _OUTDATED, _UNAVAILABLE = int(Flags.FEATURES_OUTDATED), int(Flags.FEATURES_UNAVAILABLE)
+_NOT_STORED = int(Flags.FEATURES_NOT_STORED)
 _CACHED, _STALE = int(Flags.FEATURES_CACHED), int(Flags.FEATURES_STALE)
 
 
@@ -70,6 +71,7 @@ class StoredFeatureSource:
         self.reader = reader
         self.entity_name = entity_name
         self.nothing = nothing.astype("<f4").tobytes()
+        self.not_stored = StoredFeatures(self.nothing, None, _NOT_STORED)
         self.ttl_us = None if ttl is None else int(ttl.total_seconds() * 1_000_000)
         self.remembered = remembered
         self.on_age = on_age

@@ -30,6 +30,7 @@ class BatchRow(BaseModel):
     prediction_id: str | None = None
     arm: str | None = None
     missing: list[str] | None = None
+    unseen: list[str] | None = None
     degraded: bool | None = None
     degraded_reasons: list[str] | None = None
 
@@ -50,6 +51,7 @@ ANSWERED = {
     "prediction_id": EXAMPLE_ID,
     "arm": "champion",
     "missing": [],
+    "unseen": [],
     "degraded": False,
     "degraded_reasons": [],
 }

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from serving.answers import invalid
 from serving.errors import TooManyAtOnce
+from serving.routes.clean_body import CleanBody
 from serving.routes.json_route import read_json
 from serving.routes.request_schema import explain
 
@@ -156,7 +157,7 @@ class RowsBody:
     convert: Callable[[Any], Any] = staticmethod(lambda row: row)
     """What becomes of a validated row, at once: what was read is not kept."""
 
-    def __init__(self, name: str, row: type[BaseModel], most: int) -> None:
+    def __init__(self, name: str, row: type[CleanBody], most: int) -> None:
         self.name = name
         self.row = row
         self.most = most
@@ -172,12 +173,11 @@ class RowsBody:
         """
         rows: list[Any] = []
         errors: list[Any] = []
-        validate = self.row.__pydantic_validator__.validate_python
         for place, given in enumerate(self._split(content)):
             if place == self.most:
                 raise BadBody([self._error(f"expected at most {self.most} rows", "more")])
             try:
-                rows.append(self.convert(validate(given)))
+                rows.append(self.convert(self.row.read(given)))
             except ValidationError as error:
                 found = error.errors(include_url=False, include_context=False)
                 errors += [{**each, "loc": (self.name, place, *each["loc"])} for each in found]

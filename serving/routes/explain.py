@@ -19,7 +19,7 @@ from monitoring.log.receipts import Receipt, Receipts
 from monitoring.log.record import as_text, new_prediction_id
 from serving.answers import json_response
 from serving.deployment.past_models import PastModels
-from serving.errors import ModelUnusable, TookTooLong
+from serving.errors import ModelUnusable, TookTooLong, UnknownEntity
 from serving.model_loader import LoadedModel
 from serving.prediction.explainer import SampledExplainer, explainer_of
 from serving.prediction.predictor import PredictionRequest, Predictor
@@ -110,7 +110,12 @@ class Explanations:
         features = self.predictor.features.of(live.model.schema)
         stored = None
         if request.user_id is not None:
-            stored = await features.read(request.user_id, now_us)
+            try:
+                stored = await features.read(request.user_id, now_us)
+            except UnknownEntity:
+                if not request.tells_something:
+                    raise
+                stored = features.stored.not_stored
         [vector] = features.vectors([(request.attributes, stored)])
         return live.arm, live.model, vector
 

@@ -9,6 +9,7 @@ from uuid import UUID
 from fastapi import FastAPI, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
+from feature_store.definitions.cleaning import strip
 from feature_store.definitions.view import FeatureView
 from feature_store.online.row_codec import microseconds_of
 from monitoring.log.labels import KIND_LABEL, LabelRecord
@@ -16,6 +17,7 @@ from monitoring.log.record import time_us_of
 from monitoring.log.writer import SharedLog
 from serving.answers import json_response
 from serving.routes.bulk_route import add_bulk_path, refuse_rows
+from serving.routes.clean_body import CleanBody
 from serving.routes.request_schema import LARGEST_KEY
 from serving.routes.route_documents import EXAMPLE_ID, answers
 
@@ -128,7 +130,7 @@ def _time(text: str) -> str:
     return time.isoformat()
 
 
-class Label(BaseModel):
+class Label(CleanBody):
     """What came true: of a prediction, or of a user at a time."""
 
     model_config = ConfigDict(
@@ -167,9 +169,10 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
     meaning: dict[int | str, int] = {texts[0]: 0, texts[1]: 1, 0: 0, 1: 1}
 
     def read(label: int | str) -> int:
-        if label not in meaning:
+        known = strip(label) if isinstance(label, str) else label
+        if known not in meaning:
             raise ValueError(f"expected 0, 1, '{texts[0]}' or '{texts[1]}'")
-        return meaning[label]
+        return meaning[known]
 
     def check(label: Any) -> Any:
         user = getattr(label, entity)

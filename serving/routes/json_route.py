@@ -39,14 +39,14 @@ class JsonRoute(APIRoute):
         super().__init__(*arguments, **options)
         [body] = self.dependant.body_params
         schema: Any = body.field_info.annotation
-        self._validator = schema.__pydantic_validator__
+        self._read: Callable[[bytes], Any] = schema.read_json
         self._endpoint: Callable[[Any], Coroutine[Any, Any, bytes | Response]] = self.endpoint
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         content = await read_json(scope, receive, self.largest_body_bytes)
         try:
-            body = self._validator.validate_json(content)
+            body = self._read(content)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             raise RequestValidationError(problems) from None

@@ -87,6 +87,7 @@ class FeaturesAnswer(BaseModel):
     stale: bool
     outdated: bool
     missing: list[str]
+    unseen: list[str]
     features: dict[str, int | float | str | None] | None
 
 
@@ -128,6 +129,7 @@ FEATURES = {
     "stale": False,
     "outdated": False,
     "missing": ["occupation"],
+    "unseen": [],
     "features": {"age": 35, "workclass": "Private", "occupation": None},
 }
 
@@ -284,7 +286,7 @@ def add_features(
                 "python pipelines/feature_pipeline.py"
             )
         age_s = time.time() - row.event_time_us / 1_000_000
-        [missing] = predictor.features.of(schema).missing.of(row.vector[np.newaxis, :])
+        [unknowns] = predictor.features.of(schema).missing.of(row.vector[np.newaxis, :])
         return json_response(
             about
             | {
@@ -293,7 +295,8 @@ def add_features(
                 "age_s": round(age_s, 3),
                 "stale": ttl is not None and age_s > ttl.total_seconds(),
                 "outdated": False,
-                "missing": missing,
+                "missing": unknowns.missing,
+                "unseen": unknowns.unseen,
                 "features": schema.decode(row.vector),
             }
         )
@@ -305,5 +308,6 @@ _NOTHING: dict[str, object] = {
     "age_s": None,
     "stale": False,
     "missing": [],
+    "unseen": [],
     "features": None,
 }

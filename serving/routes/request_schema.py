@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from configs.errors import nearest
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from serving.prediction.predictor import PredictionRequest
+from serving.routes.clean_body import CleanBody, marks_pattern
 
 LARGEST_KEY = 2**63 - 1
 LONGEST_WORD = 100
@@ -19,10 +20,10 @@ LONGEST_VALUE_SHOWN = 100
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 
-class Body(BaseModel):
+class Body(CleanBody):
     """The part of a body that is the same for every view.
 
-    Whole numbers are written without a fraction, numbers are finite, and nothing is converted.
+    Numbers are finite, and no text is taken for one.
     """
 
     model_config = ConfigDict(
@@ -72,12 +73,19 @@ def request_schema(view: FeatureView) -> type[Body]:
 
     raw = [feature.name for feature in view.raw_features]
     validators = {"asks_something": model_validator(mode="after")(asks_something)}
-    return create_model(
+    schema = create_model(
         "PredictionRequest",
         __base__=Body,
         __validators__=validators,  # type: ignore[arg-type]
         **fields,
     )
+    schema.cleanings = {
+        name: feature.cleaning
+        for feature in view.raw_features
+        if feature.kind != "category"
+        for name in (feature.name, _hyphened(feature))
+    }
+    return schema
 
 
 def to_request(body: Body, entity: str) -> PredictionRequest:
@@ -115,7 +123,7 @@ def explain(errors: Sequence[Any], known: Sequence[str]) -> Iterator[dict[str, s
 
 
 def _attribute(feature: FeatureDefinition) -> Any:
-    alias = feature.name.replace("_", "-")
+    alias = _hyphened(feature)
     unit = f" Unit: {feature.unit}." if feature.unit else ""
     description = f"{feature.description}{unit}"
     if feature.kind == "category":
@@ -126,10 +134,21 @@ def _attribute(feature: FeatureDefinition) -> Any:
             examples=[feature.categories[0]],
         )
         return Annotated[str | None, field]
-    low, high = feature.valid_range or (None, None)
     number = int if feature.kind == "integer" else float
-    limits: dict[str, Any] = {"ge": low and number(low), "le": high and number(high)}
-    return Annotated[number | None, Field(alias=alias, description=description, **limits)]
+    limits: dict[str, Any] = {}
+    if feature.valid_range is not None:
+        limits = dict(zip(("ge", "le"), map(number, feature.valid_range), strict=True))
+
+    def name_marks(schema: dict[str, Any]) -> None:
+        mark = {"type": "string", "pattern": marks_pattern(feature.cleaning)}
+        schema["anyOf"].insert(1, mark | {"description": "Stands for a missing value, as null."})
+
+    field = Field(alias=alias, description=description, json_schema_extra=name_marks, **limits)
+    return Annotated[number | None, field]
+
+
+def _hyphened(feature: FeatureDefinition) -> str:
+    return feature.name.replace("_", "-")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -67,8 +67,19 @@ def test_attributes_of_the_request_win_over_stored_ones(api, shared_world):
     assert "age" in answer["missing"]
 
 
-def test_a_word_that_the_model_has_never_seen_is_named(api):
-    assert "workclass" in predict(api, **FIVE | {"workclass": "Astronaut"})["missing"]
+def test_a_word_that_nobody_defined_is_named_apart_from_what_is_missing(api):
+    answer = predict(api, **FIVE | {"workclass": "Astronaut"})
+    assert answer["unseen"] == ["workclass"]
+    assert "workclass" not in answer["missing"]
+    assert "race" in answer["missing"]
+
+
+def test_a_value_is_read_as_it_stands_in_files(api):
+    tidy = predict(api, **FIVE | {"workclass": "Private", "occupation": None, "sex": "Male"})
+    raw = {"workclass": " private", "occupation": " ?", "sex": "MALE ", "age": 35.0}
+    untidy = predict(api, **FIVE | raw | {"capital-gain": "?"})
+    same = ("probability", "missing", "unseen", "degraded")
+    assert [untidy[name] for name in same] == [tidy[name] for name in same]
 
 
 def test_every_user_is_answered_with_their_own_features(api, shared_world):
@@ -100,6 +111,22 @@ def test_every_answer_has_a_receipt_in_postgresql(api, shared_world):
     assert (second["user_id"], second["unit"]) == (None, unnamed["prediction_id"])
     assert second["feature_event_time"] is None
     assert third["unit"] == "household-9"
+
+
+def test_a_new_user_is_answered_from_the_attributes_given(api, shared_world):
+    answer = predict(api, user_id=777_777, **FIVE)
+
+    assert answer["probability"] == predict(api, **FIVE)["probability"]
+    assert (answer["degraded"], answer["degraded_reasons"]) == (True, ["features_not_stored"])
+    receipt = api.get(f"/predictions/{answer['prediction_id']}").json()
+    assert (receipt["user_id"], receipt["unit"]) == (777_777, "777777")
+    assert set(receipt["flags"]) == {"request_attributes", "features_not_stored"}
+    explained = api.post("/explain", json={"user_id": 777_777, **FIVE}).json()
+    assert explained["probability"] == answer["probability"]
+
+
+def test_a_new_user_of_whom_only_nulls_are_said_is_not_found(api):
+    refused(api, 404, user_id=777_777, age=None, sex=None)
 
 
 def test_an_unknown_user_is_not_found(api):

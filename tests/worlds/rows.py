@@ -11,7 +11,7 @@ import pandas as pd
 from benchmarks.harness.stage import real_rows
 from configs.settings import load_settings
 from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.definitions.schema import FIRST_KNOWN
+from feature_store.definitions.schema import MISSING
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.training_data import TrainingRows, decoded_column
 
@@ -48,13 +48,13 @@ def random_matrix(n: int = USERS, apart: str = "m") -> FeatureMatrix:
 
 
 def missing_in(vector: np.ndarray) -> list[str]:
-    """Names of the raw columns that are missing or unseen in a vector ``(p,)``, one by one."""
+    """Names of the raw columns that are missing in a vector ``(p,)``, one by one."""
     schema = MODEL_VIEW.schema
     return [
         feature.name
         for feature, value in zip(schema.features, vector.tolist(), strict=True)
         if not feature.inputs
-        and (math.isnan(value) or (feature.kind == "category" and value < FIRST_KNOWN))
+        and (math.isnan(value) or (feature.kind == "category" and value == MISSING))
     ]
 
 

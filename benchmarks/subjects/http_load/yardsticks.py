@@ -26,6 +26,7 @@ ANSWER: dict[str, Any] = {
     "prediction_id": "0199c0de-0000-7000-8000-000000000000",
     "arm": "champion",
     "missing": [],
+    "unseen": [],
     "degraded": False,
     "degraded_reasons": [],
 }

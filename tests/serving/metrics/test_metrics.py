@@ -49,6 +49,7 @@ def answer(**changes) -> Answer:
         "prediction_id": "",
         "arm": "champion",
         "missing": [],
+        "unseen": [],
         "degraded": False,
         "degraded_reasons": [],
     }
@@ -58,7 +59,7 @@ def answer(**changes) -> Answer:
 def test_predictions_are_counted_by_arm_and_version():
     metrics = Metrics()
     metrics.observe(answer())
-    metrics.observe(answer(probability=0.31, latency_ms=30, missing=["age", "sex"]))
+    metrics.observe(answer(probability=0.31, latency_ms=30, missing=["age"], unseen=["sex"]))
     metrics.observe(answer(arm="challenger", model_version="xgb-v2", probability=1.0))
     metrics.observe(answer(degraded_reasons=["features_stale"]))
     metrics.age(7200)
@@ -70,7 +71,8 @@ def test_predictions_are_counted_by_arm_and_version():
     assert f"fti_prediction_seconds_count{{{champion.format('')}}} 3.0" in text
     assert f"fti_prediction_probability_bucket{{{likely}}} 1.0" in text
     assert 'fti_prediction_probability_bucket{arm="challenger",le="1.0"' in text
-    assert "fti_predictions_missing_attributes_total 2.0" in text
+    assert "fti_predictions_missing_attributes_total 1.0" in text
+    assert 'fti_predictions_unseen_attributes_total{attribute="sex"} 1.0' in text
     assert 'fti_predictions_degraded_total{reason="features_stale"} 1.0' in text
     assert 'fti_feature_age_seconds_bucket{le="21600.0"} 1.0' in text
 

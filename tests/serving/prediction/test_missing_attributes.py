@@ -12,14 +12,17 @@ MISSING = MissingAttributes(MODEL_VIEW.schema)
 
 
 def test_the_raw_columns_without_a_known_value_are_named():
-    known, unseen, nothing = MISSING.of(
-        ENGINE.rows([FIRST_ROW, {**FIRST_ROW, "sex": "Unknown"}, {}])
+    known, odd, nothing = MISSING.of(
+        ENGINE.rows([FIRST_ROW, {**FIRST_ROW, "sex": "Unknown", "age": None}, {}])
     )
-    assert known == []
-    assert "sex" in unseen
-    assert len(nothing) == 14
+    assert known == ([], [])
+    assert odd == (["age"], ["sex"])
+    assert (len(nothing.missing), nothing.unseen) == (14, [])
 
 
 def test_many_vectors_have_the_names_that_each_has_alone():
     values = random_matrix(200).values
-    assert MISSING.of(values) == [missing_in(vector) for vector in np.array(values)]
+    found = MISSING.of(values)
+    assert found == [MISSING.of(vector[np.newaxis])[0] for vector in values]
+    assert [each.missing for each in found] == [missing_in(vector) for vector in values]
+    assert any(each.unseen for each in found)

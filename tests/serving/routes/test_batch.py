@@ -1,5 +1,6 @@
 """``POST /predict/batch``: what one request at a time would be answered, for many at once."""
 
+import gzip
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -7,8 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from configs.settings import ROOT
+from feature_store.feature_definitions import MODEL_VIEW
 from tests.worlds.artifacts import scorer
-from tests.worlds.rows import ENGINE
+from tests.worlds.rows import ENGINE, first_rows
 from tests.worlds.serving import running_api
 
 FIVE = {"age": 35, "workclass": "Private", "education": "Bachelors", "hours-per-week": 40}
@@ -37,6 +40,8 @@ ROWS = [
     {"user_id": 8, "education": None, "sex": "?"},
     FIVE | {"unit_id": "household-9"},
     {"age": 17},
+    {"user_id": 999_998, "age": 17},
+    {"workclass": "Astronaut", "age": " ?"},
     *({"user_id": user} for user in range(1, 301)),
 ]
 
@@ -46,6 +51,23 @@ def test_each_row_is_answered_to_the_bit_as_it_is_alone(api):
 
     assert [same(answer) for answer in answers] == [same(one(api, row)) for row in ROWS]
     assert len({answer["prediction_id"] for answer in answers}) == len(ROWS)
+
+
+def test_the_lines_of_the_raw_file_have_the_answers_of_the_stored_rows(api):
+    numbers = {f.name for f in MODEL_VIEW.raw_features if f.kind != "category"}
+    names = [feature.name for feature in MODEL_VIEW.raw_features]
+    with gzip.open(ROOT / "data" / "raw" / "adult.data.gz", "rt") as opened:
+        lines = [opened.readline().split(",") for _ in range(500)]
+    rows = [dict(zip(names, line, strict=False)) for line in lines]
+    rows = [{n: int(v) if n in numbers else v for n, v in row.items()} for row in rows]
+    assert sum(row["occupation"] == " ?" for row in rows) > 10
+
+    answers = batch(api, rows)
+
+    stored = scorer(1).predict(first_rows(500).features.values).astype(float).tolist()
+    assert [answer["probability"] for answer in answers] == stored
+    assert {"occupation"} <= {name for answer in answers for name in answer["missing"]}
+    assert all(answer["unseen"] == [] for answer in answers)
 
 
 def test_a_user_that_is_not_known_is_said_in_its_row(api):

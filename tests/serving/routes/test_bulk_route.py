@@ -2,12 +2,13 @@ import json
 
 import pytest
 from hypothesis import given, strategies as st
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from serving.routes.bulk_route import MOST_PROBLEMS, BadBody, RowsBody
+from serving.routes.clean_body import CleanBody
 
 
-class Row(BaseModel):
+class Row(CleanBody):
     model_config = ConfigDict(extra="forbid", strict=True)
     n: int
     text: str | None = None
