@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+LARGEST_WHOLE = 2**53
+"""Above it a float64 no longer holds every whole number."""
 BUCKETS = 64
 """Files among which keys in no order are divided: 100 million take some 12 MB each."""
 Keys = NDArray[np.int64]
@@ -46,7 +48,7 @@ def combine_checksums(checksums: Iterable[int]) -> int:
 
 
 def keys_of(column: pa.ChunkedArray | pa.Array, name: str, path: str, first_row: int = 1) -> Keys:
-    """Keys ``(n,)`` of a column of whole numbers, or of texts that are some.
+    """Keys ``(n,)`` of a column of whole numbers, or of texts or floats that are some.
 
     Raises
     ------
@@ -57,10 +59,19 @@ def keys_of(column: pa.ChunkedArray | pa.Array, name: str, path: str, first_row:
     import pyarrow.compute as pc
 
     kind = column.type
-    if not (pa.types.is_integer(kind) or is_text(kind)):
+    is_float = pa.types.is_floating(kind)
+    is_whole = is_float and pc.all(pc.equal(column, pc.floor(column))).as_py() is not False
+    if not (pa.types.is_integer(kind) or is_text(kind) or is_whole):
         raise InputUnusable(f"Column '{name}' of {path} is {kind}; expected whole numbers.")
     if is_text(kind):
         column = pc.utf8_trim_whitespace(column)
+        # As pandas and Spark write whole numbers where others of their column are missing.
+        column = pc.replace_substring_regex(column, r"^([+-]?[0-9]+)\.0+$", r"\1")
+    if is_whole and (pc.max(pc.abs(column)).as_py() or 0) > LARGEST_WHOLE:
+        raise InputUnusable(
+            f"Column '{name}' of {path} is {kind} with keys above 2**53, of which digits are lost "
+            "already. Write whole numbers."
+        )
     try:
         whole = column.cast(pa.int64())
     except pa.ArrowInvalid as error:

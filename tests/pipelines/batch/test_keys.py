@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
+import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipelines.batch.keys import ascend, combine_checksums, first_duplicate, key_checksum
+from pipelines.batch.errors import InputUnusable
+from pipelines.batch.keys import ascend, combine_checksums, first_duplicate, key_checksum, keys_of
 from pipelines.batch.plan import ChunkPlanner
 
 KEYS = arrays(np.int64, st.integers(0, 200), elements=st.integers(-(2**63), 2**63 - 1))
@@ -55,3 +58,13 @@ def test_chunks_of_a_file_are_equally_long_and_cover_it(n, chunk_rows) -> None:
     assert [chunk.start for chunk in planner.chunks] == [sum(rows[:i]) for i in range(len(rows))]
     assert max(rows, default=0) <= chunk_rows
     assert len(set(rows[:-1])) <= 1
+
+
+@pytest.mark.parametrize("column", [[1.0, 2.0], [" 1.0", "2"], [1, 2]])
+def test_whole_numbers_may_carry_a_fraction_of_zero(column: list[object]) -> None:
+    assert keys_of(pa.chunked_array([column]), "user_id", "a file").tolist() == [1, 2]
+
+
+def test_a_float_that_has_lost_digits_is_no_key() -> None:
+    with pytest.raises(InputUnusable, match=r"above 2\*\*53"):
+        keys_of(pa.chunked_array([[2.0**60]]), "user_id", "a file")
