@@ -3,7 +3,9 @@
 FTIError
 └── ServiceError
     ├── StartError       a program did not become ready; the message ends with its last log lines
-    └── HomeError        a server's files are missing, unusable or belong to somebody else
+    ├── HomeError        a server's files are missing, unusable or belong to somebody else
+    ├── WorkRefused      no thread was free for it within the time that it may wait
+    └── WorkOverdue      it was not done in time, or nobody waits for it any more
 """
 
 from configs.errors import FTIError
@@ -19,3 +21,11 @@ class StartError(ServiceError):
 
 class HomeError(ServiceError):
     """The folder or the programs that a server needs cannot be used."""
+
+
+class WorkRefused(ServiceError):
+    """No thread was free for a piece of work within the time that it may wait."""
+
+
+class WorkOverdue(ServiceError):
+    """A piece of work was not done in time, or nobody waits for it any more."""

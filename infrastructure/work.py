@@ -1,0 +1,210 @@
+"""Threads for one kind of work of an event loop: bounded, queued for a while, with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from infrastructure.errors import WorkOverdue, WorkRefused
+
+T = TypeVar("T")
+P = ParamSpec("P")
+ENDS_WITHIN_S = 5.0
+"""So long a pool that is closed waits for what is under way to notice."""
+
+
+class _Leave:
+    """Whether a piece of work may go on, from now on for at most ``limit_s`` seconds."""
+
+    def __init__(self, limit_s: float) -> None:
+        self.limit_s = limit_s
+        self.ends_at_s = time.monotonic() + limit_s
+        self.is_cancelled = False
+
+    @property
+    def overdue(self) -> WorkOverdue:
+        return WorkOverdue(f"It is not done after {self.limit_s:g} s, and was given up. Ask later.")
+
+
+_leave: ContextVar[_Leave | None] = ContextVar("leave", default=None)
+
+
+def checkpoint() -> None:
+    """End the piece of work that this thread does for a `WorkPool`, if it may not go on.
+
+    Long work calls it now and then: a thread cannot be ended from outside. Elsewhere it does
+    nothing.
+
+    Raises
+    ------
+    WorkOverdue
+        If nobody waits for the result any more, or the time is over.
+    """
+    leave = _leave.get()
+    if leave is None:
+        return
+    if leave.is_cancelled:
+        raise WorkOverdue("Nobody waits for this any more.")
+    if time.monotonic() > leave.ends_at_s:
+        raise leave.overdue
+
+
+class WorkPool:
+    """Threads of one kind of work: what one kind takes, no other kind lacks.
+
+    Work is admitted by its size, in the order in which it came: it waits while what is under way
+    leaves no room, for a bounded time. A piece larger than all the room is done alone.
+
+    Parameters
+    ----------
+    name
+        What is done, in a message: "batches are being answered".
+    threads
+        Most pieces at once.
+    room
+        Most that is under way at once, in the unit of the sizes: rows, say.
+    wait_s
+        Longest wait for room.
+    limit_s
+        Longest time of a piece from its admission on. Then its caller is told, and the piece
+        itself ends at its next `checkpoint`.
+    """
+
+    def __init__(
+        self, name: str, threads: int, *, room: int, wait_s: float, limit_s: float
+    ) -> None:
+        self.name = name
+        self.threads = threads
+        self.room = room
+        self.wait_s = wait_s
+        self.limit_s = limit_s
+        self.running = 0
+        self.size = 0
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+        self._leaves: set[_Leave] = set()
+        self._jobs: set[Future[Any]] = set()
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def run(
+        self,
+        action: Callable[P, T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        """Do a piece of work of size 1; see `run_sized`."""
+        return await self.run_sized(1, action, *arguments, **options)
+
+    async def run_sized(
+        self,
+        size: int,
+        action: Callable[P, T],
+        *arguments: P.args,
+        **options: P.kwargs,
+    ) -> T:
+        """Do a piece of work in a thread, and wait for it.
+
+        When whoever waits is cancelled, so is the piece.
+
+        Raises
+        ------
+        WorkRefused
+            If there is no room for it within the time that it may wait.
+        WorkOverdue
+            If it takes longer than it may.
+        """
+        await self._admit(size)
+        leave = _Leave(self.limit_s)
+        loop, context = asyncio.get_running_loop(), copy_context()
+        context.run(_leave.set, leave)
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
+        job = self._executor.submit(context.run, partial(action, *arguments, **options))
+        self._leaves.add(leave)
+        self._jobs.add(job)
+
+        def end() -> None:
+            self._leaves.discard(leave)
+            self._jobs.discard(job)
+            self._release(size)
+
+        job.add_done_callback(lambda _: _tell(loop, end))
+        try:
+            async with asyncio.timeout(self.limit_s) as limit:
+                return await asyncio.wrap_future(job)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # of the action's own
+            raise leave.overdue from None
+        finally:
+            leave.is_cancelled = True
+
+    async def close(self) -> None:
+        """End what is under way, as soon as it notices, and refuse what waits."""
+        for leave in list(self._leaves):
+            leave.is_cancelled = True
+        while self._waiting:
+            self._waiting.popleft()[0].set_exception(WorkRefused("The API is stopping."))
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+        jobs = [asyncio.wrap_future(job) for job in self._jobs if not job.done()]
+        if jobs:
+            await asyncio.wait(jobs, timeout=ENDS_WITHIN_S)
+
+    def _has_room(self, size: int) -> bool:
+        if self.running >= self.threads:
+            return False
+        return self.size + size <= self.room or not self.running
+
+    async def _admit(self, size: int) -> None:
+        if not self._waiting and self._has_room(size):
+            self._take(size)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = turn, size
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await asyncio.shield(turn)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            if place in self._waiting:
+                self._waiting.remove(place)
+                self._admit_waiting()  # it may have been in the way of smaller ones
+            elif turn.exception() is None:
+                self._release(size)  # it was admitted in the very moment in which it gave up
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise WorkRefused(
+                f"As many {self.name} as are possible at once, and there was no room for another "
+                f"within {self.wait_s:g} s. Try again in a moment."
+            ) from None
+
+    def _take(self, size: int) -> None:
+        self.running += 1
+        self.size += size
+
+    def _release(self, size: int) -> None:
+        self.running -= 1
+        self.size -= size
+        self._admit_waiting()
+
+    def _admit_waiting(self) -> None:
+        while self._waiting:
+            turn, size = self._waiting[0]
+            if not self._has_room(size):
+                return
+            self._waiting.popleft()
+            self._take(size)
+            turn.set_result(None)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    with suppress(RuntimeError):  # the loop has ended meanwhile: nobody waits for room any more
+        loop.call_soon_threadsafe(action)
