@@ -95,6 +95,23 @@ class AccessLogConfig(Section):
     slow_ms: float = Field(250, gt=0)
 
 
+class AtOnceConfig(Section):
+    """What a worker does in threads beside single predictions: each kind in its own."""
+
+    wait_s: float = Field(
+        5, gt=0, description="longest wait of a request for its turn; then it is told to come again"
+    )
+    batches: int = Field(4, ge=1, le=64, description="requests to /predict/batch")
+    batch_rows: int = Field(
+        20_000,
+        ge=1,
+        description="rows of all batches that are being answered",
+    )
+    reports: int = Field(4, ge=1, le=64, description="requests to /feedback")
+    explanations: int = Field(2, ge=1, le=64)
+    lookups: int = Field(2, ge=1, le=64, description="receipts that are looked for, and replays")
+
+
 class ApiConfig(Section):
     """Where the API listens and how it answers."""
 
@@ -127,6 +144,7 @@ class ApiConfig(Section):
     request_limit_s: float = Field(
         30, gt=0, description="longest time of a request, reading its body included"
     )
+    at_once: AtOnceConfig = AtOnceConfig()
     keys: tuple[KeyConfig, ...] = Field((), description="none: everybody may ask everything")
     rate_limit: RateLimitConfig = RateLimitConfig()
     cors_origins: tuple[str, ...] = Field(

@@ -182,7 +182,7 @@ class WorkPool:
             if isinstance(error, asyncio.CancelledError):
                 raise
             raise WorkRefused(
-                f"As many {self.name} as are possible at once, and there was no room for another "
+                f"As many {self.name} as may be at once, and there was no room for another "
                 f"within {self.wait_s:g} s. Try again in a moment."
             ) from None
 

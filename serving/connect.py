@@ -43,6 +43,7 @@ from serving.model_loader import ModelLoader
 from serving.prediction.batch_predictor import BatchPredictor
 from serving.prediction.model_features import FeatureVersions
 from serving.prediction.online_rows import OnlineRows, UnrememberedFeatureSource
+from serving.prediction.pools import WorkPools
 from serving.prediction.predictor import Predictor
 from serving.prediction.stored_features import StoredFeatureSource
 from serving.redis.busy_wait import BusyWait
@@ -76,6 +77,7 @@ def prediction_service(settings: Settings) -> PredictionService:
     metrics = Metrics()
     predictor = _predictor(settings, reader, follower, log, metrics)
     batches = _batches(settings, predictor, metrics)
+    pools = WorkPools.of(api)
     table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
     return PredictionService(
         predictor=predictor,
@@ -89,27 +91,34 @@ def prediction_service(settings: Settings) -> PredictionService:
         numbers=MetricFiles(settings.var_dir / "serving" / "metrics"),
         table=table,
         batches=batches,
-        routes=_routes(settings, predictor, batches, table),
+        pools=pools,
+        routes=_routes(settings, predictor, batches, table, pools),
     )
 
 
 def _routes(
-    settings: Settings, predictor: Predictor, batches: BatchPredictor, table: PostgresReader
+    settings: Settings,
+    predictor: Predictor,
+    batches: BatchPredictor,
+    table: PostgresReader,
+    pools: WorkPools,
 ) -> list[AddRoutes]:
     """What answers beside ``/predict``; nothing is connected before it is asked for."""
     follower, name = predictor.follower, settings.model_name
-    receipts = Receipts(table, predictor.log.folder)
-    models = PastModels(follower, follower.loader, table, name)
-    lineages = Lineages(follower.loader, partial(_mlflow_url, settings), name)
+    receipts = Receipts(table, predictor.log.folder, pools.lookups)
+    models = PastModels(follower, follower.loader, table, name, pools.models)
+    lineages = Lineages(follower.loader, partial(_mlflow_url, settings), name, pools.models)
     view, texts = MODEL_VIEW, predictor.texts
     return [
-        partial(add_receipts, view=view, receipts=receipts, models=models),
-        partial(add_feedback, view=view, log=batches.log, texts=texts, clock=now),
-        partial(add_batch, view=view, predictor=batches),
+        partial(add_receipts, view=view, receipts=receipts, models=models, pool=pools.lookups),
+        partial(
+            add_feedback, view=view, log=batches.log, texts=texts, clock=now, pool=pools.reports
+        ),
+        partial(add_batch, view=view, predictor=batches, pool=pools.batches),
         partial(
             add_explain,
             view=view,
-            explanations=Explanations(predictor, models),
+            explanations=Explanations(predictor, models, pools.explanations),
             receipts=receipts,
         ),
         partial(add_model, follower=follower, lineages=lineages),

@@ -10,7 +10,6 @@ FTIError
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     ├── TookTooLong           what was asked is not done in time
     ├── DeploymentUnusable    a deployment is damaged, or its arms do not cover all traffic
-    ├── TooManyAtOnce         as many such requests are being answered as may be
     └── PortUnavailable       the address cannot be listened on
 """
 
@@ -51,10 +50,6 @@ class TookTooLong(ServingError):
 
 class DeploymentUnusable(ServingError):
     """A deployment is damaged, or its arms do not cover all traffic."""
-
-
-class TooManyAtOnce(ServingError):
-    """As many such requests are being answered as may be."""
 
 
 class PortUnavailable(ServingError):

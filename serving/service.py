@@ -19,6 +19,7 @@ from serving.deployment.live import DeploymentFollower
 from serving.metrics.metric_files import MetricFiles
 from serving.metrics.metrics import Metrics
 from serving.prediction.batch_predictor import BatchPredictor
+from serving.prediction.pools import WorkPools
 from serving.prediction.predictor import Predictor
 from serving.redis.reader import OnlineReader
 
@@ -47,6 +48,8 @@ class PredictionService:
         Answers many requests at once.
     table
         Reads PostgreSQL for requests that look something up.
+    pools
+        The threads in which requests are answered beside single predictions.
     routes
         Each adds paths beside ``/predict`` to an app.
     """
@@ -62,6 +65,7 @@ class PredictionService:
     numbers: MetricFiles
     batches: BatchPredictor
     table: PostgresReader
+    pools: WorkPools
     routes: Sequence[AddRoutes]
 
     async def start(self) -> None:
@@ -74,6 +78,7 @@ class PredictionService:
 
     async def stop(self) -> None:
         """Stop all parts; receipts are shipped first, as far as PostgreSQL answers."""
+        await self.pools.close()
         await self.reader.stop()
         await self.table.close()
         self.batches.close()

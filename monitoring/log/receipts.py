@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from feature_store.errors import StoreUnavailable
 from feature_store.online.row_codec import moment_of
+from infrastructure.work import WorkPool
 from monitoring.errors import ReceiptsUnavailable
 from monitoring.log.postgres_reader import PostgresReader
-from monitoring.log.record import KIND_PREDICTION, PredictionRecord, ScoredArm
+from monitoring.log.record import KIND_PREDICTION, PredictionRecord, ScoredArm, time_us_of
 from monitoring.log.segments import find_record
 
+CLOCKS_DIFFER_S = 60.0
+"""An id may seem to be so much younger or older than the file that holds it."""
 QUERY = "SELECT * FROM predictions WHERE prediction_id = %(prediction_id)s"
 
 
@@ -118,11 +121,14 @@ class Receipts:
         Reads PostgreSQL.
     folder
         The prediction log's, with the segments that have not been shipped.
+    pool
+        Where the segments are read.
     """
 
-    def __init__(self, table: PostgresReader, folder: Path) -> None:
+    def __init__(self, table: PostgresReader, folder: Path, pool: WorkPool) -> None:
         self.table = table
         self.folder = folder
+        self.pool = pool
 
     async def find(self, prediction_id: UUID) -> Receipt | None:
         """Find a receipt; None when there is no such prediction.
@@ -132,7 +138,11 @@ class Receipts:
         ReceiptsUnavailable
             If it is in no segment file, and PostgreSQL does not answer.
         """
-        spooled = partial(find_record, self.folder, KIND_PREDICTION, prediction_id.bytes)
+        made_at_s = time_us_of(prediction_id.bytes) / 1e6
+        if made_at_s > time.time() + CLOCKS_DIFFER_S:
+            return None
+        after_s = made_at_s - CLOCKS_DIFFER_S
+        spooled = partial(find_record, self.folder, KIND_PREDICTION, prediction_id.bytes, after_s)
         problem = None
         for _ in range(2):  # it may be shipped, and its segment removed, between the two looks
             try:
@@ -141,7 +151,7 @@ class Receipts:
                     return Receipt.of_row(rows[0])
             except StoreUnavailable as error:
                 problem = error
-            body = await asyncio.to_thread(spooled)
+            body = await self.pool.run(spooled)
             if body is not None:
                 return Receipt.of_record(PredictionRecord.unpack(body))
         if problem is not None:

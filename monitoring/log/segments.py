@@ -14,14 +14,20 @@ import struct
 import zlib
 from collections.abc import Iterable
 from functools import lru_cache
+from io import FileIO
 from pathlib import Path
 from typing import NamedTuple
+
+from infrastructure.work import checkpoint
 
 SUFFIX = ".segment"
 MAX_BODY_BYTES = 1024 * 1024
 """Readers take this much at once and more, so that every record fits into what they look at."""
 _HEADER = struct.Struct("<II4s")
 HEADER_BYTES = _HEADER.size
+_KIND_AT = 8
+PIECE_BYTES = 4 * MAX_BODY_BYTES
+"""So much of a segment is looked through at once: longer than any record, and some 5 ms."""
 
 
 class SegmentRecord(NamedTuple):
@@ -79,26 +85,51 @@ def next_sound_record(data: bytes, start: int, kinds: Iterable[bytes]) -> int | 
     return min(found, default=None)
 
 
-def find_record(folder: Path, kind: bytes, start: bytes) -> bytes | None:
+def find_record(folder: Path, kind: bytes, start: bytes, written_after: float = 0) -> bytes | None:
     """Find the body that starts with these bytes in the segments of a folder, newest first.
 
     Parameters
     ----------
     start
         Long enough to be the record's own, such as its id.
+    written_after
+        Seconds since 1970: segments that were last changed before do not hold it.
+
+    Raises
+    ------
+    WorkOverdue
+        If nobody waits for it any more.
     """
     for path in sorted(folder.glob(f"*{SUFFIX}"), key=_changed_at, reverse=True):
+        if _changed_at(path) < written_after:
+            break
         try:
-            data = path.read_bytes()
+            with path.open("rb", buffering=0) as opened:
+                found = _find_in(opened, kind, start)
         except FileNotFoundError:  # shipped and removed meanwhile
             continue
-        place = data.find(start)
-        while place >= 0:
-            record = _record_at(data, place - _HEADER.size, 0)
-            if record is not None and record.kind == kind:
-                return record.body
-            place = data.find(start, place + 1)
+        if found is not None:
+            return found
     return None
+
+
+def _find_in(segment: FileIO, kind: bytes, start: bytes) -> bytes | None:
+    """Find a body in one segment, a piece at a time, and no further than its records reach."""
+    held, wanted = b"", kind + start
+    while True:
+        checkpoint()
+        piece = segment.read(PIECE_BYTES)
+        held += piece
+        place = held.find(wanted)
+        while place >= 0:
+            record = _record_at(held, place - _KIND_AT, 0)
+            if record is not None:
+                return record.body
+            place = held.find(wanted, place + 1)
+        # What is reserved and not written yet is all zeros, and far longer than any record.
+        if piece == bytes(len(piece)):
+            return None
+        held = held[-(HEADER_BYTES + MAX_BODY_BYTES) :]
 
 
 class SegmentWriter:

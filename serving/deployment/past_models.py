@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 
+from infrastructure.work import WorkPool
 from models.deployment.record import Arm
 from monitoring.log.postgres_reader import PostgresReader
 from monitoring.log.record import ScoredArm
@@ -34,6 +35,8 @@ class PastModels:
         Reads the record of deployments.
     model_name
         The registered model.
+    pool
+        Where models are fetched and loaded.
     limit_s
         So long a request waits for a model to be loaded.
     """
@@ -44,12 +47,14 @@ class PastModels:
         loader: ModelLoader,
         records: PostgresReader,
         model_name: str,
+        pool: WorkPool,
         limit_s: float = LOAD_LIMIT_S,
     ) -> None:
         self.follower = follower
         self.loader = loader
         self.records = records
         self.model_name = model_name
+        self.pool = pool
         self.limit_s = limit_s
         self._kept: OrderedDict[str, LoadedModel] = OrderedDict()
         self._loading: dict[str, asyncio.Task[LoadedModel]] = {}
@@ -101,7 +106,7 @@ class PastModels:
 
     async def _load(self, arm: Arm) -> LoadedModel:
         try:
-            model = await asyncio.to_thread(self.loader.load, arm)
+            model = await self.pool.run(self.loader.load, arm)
         finally:
             del self._loading[arm.digest]
         self._kept[arm.digest] = model

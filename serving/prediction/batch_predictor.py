@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from configs.errors import FTIError
 from feature_store.errors import StoreUnavailable
+from infrastructure.work import checkpoint
 from monitoring.log.record import Flags, new_prediction_ids
 from monitoring.log.writer import SharedLog
 from serving.deployment.live import DeploymentFollower, LiveDeployment
@@ -88,6 +89,7 @@ class BatchPredictor:
         live, now_us = self.follower.require(), time.time_ns() // 1000
         store_answers = True
         for start in range(0, len(requests), RECORDED_TOGETHER):
+            checkpoint()
             some = requests[start : start + RECORDED_TOGETHER]
             outcomes = [AnswerSlot() for _ in some]
             batch = self._begin(some, outcomes, live, now_us)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from infrastructure.work import checkpoint
 from models.artifact.artifact import ModelArtifact
 from models.onnx.scorer import OnnxScorer
 from models.trees.forest import FILE as FOREST, Forest
@@ -55,6 +56,7 @@ class SampledExplainer:
         """What each feature adds to ``base`` for one vector ``(p,)``: float64 ``(p,)``."""
         total = np.zeros(len(row))
         for order, start in zip(self._orders, self._starts, strict=True):
+            checkpoint()
             mixed = np.tile(start, (len(row) + 1, 1))
             for step, place in enumerate(order.tolist()):
                 mixed[step + 1 :, place] = row[place]

@@ -10,14 +10,13 @@ from pydantic import BaseModel, Field, create_model
 from pydantic_core import to_json
 
 from feature_store.definitions.view import FeatureView
+from infrastructure.work import WorkPool
 from serving.prediction.batch_predictor import BatchPredictor
 from serving.routes.bulk_route import add_bulk_path
 from serving.routes.request_schema import request_schema, to_request
 from serving.routes.route_documents import EXAMPLE_ID, answers, body_example
 
 MOST_ROWS = 10_000
-AT_ONCE = 2
-"""Batches that are answered at the same time; each may use a core for a second."""
 
 
 class BatchRow(BaseModel):
@@ -58,7 +57,7 @@ ANSWERED = {
 UNKNOWN = {"error": "The online store has no features for user_id 999999. Send its attributes, …"}
 
 
-def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor) -> None:
+def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor, pool: WorkPool) -> None:
     """Add the path."""
     row_schema = request_schema(view)
     rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]
@@ -79,7 +78,7 @@ def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor) -> Non
         app,
         "/predict/batch",
         predict_batch,
-        AT_ONCE,
+        pool,
         convert=lambda row: to_request(row, view.entity),
         response_model=BatchAnswer,
         openapi_extra=body_example({"rows": asked}),
@@ -87,7 +86,7 @@ def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor) -> Non
             {"predictions": [ANSWERED, UNKNOWN], "answered": 1, "failed": 1, "latency_ms": 3.2},
             _413="",
             _422="rows.1.age is 300: Input should be less than or equal to 120",
-            _503="2 requests to /predict/batch are being answered, and no more at once.",
+            _503="As many batches are being answered as may be at once, and there was no room …",
         ),
     )
 

@@ -5,26 +5,25 @@ The body is read row by row: no single step of it keeps other threads waiting fo
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 from fastapi import FastAPI, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.types import Receive, Scope, Send
 
+from infrastructure.work import WorkPool, checkpoint
 from serving.answers import invalid
-from serving.errors import TooManyAtOnce
 from serving.routes.clean_body import CleanBody
 from serving.routes.json_route import read_json
 from serving.routes.request_schema import explain
 
-T = TypeVar("T")
-
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
+ROWS_BETWEEN = 64
+"""Rows that are read before it is asked whether anybody waits still: a millisecond."""
 MOST_PROBLEMS = 100
 """More are not looked for: whoever sends so many knows enough."""
 SPACE = r"[ \t\r\n]*"
@@ -36,11 +35,11 @@ def add_bulk_path(
     app: FastAPI,
     path: str,
     endpoint: Callable[..., Response],
-    at_once: int,
+    pool: WorkPool,
     convert: Callable[[Any], Any] | None = None,
     **options: Any,
 ) -> None:
-    """Add a path whose requests are answered in threads, only so many ``at_once``.
+    """Add a path whose requests are answered in the threads of a pool, by their rows.
 
     Parameters
     ----------
@@ -54,7 +53,7 @@ def add_bulk_path(
     )
     route = app.router.routes[-1]
     assert isinstance(route, BulkRoute)
-    route.threads = FewThreads(at_once, f"requests to {path} are being answered")
+    route.pool = pool
     if convert is not None:
         route.rows.convert = convert
 
@@ -66,7 +65,7 @@ class BulkRoute(APIRoute):
     with the event loop free for others.
     """
 
-    threads: FewThreads
+    pool: WorkPool
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -81,7 +80,8 @@ class BulkRoute(APIRoute):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         content = await read_json(scope, receive, LARGEST_BODY_BYTES)
-        response = await asyncio.shield(self.threads.start(self._work, content))
+        rows = max(1, content.count(b"{") - 1)  # what they are written in is one more
+        response = await self.pool.run_sized(rows, self._work, content)
         await response(scope, receive, send)
 
     def _work(self, content: bytes) -> Response:
@@ -92,45 +92,6 @@ class BulkRoute(APIRoute):
         body = self._schema.model_construct(None, **{self.rows.name: rows})
         response: Response = self.endpoint(body)
         return response
-
-
-class FewThreads:
-    """Work in threads, only so much of it at once.
-
-    Parameters
-    ----------
-    most
-        How much.
-    work
-        What is being done, for the message to whoever comes too many.
-    """
-
-    def __init__(self, most: int, work: str) -> None:
-        self.most = most
-        self.work = work
-        self._running = 0
-
-    def start(self, action: Callable[..., T], *arguments: object) -> asyncio.Future[T]:
-        """Begin some work; it goes on, and counts until it ends, when nobody waits any more.
-
-        Raises
-        ------
-        TooManyAtOnce
-            If as much is being done already.
-        """
-        if self._running >= self.most:
-            raise TooManyAtOnce(
-                f"{self.most} {self.work}, and no more at once. Try again in a moment."
-            )
-        self._running += 1
-        task = asyncio.ensure_future(asyncio.to_thread(action, *arguments))
-        task.add_done_callback(self._end)
-        return task
-
-    def _end(self, task: asyncio.Future[Any]) -> None:
-        self._running -= 1
-        if not task.cancelled():
-            task.exception()  # nobody may be waiting any more: that is no defect
 
 
 class BadBody(Exception):
@@ -174,6 +135,8 @@ class RowsBody:
         rows: list[Any] = []
         errors: list[Any] = []
         for place, given in enumerate(self._split(content)):
+            if place % ROWS_BETWEEN == 0:
+                checkpoint()
             if place == self.most:
                 raise BadBody([self._error(f"expected at most {self.most} rows", "more")])
             try:

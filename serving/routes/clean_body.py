@@ -55,10 +55,14 @@ class CleanBody(BaseModel):
     def _read_cleaned(cls, error: ValidationError, given: Callable[[], Any]) -> Self:
         changes: dict[Any, int | None] = {}
         for problem in error.errors(include_url=False, include_context=False):
-            name, *deeper = problem["loc"] or ("",)
-            if deeper or problem["type"] in {"json_invalid", "missing", "extra_forbidden"}:
+            if len(problem["loc"]) != 1 or problem["type"] in {
+                "json_invalid",
+                "missing",
+                "extra_forbidden",
+            }:
                 continue
-            value, cleaning = problem["input"], cls.cleanings.get(str(name))
+            [name], value = problem["loc"], problem["input"]
+            cleaning = cls.cleanings.get(str(name))
             if type(value) is float and value.is_integer() and abs(value) <= LARGEST_WHOLE:
                 changes[name] = int(value)
             elif cleaning is not None and _is_missing(value, cleaning):

@@ -1,7 +1,6 @@
 """``POST /explain`` and ``POST /predictions/{id}/explain``: what each feature added."""
 
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
-import asyncio
 import threading
 import time
 from collections import OrderedDict
@@ -13,25 +12,22 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from feature_store.definitions.view import FeatureView
+from infrastructure.work import WorkPool, checkpoint
 from models.deployment.record import Arm
 from models.trees.tree_shap import TreeExplainer
 from monitoring.log.receipts import Receipt, Receipts
 from monitoring.log.record import as_text, new_prediction_id
 from serving.answers import json_response
 from serving.deployment.past_models import PastModels
-from serving.errors import ModelUnusable, TookTooLong, UnknownEntity
+from serving.errors import ModelUnusable, UnknownEntity
 from serving.model_loader import LoadedModel
 from serving.prediction.explainer import SampledExplainer, explainer_of
 from serving.prediction.predictor import PredictionRequest, Predictor
-from serving.routes.bulk_route import FewThreads
 from serving.routes.json_route import JsonRoute
 from serving.routes.receipts import PredictionId, documents, find_receipt
 from serving.routes.request_schema import request_schema, to_request
 from serving.routes.route_documents import answers, body_example
 
-LIMIT_S = 10.0
-"""Longest wait for an explanation; the first one of a model reads all its trees."""
-AT_ONCE = 2
 KEPT = 2
 """Models of which is kept what was made to explain them."""
 
@@ -77,7 +73,7 @@ EXAMPLE = {
 
 
 class Explanations:
-    """Explains requests and predictions in threads, some at once.
+    """Explains requests and predictions in threads.
 
     Parameters
     ----------
@@ -85,12 +81,14 @@ class Explanations:
         The one of ``/predict``, for what it knows.
     models
         Finds models that serve no longer.
+    pool
+        Where explanations are made.
     """
 
-    def __init__(self, predictor: Predictor, models: PastModels) -> None:
+    def __init__(self, predictor: Predictor, models: PastModels, pool: WorkPool) -> None:
         self.predictor = predictor
         self.models = models
-        self._threads = FewThreads(AT_ONCE, "explanations are being made")
+        self.pool = pool
         self._kept: OrderedDict[str, tuple[TreeExplainer | SampledExplainer, str]] = OrderedDict()
         self._one_at_a_time = threading.Lock()
 
@@ -145,21 +143,18 @@ class Explanations:
 
         Raises
         ------
-        TooManyAtOnce
-            If others are being made already.
-        TookTooLong
+        WorkRefused
+            If others are being made for too long.
+        WorkOverdue
             If it is not done in time.
         ModelUnusable
             If the model's artifact cannot be had.
         """
-        task = self._threads.start(self._explain, arm, model, vector)
-        done, _ = await asyncio.wait({task}, timeout=LIMIT_S)
-        if not done:
-            raise TookTooLong(f"The explanation is not made after {LIMIT_S:g} s. Ask later.")
-        return task.result()
+        return await self.pool.run(self._explain, arm, model, vector)
 
     def _explain(self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32]) -> dict[str, Any]:
         explainer, method = self._explainer(arm, model)
+        checkpoint()
         shares = explainer.contributions(vector)
         values = model.schema.decode(vector)
         contributions = [
@@ -226,7 +221,7 @@ def add_explain(
             _404="The online store has no features for user_id 999999.",
             _413="",
             _422="age is 300: Input should be less than or equal to 120",
-            _503="2 explanations are being made, and no more at once. Try again in a moment.",
+            _503="As many explanations are being made as may be at once, and there was no room …",
         ),
     )
 

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model,
 from feature_store.definitions.cleaning import strip
 from feature_store.definitions.view import FeatureView
 from feature_store.online.row_codec import microseconds_of
+from infrastructure.work import WorkPool
 from monitoring.log.labels import KIND_LABEL, LabelRecord
 from monitoring.log.record import time_us_of
 from monitoring.log.writer import SharedLog
@@ -22,8 +23,6 @@ from serving.routes.request_schema import LARGEST_KEY
 from serving.routes.route_documents import EXAMPLE_ID, answers
 
 ACCEPTED = 202
-AT_ONCE = 8
-"""Reports that are taken in at the same time."""
 MOST_LABELS = 10_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 CLOCKS_DIFFER = timedelta(minutes=5)
@@ -42,6 +41,7 @@ def add_feedback(
     log: SharedLog,
     texts: tuple[str, str],
     clock: Callable[[], datetime],
+    pool: WorkPool,
 ) -> None:
     """Add the path.
 
@@ -80,7 +80,7 @@ def add_feedback(
         app,
         "/feedback",
         give_feedback,
-        AT_ONCE,
+        pool,
         response_model=Accepted,
         status_code=ACCEPTED,
         responses=answers(

@@ -15,6 +15,7 @@ from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import SchemaMismatch
 from feature_store.online.row_codec import moment_of
+from infrastructure.work import WorkPool
 from models.deployment.record import Arm
 from models.errors import RegistryUnavailable
 from models.registry.mlflow_api import MlflowApi
@@ -148,11 +149,16 @@ class Lineages:
     """
 
     def __init__(
-        self, loader: ModelLoader, registry_url: Callable[[], str | None], model_name: str
+        self,
+        loader: ModelLoader,
+        registry_url: Callable[[], str | None],
+        model_name: str,
+        pool: WorkPool,
     ) -> None:
         self.loader = loader
         self.registry_url = registry_url
         self.model_name = model_name
+        self.pool = pool
         self._known: dict[str, LineageAnswer] = {}
 
     async def of(self, arm: Arm) -> LineageAnswer:
@@ -166,12 +172,12 @@ class Lineages:
         known = self._known.get(arm.digest)
         if known is not None:
             return known
-        config = (await asyncio.to_thread(self.loader.artifact, arm)).config
+        config = (await self.pool.run(self.loader.artifact, arm)).config
         training = {name: config[name] for name in FACTS if name in config}
         found = LineageAnswer(training=training, registry={}, metrics={}, problem=None)
         try:
             async with asyncio.timeout(REGISTRY_LIMIT_S):
-                found.registry, found.metrics = await asyncio.to_thread(self._ask_registry, arm)
+                found.registry, found.metrics = await self.pool.run(self._ask_registry, arm)
         except TimeoutError:
             found.problem = f"MLflow did not answer in {REGISTRY_LIMIT_S:g} s."
         except FTIError as error:

@@ -1,24 +1,42 @@
 """``GET /predictions/{id}`` and ``POST /predictions/{id}/replay``: a receipt, and it once more."""
 
 # Annotations are values here: FastAPI reads them.
-import asyncio
 import math
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from fastapi import FastAPI, Path, Response
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 
 from feature_store.definitions.view import FeatureView
+from infrastructure.work import WorkPool
 from monitoring.log.receipts import Receipt, Receipts, ScoredOutput
 from serving.answers import json_response
 from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, UnknownPrediction
 from serving.routes.route_documents import EXAMPLE_ID, answers
 
+ID_VERSION = 7
+ID_PATTERN = (
+    "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
+)
+
+
+def _of_prediction(value: UUID) -> UUID:
+    if value.version != ID_VERSION:
+        raise ValueError("expected the prediction_id of an answer, a UUID of version 7")
+    return value
+
+
 PredictionId = Annotated[
-    UUID, Path(description="The `prediction_id` of an answer.", examples=[EXAMPLE_ID])
+    UUID,
+    AfterValidator(_of_prediction),
+    Path(
+        description="The `prediction_id` of an answer, a UUID of version 7.",
+        examples=[EXAMPLE_ID],
+        json_schema_extra={"pattern": ID_PATTERN},
+    ),
 ]
 
 
@@ -123,7 +141,9 @@ REPLAYED = {
 }
 
 
-def add_receipts(app: FastAPI, view: FeatureView, receipts: Receipts, models: PastModels) -> None:
+def add_receipts(
+    app: FastAPI, view: FeatureView, receipts: Receipts, models: PastModels, pool: WorkPool
+) -> None:
     """Add the paths.
 
     Parameters
@@ -132,6 +152,8 @@ def add_receipts(app: FastAPI, view: FeatureView, receipts: Receipts, models: Pa
         As it is defined now, to name the features of a vector.
     models
         Finds those that scored, also when they serve no longer.
+    pool
+        Where they score again.
     """
 
     @app.get(
@@ -169,7 +191,7 @@ def add_receipts(app: FastAPI, view: FeatureView, receipts: Receipts, models: Pa
         On the logged engine the answer is equal to the bit; otherwise `differs` says what is not
         as it was: the engine, the artifact, or a version that is gone.
         """
-        again = await _replay(await find_receipt(receipts, prediction_id), models)
+        again = await _replay(await find_receipt(receipts, prediction_id), models, pool)
         return json_response(again.model_dump())
 
 
@@ -189,13 +211,13 @@ async def find_receipt(receipts: Receipts, prediction_id: UUID) -> Receipt:
     return receipt
 
 
-async def _replay(receipt: Receipt, models: PastModels) -> ReplayAnswer:
+async def _replay(receipt: Receipt, models: PastModels, pool: WorkPool) -> ReplayAnswer:
     """Score the logged vector with the logged versions; say in words what is not as it was."""
     arms, differs, engine = [], [], models.follower.engine
     if receipt.engine != engine:
         differs.append(f"engine: logged '{receipt.engine}', here '{engine}'")
     for scored in receipt.scored:
-        arm, problem = await _replay_arm(receipt, scored, models)
+        arm, problem = await _replay_arm(receipt, scored, models, pool)
         arms.append(arm)
         differs += [problem] if problem else []
     differs += [
@@ -215,7 +237,7 @@ async def _replay(receipt: Receipt, models: PastModels) -> ReplayAnswer:
 
 
 async def _replay_arm(
-    receipt: Receipt, scored: ScoredOutput, models: PastModels
+    receipt: Receipt, scored: ScoredOutput, models: PastModels, pool: WorkPool
 ) -> tuple[ReplayedArmAnswer, str | None]:
     """Let one scored arm answer again; say what keeps it from that, if anything does."""
     again = ReplayedArmAnswer(
@@ -235,7 +257,7 @@ async def _replay_arm(
             f"schema: the vector follows {receipt.schema_fingerprint}, {scored.model_version} "
             f"takes {model.schema.fingerprint}"
         )
-    again.replayed = await asyncio.to_thread(model.probability, receipt.vector)
+    again.replayed = await pool.run(model.probability, receipt.vector)
     return again, None
 
 

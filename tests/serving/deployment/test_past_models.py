@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from infrastructure.work import WorkPool
 from models.deployment.record import Arm
 from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, TookTooLong
@@ -37,7 +38,8 @@ class NothingLive:
 
 def past(registry: Registry) -> PastModels:
     parts: Any = (NothingLive(), registry, None)
-    return PastModels(*parts, "income-predictor", limit_s=0.05)
+    pool = WorkPool("models are being loaded", 2, room=2, wait_s=5, limit_s=10)
+    return PastModels(*parts, "income-predictor", pool, limit_s=0.05)
 
 
 def test_who_asks_while_a_model_is_fetched_is_told_so_and_a_later_one_has_it():

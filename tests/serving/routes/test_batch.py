@@ -179,19 +179,34 @@ def test_without_room_for_receipts_no_row_is_answered(world):
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-def test_more_batches_at_once_than_may_be_are_told_to_come_again(api):
+def test_small_batches_wait_their_turn_and_none_is_refused(api):
+    rows = [{"user_id": 1}, {"user_id": 2}]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: batch(api, rows), range(160)))
+
+    assert {len(answer) for answer in answers} == {2}
+
+
+def test_batches_that_find_no_room_in_time_are_told_to_come_again(world):
+    world.deploy(1)
     rows = [FIVE | {"age": 20 + n % 50} for n in range(10_000)]
-    with ThreadPoolExecutor(6) as pool:
+    settings = {
+        "FTI_DEPLOYMENT__API__AT_ONCE__WAIT_S": "0.01",
+        "FTI_DEPLOYMENT__API__AT_ONCE__BATCH_ROWS": "10000",
+    }
+    with running_api(world, **settings) as api, ThreadPoolExecutor(4) as pool:
         answers = list(
             pool.map(
-                lambda _: api.post("/predict/batch", json={"rows": rows}, timeout=60), range(6)
+                lambda _: api.post("/predict/batch", json={"rows": rows}, timeout=60), range(4)
             )
         )
+        assert api.post("/predict/batch", json={"rows": rows}, timeout=60).status_code == 200
 
     statuses = [answer.status_code for answer in answers]
     assert set(statuses) == {200, 503}
-    assert statuses.count(200) >= 2
     assert {a.headers["retry-after"] for a in answers if a.status_code == 503} == {"1"}
+    told = next(a.json()["error"] for a in answers if a.status_code == 503)
+    assert told.startswith("As many batches are being answered as may be at once, and there was no")
 
 
 def test_single_requests_go_on_while_batches_are_answered(api):

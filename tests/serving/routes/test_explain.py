@@ -126,13 +126,10 @@ def test_what_cannot_be_explained_is_refused_as_by_predict(api, body, status):
     assert api.post("/explain", json=body).status_code == status
 
 
-def test_more_at_once_than_may_be_are_told_to_come_again(api):
+def test_more_at_once_than_may_be_wait_their_turn(api):
     with ThreadPoolExecutor(12) as pool:
         answers = list(pool.map(lambda n: api.post("/explain", json={"user_id": n}), range(1, 61)))
 
-    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert {answer.status_code for answer in answers} == {200}
     for answer in answers:
-        if answer.status_code == 200:
-            assert_sums(answer.json())
-        else:
-            assert answer.headers["retry-after"] == "1"
+        assert_sums(answer.json())

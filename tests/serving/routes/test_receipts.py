@@ -90,6 +90,12 @@ def test_unknown_ids_are_not_found_and_malformed_ones_are_refused(api, path):
     malformed = ask(path.format("12-34"))
     assert malformed.status_code == 422
     assert malformed.json()["fields"][0]["value"] == "'12-34'"
+    for other in (uuid.UUID(int=0), uuid.uuid4()):
+        refused = ask(path.format(other))
+        assert refused.status_code == 422
+        assert "a UUID of version 7" in refused.json()["fields"][0]["expected"]
+    to_come = uuid.UUID(bytes=new_prediction_id(time.time_ns() // 1000 + 10**10))
+    assert ask(path.format(to_come)).status_code == 404
 
 
 def test_an_unshipped_receipt_is_found_also_that_of_a_killed_server(world):
