@@ -6,29 +6,38 @@ The body is read row by row: no single step of it keeps other threads waiting fo
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn, TypeVar
+import gzip
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from serving.answers import invalid
 from serving.errors import TooManyAtOnce
-from serving.routes.json_route import read_json
+from serving.middleware.access import Headers
+from serving.middleware.body_budget import BodyBudget
+from serving.middleware.request_gate import HEADERS
+from serving.routes.bodies import (
+    accepts_gzip,
+    expected_bytes,
+    inflate,
+    is_gzip,
+    read_body,
+    require_json,
+)
 from serving.routes.request_schema import explain
+from serving.routes.strict_json import MOST_PROBLEMS, BadBody, RowsBody
 
 T = TypeVar("T")
 
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
-MOST_PROBLEMS = 100
-"""More are not looked for: whoever sends so many knows enough."""
-SPACE = r"[ \t\r\n]*"
-NEXT = re.compile(f"{SPACE},{SPACE}")
-END = re.compile(rf"{SPACE}\]{SPACE}\}}{SPACE}\Z")
+LEAST_GZIP_BYTES = 16 * 1024
+"""A shorter answer is not worth compressing."""
+GZIP_LEVEL = 1
+"""The quickest: batches of predictions become a fifth; slower ones gain little."""
 
 
 def add_bulk_path(
@@ -54,6 +63,7 @@ def add_bulk_path(
     route = app.router.routes[-1]
     assert isinstance(route, BulkRoute)
     route.threads = FewThreads(at_once, f"requests to {path} are being answered")
+    route.bodies = app.state.bodies
     if convert is not None:
         route.rows.convert = convert
 
@@ -66,6 +76,7 @@ class BulkRoute(APIRoute):
     """
 
     threads: FewThreads
+    bodies: BodyBudget
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -79,18 +90,40 @@ class BulkRoute(APIRoute):
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content = await read_json(scope, receive, LARGEST_BODY_BYTES)
-        response = await asyncio.shield(self.threads.start(self._work, content))
+        headers: Headers = scope[HEADERS]
+        require_json(headers, LARGEST_BODY_BYTES)
+        self.threads.require_room()
+        held = await self.bodies.hold(expected_bytes(headers, LARGEST_BODY_BYTES))
+        try:
+            content = await read_body(scope, receive, LARGEST_BODY_BYTES)
+            if not is_gzip(headers):
+                held.shrink(len(content))
+            work = self.threads.start(self._work, content, headers)
+        except BaseException:
+            held.release()
+            raise
+        work.add_done_callback(lambda _: held.release())
+        response = await asyncio.shield(work)
         await response(scope, receive, send)
 
-    def _work(self, content: bytes) -> Response:
+    def _work(self, content: bytearray, headers: Headers) -> Response:
         try:
-            rows = self.rows.read(content)
+            rows = self.rows.read(inflate(content, headers, LARGEST_BODY_BYTES))
         except BadBody as error:
             return refuse_rows(error.errors, self._known)
         body = self._schema.model_construct(None, **{self.rows.name: rows})
         response: Response = self.endpoint(body)
+        if len(response.body) >= LEAST_GZIP_BYTES and accepts_gzip(headers):
+            compress(response)
         return response
+
+
+def compress(response: Response) -> None:
+    """Compress an answer."""
+    response.body = gzip.compress(response.body, GZIP_LEVEL)
+    response.headers["Content-Length"] = str(len(response.body))
+    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
 
 
 class FewThreads:
@@ -117,105 +150,23 @@ class FewThreads:
         TooManyAtOnce
             If as much is being done already.
         """
-        if self._running >= self.most:
-            raise TooManyAtOnce(
-                f"{self.most} {self.work}, and no more at once. Try again in a moment."
-            )
+        self.require_room()
         self._running += 1
         task = asyncio.ensure_future(asyncio.to_thread(action, *arguments))
         task.add_done_callback(self._end)
         return task
 
+    def require_room(self) -> None:
+        """Raise `TooManyAtOnce` if as much is being done already."""
+        if self._running >= self.most:
+            raise TooManyAtOnce(
+                f"{self.most} {self.work}, and no more at once. Try again in a moment."
+            )
+
     def _end(self, task: asyncio.Future[Any]) -> None:
         self._running -= 1
         if not task.cancelled():
             task.exception()  # nobody may be waiting any more: that is no defect
-
-
-class BadBody(Exception):
-    """A body cannot be used; ``errors`` has the form in which pydantic lists them."""
-
-    def __init__(self, errors: list[Any]) -> None:
-        super().__init__(errors)
-        self.errors = errors
-
-
-class RowsBody:
-    """Reads ``{"name": [row, …]}``; a single row may come without a list around it.
-
-    Parameters
-    ----------
-    name
-        What the list is called.
-    row
-        The schema of a row.
-    most
-        How many there may be.
-    """
-
-    convert: Callable[[Any], Any] = staticmethod(lambda row: row)
-    """What becomes of a validated row, at once: what was read is not kept."""
-
-    def __init__(self, name: str, row: type[BaseModel], most: int) -> None:
-        self.name = name
-        self.row = row
-        self.most = most
-        self._start = re.compile(rf'{SPACE}\{{{SPACE}"{name}"{SPACE}:{SPACE}\[{SPACE}')
-
-    def read(self, content: bytes) -> list[Any]:
-        """Give the validated rows.
-
-        Raises
-        ------
-        BadBody
-            If it is no such JSON, or some rows cannot be used.
-        """
-        rows: list[Any] = []
-        errors: list[Any] = []
-        validate = self.row.__pydantic_validator__.validate_python
-        for place, given in enumerate(self._split(content)):
-            if place == self.most:
-                raise BadBody([self._error(f"expected at most {self.most} rows", "more")])
-            try:
-                rows.append(self.convert(validate(given)))
-            except ValidationError as error:
-                found = error.errors(include_url=False, include_context=False)
-                errors += [{**each, "loc": (self.name, place, *each["loc"])} for each in found]
-                if len(errors) >= MOST_PROBLEMS:
-                    break
-        if errors:
-            raise BadBody(errors)
-        return rows
-
-    def _split(self, content: bytes) -> Iterator[Any]:
-        try:
-            text = content.decode()
-            start = self._start.match(text)
-            if start is None:
-                yield self._single(text)
-                return
-            place = start.end()
-            while True:
-                row, place = DECODER.raw_decode(text, place)
-                yield row
-                if END.match(text, place):
-                    return
-                comma = NEXT.match(text, place)
-                if comma is None:
-                    raise ValueError(f"at character {place} comes neither another row nor the end")
-                place = comma.end()
-        except (ValueError, RecursionError) as error:
-            what = f'expected {{"{self.name}": [row, …]}}: {error}'
-            raise BadBody([self._error(what, content[:MOST_PROBLEMS])]) from error
-
-    def _single(self, text: str) -> Any:
-        row = DECODER.decode(text)
-        if not isinstance(row, dict) or not row or self.name in row:
-            raise ValueError("there is no such list, or something beside it")
-        return row
-
-    def _error(self, message: str, given: object) -> dict[str, Any]:
-        return {"type": "rows", "loc": (self.name,), "msg": message, "input": given}
 
 
 def refuse_rows(errors: list[Any], known: list[str]) -> Response:
@@ -231,10 +182,3 @@ def refuse_rows(errors: list[Any], known: list[str]) -> Response:
         more = {"field": "body", "value": "more problems"}
         problems.append(more | {"expected": f"see the first {MOST_PROBLEMS}"})
     return invalid(problems)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
-DECODER = json.JSONDecoder(parse_constant=_no_number)
