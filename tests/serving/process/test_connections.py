@@ -145,7 +145,8 @@ def test_connections_that_ask_nothing_make_room_for_those_that_do(tight):
     with ExitStack() as stack:
         silent = [stack.enter_context(connect(tight)) for _ in range(20)]
         for connection in silent[::2]:
-            connection.sendall(b"GET /health HTTP/1.1\r\n")
+            with suppress(OSError):  # hung up on already
+                connection.sendall(b"GET /health HTTP/1.1\r\n")
         for _ in range(3):
             with connect(tight) as connection:
                 connection.sendall(request("/health"))
