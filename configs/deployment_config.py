@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from configs.http_config import HttpConfig
 from configs.section import Section
 
 KEY_PREFIX = "fti_"
@@ -151,6 +152,7 @@ class ApiConfig(Section):
         (), description="pages of these origins (https://app.example) may ask from a browser"
     )
     access_log: AccessLogConfig = AccessLogConfig()
+    http: HttpConfig = HttpConfig()
 
     @model_validator(mode="after")
     def _keys_differ(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -56,11 +57,97 @@ def checkpoint() -> None:
         raise leave.overdue
 
 
+class Room:
+    """Room for pieces of different sizes; who finds none waits, first come, first served.
+
+    A piece larger than all the room is let in alone.
+
+    Parameters
+    ----------
+    what
+        What fills it, in a message: "batches are being answered".
+    size
+        Most that is in it at once, in the unit of the pieces: rows, bytes.
+    wait_s
+        Longest wait for room.
+    pieces
+        Most pieces at once.
+    """
+
+    def __init__(self, what: str, size: int, wait_s: float, pieces: float = math.inf) -> None:
+        self.what = what
+        self.size = size
+        self.wait_s = wait_s
+        self.pieces = pieces
+        self.taken = 0
+        self.inside = 0
+        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
+
+    async def enter(self, size: int) -> None:
+        """Wait until there is room, and take it.
+
+        Raises
+        ------
+        WorkRefused
+            If there is none in time.
+        """
+        if not self._waiting and self._has_room(size):
+            self._take(size)
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = turn, size
+        self._waiting.append(place)
+        try:
+            async with asyncio.timeout(self.wait_s):
+                await asyncio.shield(turn)
+        except (asyncio.CancelledError, TimeoutError) as error:
+            if place in self._waiting:
+                self._waiting.remove(place)
+                self._let_in()  # it may have been in the way of smaller ones
+            elif turn.exception() is None:
+                self.leave(size)  # it was let in in the very moment in which it gave up
+            if isinstance(error, asyncio.CancelledError):
+                raise
+            raise WorkRefused(
+                f"As many {self.what} as may be at once, and there was no room for another within "
+                f"{self.wait_s:g} s. Try again in a moment."
+            ) from None
+
+    def leave(self, size: int) -> None:
+        """Give back the room of a piece."""
+        self.inside -= 1
+        self.shrink(size)
+
+    def shrink(self, size: int) -> None:
+        """Give back some room of a piece that stays."""
+        self.taken -= size
+        self._let_in()
+
+    def close(self) -> None:
+        """Refuse all who wait."""
+        while self._waiting:
+            self._waiting.popleft()[0].set_exception(WorkRefused("The API is stopping."))
+
+    def _has_room(self, size: int) -> bool:
+        if self.inside >= self.pieces:
+            return False
+        return self.taken + size <= self.size or not self.inside
+
+    def _take(self, size: int) -> None:
+        self.inside += 1
+        self.taken += size
+
+    def _let_in(self) -> None:
+        while self._waiting and self._has_room(self._waiting[0][1]):
+            turn, size = self._waiting.popleft()
+            self._take(size)
+            turn.set_result(None)
+
+
 class WorkPool:
     """Threads of one kind of work: what one kind takes, no other kind lacks.
 
-    Work is admitted by its size, in the order in which it came: it waits while what is under way
-    leaves no room, for a bounded time. A piece larger than all the room is done alone.
+    Work is admitted by its size, in the order in which it came; see `Room`.
 
     Parameters
     ----------
@@ -82,12 +169,8 @@ class WorkPool:
     ) -> None:
         self.name = name
         self.threads = threads
-        self.room = room
-        self.wait_s = wait_s
+        self.room = Room(name, room, wait_s, pieces=threads)
         self.limit_s = limit_s
-        self.running = 0
-        self.size = 0
-        self._waiting: deque[tuple[asyncio.Future[None], int]] = deque()
         self._leaves: set[_Leave] = set()
         self._jobs: set[Future[Any]] = set()
         self._executor: ThreadPoolExecutor | None = None
@@ -119,7 +202,7 @@ class WorkPool:
         WorkOverdue
             If it takes longer than it may.
         """
-        await self._admit(size)
+        await self.room.enter(size)
         leave = _Leave(self.limit_s)
         loop, context = asyncio.get_running_loop(), copy_context()
         context.run(_leave.set, leave)
@@ -132,7 +215,7 @@ class WorkPool:
         def end() -> None:
             self._leaves.discard(leave)
             self._jobs.discard(job)
-            self._release(size)
+            self.room.leave(size)
 
         job.add_done_callback(lambda _: _tell(loop, end))
         try:
@@ -149,60 +232,13 @@ class WorkPool:
         """End what is under way, as soon as it notices, and refuse what waits."""
         for leave in list(self._leaves):
             leave.is_cancelled = True
-        while self._waiting:
-            self._waiting.popleft()[0].set_exception(WorkRefused("The API is stopping."))
+        self.room.close()
         executor, self._executor = self._executor, None
         if executor is not None:
             executor.shutdown(wait=False, cancel_futures=True)
         jobs = [asyncio.wrap_future(job) for job in self._jobs if not job.done()]
         if jobs:
             await asyncio.wait(jobs, timeout=ENDS_WITHIN_S)
-
-    def _has_room(self, size: int) -> bool:
-        if self.running >= self.threads:
-            return False
-        return self.size + size <= self.room or not self.running
-
-    async def _admit(self, size: int) -> None:
-        if not self._waiting and self._has_room(size):
-            self._take(size)
-            return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = turn, size
-        self._waiting.append(place)
-        try:
-            async with asyncio.timeout(self.wait_s):
-                await asyncio.shield(turn)
-        except (asyncio.CancelledError, TimeoutError) as error:
-            if place in self._waiting:
-                self._waiting.remove(place)
-                self._admit_waiting()  # it may have been in the way of smaller ones
-            elif turn.exception() is None:
-                self._release(size)  # it was admitted in the very moment in which it gave up
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            raise WorkRefused(
-                f"As many {self.name} as may be at once, and there was no room for another "
-                f"within {self.wait_s:g} s. Try again in a moment."
-            ) from None
-
-    def _take(self, size: int) -> None:
-        self.running += 1
-        self.size += size
-
-    def _release(self, size: int) -> None:
-        self.running -= 1
-        self.size -= size
-        self._admit_waiting()
-
-    def _admit_waiting(self) -> None:
-        while self._waiting:
-            turn, size = self._waiting[0]
-            if not self._has_room(size):
-                return
-            self._waiting.popleft()
-            self._take(size)
-            turn.set_result(None)
 
 
 def _tell(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:

@@ -44,7 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     host, port = listeners[0].getsockname()[:2]
     log_as_json()
-    logging.getLogger("serving").info("API on http://%s:%d/predict", host, port)
+    shown = f"[{host}]" if ":" in host else host
+    logging.getLogger("serving").info("API on http://%s:%d/predict", shown, port)
     with announce(settings.var_dir, port):
         if options.workers == 1:
             _serve(settings, listeners[0])
@@ -66,6 +67,7 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     log_as_json()
     prepare_threads()
     app = create_app(prediction_service(settings), MODEL_VIEW, settings.deployment.api)
+    proxies = settings.deployment.api.http.trusted_proxies
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -73,7 +75,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
         ws="none",
         access_log=False,
         log_config=None,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
         server_header=False,
         timeout_graceful_shutdown=DRAIN_LIMIT_S,
     )

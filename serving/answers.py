@@ -13,6 +13,8 @@ from monitoring.errors import LogUnavailable
 from serving.errors import (
     AttributesUnusable,
     BodyTooLarge,
+    BodyTypeRefused,
+    BodyUnreadable,
     NothingDeployed,
     UnknownEntity,
     UnknownPrediction,
@@ -67,7 +69,11 @@ NOT_NOW = ErrorAnswer(503, {"Retry-After": str(RETRY_AFTER_S)})
 MEANINGS: dict[type[FTIError], ErrorAnswer] = {
     UnknownEntity: ErrorAnswer(404, {}),
     UnknownPrediction: ErrorAnswer(404, {}),
-    BodyTooLarge: ErrorAnswer(413, {"Connection": "close"}),
+    BodyTooLarge: ErrorAnswer(413, {}),
+    BodyTypeRefused: ErrorAnswer(
+        415, {"Accept-Post": "application/json", "Accept-Encoding": "gzip"}
+    ),
+    BodyUnreadable: ErrorAnswer(400, {}),
     NothingDeployed: ErrorAnswer(503, {}),
     AttributesUnusable: ErrorAnswer(503, {}),
     LogUnavailable: NOT_NOW,

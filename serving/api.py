@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from fastapi.telemetry import TelemetryConfig
 from pydantic_core import to_json
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 
@@ -18,7 +19,8 @@ from configs.deployment_config import ApiConfig
 from configs.errors import FTIError
 from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
-from serving.answers import Alive, Ready, invalid, json_response, problem, refusal, refusals
+from infrastructure.work import Room
+from serving.answers import Alive, Ready, json_response, problem, refusal, refusals
 from serving.metrics.metrics import Metrics
 from serving.middleware.access import KeyHolder, KeyRing
 from serving.middleware.access_log import AccessLog
@@ -26,9 +28,13 @@ from serving.middleware.rate_limit import RateLimit
 from serving.middleware.request_gate import RequestGate, document_gate
 from serving.middleware.traffic import Traffic
 from serving.prediction.predictor import Answer
+from serving.process.connections import Connections
 from serving.process.runtime import GarbagePauses
+from serving.routes.bulk_route import refuse_rows
+from serving.routes.docs_page import PATHS as DOCS_PATHS, add_docs
 from serving.routes.json_route import JsonRoute
-from serving.routes.request_schema import explain, request_schema, to_request
+from serving.routes.misdirected import misdirected
+from serving.routes.request_schema import request_schema, to_request
 from serving.service import PredictionService
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -52,7 +58,7 @@ def create_app(
         Whom to let in, and how many at once.
     """
     config = config or ApiConfig()
-    metrics, pauses = service.metrics, GarbagePauses()
+    http, metrics, pauses = config.http, service.metrics, GarbagePauses()
     telling = Repeating(
         "metrics", lambda: service.numbers.publish(metrics.snapshot()), TELL_WORKERS_S
     )
@@ -61,11 +67,12 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         await service.start()
         telling.start()
-        sweeping = asyncio.create_task(app.state.traffic.cancel_overdue())
+        sweeps = [asyncio.create_task(each.sweep()) for each in (traffic, connections)]
         pauses.shorten()
-        yield {"busy_wait": service.reader.busy_wait}
+        yield {"busy_wait": service.reader.busy_wait, "connections": connections}
         pauses.stop()
-        sweeping.cancel()
+        for sweep in sweeps:
+            sweep.cancel()
         await asyncio.to_thread(telling.stop)
         await service.stop()
 
@@ -75,11 +82,19 @@ def create_app(
         version="1",
         lifespan=lifespan,
         telemetry=NO_TELEMETRY,
+        servers=[{"url": http.root_path}] if http.root_path else None,
+        redirect_slashes=False,  # a body and its key would follow wherever it leads
+        openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,
     )
     traffic = app.state.traffic = Traffic(config.max_in_flight, config.request_limit_s)
+    connections = Connections(http, traffic, metrics.refuse)
+    app.state.bodies = Room("bytes of bodies are held", http.held_body_bytes, http.held_body_wait_s)
     service.add_gauges()
     in_flight = "Requests that are being answered."
     metrics.add_gauge("fti_http_requests_in_flight", in_flight, lambda: traffic.in_flight, sum)
+    open_ones = "Connections of callers."
+    metrics.add_gauge("fti_http_connections", open_ones, lambda: connections.number, sum)
     pause = "Longest pause of the garbage collector since the start."
     metrics.add_gauge(
         "fti_longest_garbage_collection_seconds", pause, lambda: pauses.longest_s, max
@@ -88,6 +103,8 @@ def create_app(
     _add_probes(app, service, metrics)
     for add_routes in service.routes:
         add_routes(app)
+    if http.docs:
+        add_docs(app)
     _add_refusals(app, view)
     _add_gate(app, metrics, config)
     document_gate(app, asks_for_keys=bool(config.keys))
@@ -105,6 +122,8 @@ def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:
         metrics=metrics,
         access_log=AccessLog(every=log.requests == "all", slow_s=log.slow_ms / 1000),
         paths=[getattr(route, "path", "") for route in app.routes],
+        open_paths=DOCS_PATHS if config.http.docs else (),
+        root_path=config.http.root_path,
     )
     if config.cors_origins:
         # Added last it is outermost: a browser asks by OPTIONS, without a key, what it may do.
@@ -170,8 +189,12 @@ def _add_refusals(app: FastAPI, view: FeatureView) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def refuse_body(request: Request, error: RequestValidationError) -> Response:
-        return invalid(list(explain(error.errors(), known)))
+        return refuse_rows(list(error.errors()), known)
+
+    @app.exception_handler(HTTPException)
+    async def refuse_path(request: Request, error: HTTPException) -> Response:
+        return misdirected(request.scope, error)
 
     @app.exception_handler(ClientDisconnect)
     async def nobody_listens(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)
+        return problem("The body was not sent to its end.", 400)

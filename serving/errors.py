@@ -7,6 +7,8 @@ FTIError
     ├── UnknownPrediction     no prediction has this id
     ├── AttributesUnusable    the model takes features that cannot be computed any more
     ├── BodyTooLarge          a request's body is longer than allowed
+    ├── BodyTypeRefused       a request's body has another type or compression
+    ├── BodyUnreadable        a request's body is not what its head says
     ├── ModelUnusable         an artifact cannot be fetched, was altered, or answers otherwise
     ├── TookTooLong           what was asked is not done in time
     ├── DeploymentUnusable    a deployment is damaged, or its arms do not cover all traffic
@@ -38,6 +40,14 @@ class AttributesUnusable(ServingError):
 
 class BodyTooLarge(ServingError):
     """A request's body is longer than allowed."""
+
+
+class BodyTypeRefused(ServingError):
+    """A request's body has another type or compression than is taken."""
+
+
+class BodyUnreadable(ServingError):
+    """A request's body is not what its head says."""
 
 
 class ModelUnusable(ServingError):

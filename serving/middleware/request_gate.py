@@ -27,13 +27,22 @@ _ALWAYS: RawHeaders = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
 )
-SAFE_PAGE: RawHeaders = (*_ALWAYS, (b"referrer-policy", b"no-referrer"))
+SAFE_PAGE: RawHeaders = (
+    *_ALWAYS,
+    (b"referrer-policy", b"no-referrer"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    ),
+)
+"""Of the page for people: it loads what lies beside it, and nothing else."""
 SAFE: RawHeaders = (
     *_ALWAYS,
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-PAGES = frozenset({"/docs", "/redoc", "/docs/oauth2-redirect"})
-"""Pages for people, which load scripts."""
+HEADERS = "headers_by_name"
+"""Where in a scope later parts find the headers; of those sent twice, the last one."""
+PAGE_PATH = "/docs"
 NEVER_FULL = OPEN_PATHS | {"/metrics"}
 CLOSE = (b"connection", b"close")
 REALM = 'Bearer realm="fti"'
@@ -41,13 +50,19 @@ HOW_TO_SEND = "Send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'."
 
 PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 REFUSALS = {
+    "400": "It is no HTTP/1.1, or its body is not what its head says.",
     "401": "A key is asked for, and none or an unknown one was shown.",
     "403": "The key's role does not suffice.",
     "408": "The request was not there and answered in time.",
     "429": "The caller asks more often than is allowed; `Retry-After` says when to ask again.",
+    "431": "Its headers are too long, or too many.",
     "503": "It cannot be answered now.",
 }
 """As the documentation describes them."""
+BODY_REFUSALS = {
+    "413": "The body is larger than this path takes, or will be when it is decompressed.",
+    "415": "The body is no JSON, or is compressed otherwise than by gzip.",
+}
 SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -71,6 +86,10 @@ class RequestGate:
         Logs requests.
     paths
         Those that are counted by name; all others count as one.
+    open_paths
+        Those that ask for no key.
+    root_path
+        The prefix under which a proxy shows the API; requests may come with it or without.
     """
 
     def __init__(
@@ -82,6 +101,8 @@ class RequestGate:
         metrics: Metrics,
         access_log: AccessLog,
         paths: Collection[str],
+        open_paths: Collection[str] = (),
+        root_path: str = "",
     ) -> None:
         self.app = app
         self.keys = keys
@@ -90,26 +111,30 @@ class RequestGate:
         self.metrics = metrics
         self.access_log = access_log
         self.paths = frozenset(paths)
+        self.open_paths = frozenset(open_paths)
+        self.root_path = root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer it here."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        visit = _Visit(scope, send, self.traffic.is_draining)
-        refusal = self._refusal(visit, scope["path"])
+        if self.root_path:
+            scope = self._below_root(scope)
+        visit = _Visit(scope, send, self.traffic.is_draining, len(self.root_path))
+        scope[HEADERS] = visit.headers
+        if scope["method"] == "HEAD":  # the HTTP server leaves the body out
+            scope = {**scope, "method": "GET"}
+        refusal = self._refusal(visit, visit.path)
         app = self.app if refusal is None else refusal
         task = asyncio.current_task()
         self.traffic.began[task] = visit.began_s
         try:
             await app(scope, receive, visit.send)
         except asyncio.CancelledError:
-            if visit.status or not self.traffic.was_overdue(task):
+            late = None if visit.status else self.traffic.why_cancelled(task)
+            if late is None:
                 raise
-            late = (
-                f"The request was not there and answered within {self.traffic.limit_s:g} s. Send "
-                "it faster."
-            )
             await problem(late, 408, {"Connection": "close"})(scope, receive, visit.send)
         except Exception as error:
             logger.error("a defect in %s %s", scope["method"], scope["path"], exc_info=error)
@@ -121,11 +146,18 @@ class RequestGate:
             del self.traffic.began[task]
             self._note(visit, scope)
 
+    def _below_root(self, scope: Scope) -> Scope:
+        """Give each path the prefix, once: keys are checked for the very path that is answered."""
+        path: str = scope["path"]
+        if path != self.root_path and not path.startswith(f"{self.root_path}/"):
+            path = self.root_path + path
+        return {**scope, "path": path, "root_path": self.root_path}
+
     def _refusal(self, visit: _Visit, path: str) -> Response | None:
         if path in OPEN_PATHS:
             is_stopping = self.traffic.is_draining and path == "/ready"
             return problem("The API is stopping.", 503) if is_stopping else None
-        if self.keys.holders:
+        if self.keys.holders and path not in self.open_paths:
             refusal = self._refuse_key(visit, path)
             if refusal is not None:
                 return refusal
@@ -166,7 +198,7 @@ class RequestGate:
 
     def _note(self, visit: _Visit, scope: Scope) -> None:
         ended_s = time.perf_counter()
-        duration_s, path = ended_s - visit.began_s, scope["path"]
+        duration_s, path = ended_s - visit.began_s, visit.path
         if self.access_log.deserves(visit.status, duration_s):
             method, status = scope["method"], visit.status
             self.access_log.write(method, path, status, duration_s, visit.caller, ended_s)
@@ -180,10 +212,10 @@ class _Visit:
 
     __slots__ = ("_identity", "_is_last", "_send", "began_s", "caller", "headers", "path", "status")
 
-    def __init__(self, scope: Scope, send: Send, is_last: bool) -> None:
+    def __init__(self, scope: Scope, send: Send, is_last: bool, root_length: int) -> None:
         self.began_s = time.perf_counter()
         self.headers: Headers = dict(scope["headers"])
-        self.path: str = scope["path"]
+        self.path: str = scope["path"][root_length:]
         self.status = 0
         client = scope["client"]
         self.caller: str = client[0] if client else "unknown"
@@ -196,7 +228,7 @@ class _Visit:
     def send(self, message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            safe = SAFE_PAGE if self.path in PAGES else SAFE
+            safe = SAFE_PAGE if self.path == PAGE_PATH else SAFE
             headers = [*message["headers"], *safe, (b"x-request-id", self._identity)]
             if self._is_last:
                 headers.append(CLOSE)
@@ -221,7 +253,8 @@ def _add_refusals(document: dict[str, Any], asks_for_keys: bool) -> None:
         if path in OPEN_PATHS:
             continue
         for operation in operations.values():
-            for status, meaning in REFUSALS.items():
+            of_body = BODY_REFUSALS if "requestBody" in operation else {}
+            for status, meaning in (REFUSALS | of_body).items():
                 refusal = {"description": meaning, "content": PROBLEM}
                 operation["responses"].setdefault(status, refusal)
             if asks_for_keys:

@@ -32,27 +32,34 @@ class Traffic:
         self.limit_s = limit_s
         self.is_draining = False
         self.began: dict[asyncio.Task[Any] | None, float] = {}
-        self._overdue: set[asyncio.Task[Any]] = set()
+        self._overdue: dict[asyncio.Task[Any], str] = {}
 
     @property
     def in_flight(self) -> int:
         """How many requests are being answered."""
         return len(self.began)
 
-    async def cancel_overdue(self) -> None:
+    async def sweep(self) -> None:
         """Cancel what takes too long, until this is cancelled itself."""
+        late = f"The request was not there and answered within {self.limit_s:g} s. Send it faster."
         while True:
             await asyncio.sleep(SWEEP_S)
-            self._overdue.intersection_update(self.began)
+            for ended in self._overdue.keys() - self.began.keys():
+                del self._overdue[ended]
             now_s = time.perf_counter()
             for task, began_s in self.began.items():
-                if task and now_s - began_s > self.limit_s and task not in self._overdue:
-                    self._overdue.add(task)
-                    task.cancel()
+                if now_s - began_s > self.limit_s:
+                    self.cancel(task, late)
 
-    def was_overdue(self, task: asyncio.Task[Any] | None) -> bool:
-        """Tell whether a request was cancelled because it took too long; it may go on then."""
-        if task is None or task not in self._overdue:
-            return False
-        task.uncancel()
-        return True
+    def cancel(self, task: asyncio.Task[Any] | None, why: str) -> None:
+        """Cancel a request, once; its caller is told why."""
+        if task is not None and task in self.began and task not in self._overdue:
+            self._overdue[task] = why
+            task.cancel()
+
+    def why_cancelled(self, task: asyncio.Task[Any] | None) -> str | None:
+        """Tell why a request was cancelled here, if it was; it may go on then."""
+        why = self._overdue.get(task) if task is not None else None
+        if task is not None and why is not None:
+            task.uncancel()
+        return why

@@ -5,30 +5,37 @@ The body is read row by row: no single step of it keeps other threads waiting fo
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+import gzip
+from collections.abc import Callable
+from typing import Any
 
 from fastapi import FastAPI, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
-from infrastructure.work import WorkPool, checkpoint
+from infrastructure.work import Room, WorkPool
 from serving.answers import invalid
-from serving.routes.clean_body import CleanBody
-from serving.routes.json_route import read_json
+from serving.middleware.access import Headers
+from serving.middleware.request_gate import HEADERS
+from serving.routes.bodies import (
+    accepts_gzip,
+    expected_bytes,
+    inflate,
+    is_gzip,
+    read_body,
+    require_json,
+)
 from serving.routes.request_schema import explain
+from serving.routes.strict_json import MOST_PROBLEMS, BadBody, RowsBody
 
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
-ROWS_BETWEEN = 64
-"""Rows that are read before it is asked whether anybody waits still: a millisecond."""
-MOST_PROBLEMS = 100
-"""More are not looked for: whoever sends so many knows enough."""
-SPACE = r"[ \t\r\n]*"
-NEXT = re.compile(f"{SPACE},{SPACE}")
-END = re.compile(rf"{SPACE}\]{SPACE}\}}{SPACE}\Z")
+SMALL_BODY_BYTES = 64 * 1024
+"""As much as a body of one prediction: it waits for no room."""
+LEAST_GZIP_BYTES = 16 * 1024
+"""A shorter answer is not worth compressing."""
+GZIP_LEVEL = 1
+"""The quickest: batches of predictions become a fifth; slower ones gain little."""
 
 
 def add_bulk_path(
@@ -54,6 +61,7 @@ def add_bulk_path(
     route = app.router.routes[-1]
     assert isinstance(route, BulkRoute)
     route.pool = pool
+    route.bodies = app.state.bodies
     if convert is not None:
         route.rows.convert = convert
 
@@ -66,6 +74,7 @@ class BulkRoute(APIRoute):
     """
 
     pool: WorkPool
+    bodies: Room
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -79,106 +88,47 @@ class BulkRoute(APIRoute):
         self.app = self._answer
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        content = await read_json(scope, receive, LARGEST_BODY_BYTES)
-        rows = max(1, content.count(b"{") - 1)  # what they are written in is one more
-        response = await self.pool.run_sized(rows, self._work, content)
+        headers: Headers = scope[HEADERS]
+        require_json(headers, LARGEST_BODY_BYTES)
+        size = expected_bytes(headers, LARGEST_BODY_BYTES)
+        if size <= SMALL_BODY_BYTES:
+            response = await self._do(await read_body(scope, receive, SMALL_BODY_BYTES), headers)
+        else:
+            await self.bodies.enter(size)
+            try:
+                content = await read_body(scope, receive, LARGEST_BODY_BYTES)
+                if not is_gzip(headers):
+                    self.bodies.shrink(size - len(content))
+                    size = len(content)
+                response = await self._do(content, headers)
+            finally:
+                self.bodies.leave(size)
         await response(scope, receive, send)
 
-    def _work(self, content: bytes) -> Response:
+    async def _do(self, content: bytearray, headers: Headers) -> Response:
+        rows = max(1, content.count(b"{") - 1)  # what they are written in is one more
+        if is_gzip(headers):
+            rows = self.rows.most
+        return await self.pool.run_sized(rows, self._work, content, headers)
+
+    def _work(self, content: bytearray, headers: Headers) -> Response:
         try:
-            rows = self.rows.read(content)
+            rows = self.rows.read(inflate(content, headers, LARGEST_BODY_BYTES))
         except BadBody as error:
             return refuse_rows(error.errors, self._known)
         body = self._schema.model_construct(None, **{self.rows.name: rows})
         response: Response = self.endpoint(body)
+        if len(response.body) >= LEAST_GZIP_BYTES and accepts_gzip(headers):
+            compress(response)
         return response
 
 
-class BadBody(Exception):
-    """A body cannot be used; ``errors`` has the form in which pydantic lists them."""
-
-    def __init__(self, errors: list[Any]) -> None:
-        super().__init__(errors)
-        self.errors = errors
-
-
-class RowsBody:
-    """Reads ``{"name": [row, …]}``; a single row may come without a list around it.
-
-    Parameters
-    ----------
-    name
-        What the list is called.
-    row
-        The schema of a row.
-    most
-        How many there may be.
-    """
-
-    convert: Callable[[Any], Any] = staticmethod(lambda row: row)
-    """What becomes of a validated row, at once: what was read is not kept."""
-
-    def __init__(self, name: str, row: type[CleanBody], most: int) -> None:
-        self.name = name
-        self.row = row
-        self.most = most
-        self._start = re.compile(rf'{SPACE}\{{{SPACE}"{name}"{SPACE}:{SPACE}\[{SPACE}')
-
-    def read(self, content: bytes) -> list[Any]:
-        """Give the validated rows.
-
-        Raises
-        ------
-        BadBody
-            If it is no such JSON, or some rows cannot be used.
-        """
-        rows: list[Any] = []
-        errors: list[Any] = []
-        for place, given in enumerate(self._split(content)):
-            if place % ROWS_BETWEEN == 0:
-                checkpoint()
-            if place == self.most:
-                raise BadBody([self._error(f"expected at most {self.most} rows", "more")])
-            try:
-                rows.append(self.convert(self.row.read(given)))
-            except ValidationError as error:
-                found = error.errors(include_url=False, include_context=False)
-                errors += [{**each, "loc": (self.name, place, *each["loc"])} for each in found]
-                if len(errors) >= MOST_PROBLEMS:
-                    break
-        if errors:
-            raise BadBody(errors)
-        return rows
-
-    def _split(self, content: bytes) -> Iterator[Any]:
-        try:
-            text = content.decode()
-            start = self._start.match(text)
-            if start is None:
-                yield self._single(text)
-                return
-            place = start.end()
-            while True:
-                row, place = DECODER.raw_decode(text, place)
-                yield row
-                if END.match(text, place):
-                    return
-                comma = NEXT.match(text, place)
-                if comma is None:
-                    raise ValueError(f"at character {place} comes neither another row nor the end")
-                place = comma.end()
-        except (ValueError, RecursionError) as error:
-            what = f'expected {{"{self.name}": [row, …]}}: {error}'
-            raise BadBody([self._error(what, content[:MOST_PROBLEMS])]) from error
-
-    def _single(self, text: str) -> Any:
-        row = DECODER.decode(text)
-        if not isinstance(row, dict) or not row or self.name in row:
-            raise ValueError("there is no such list, or something beside it")
-        return row
-
-    def _error(self, message: str, given: object) -> dict[str, Any]:
-        return {"type": "rows", "loc": (self.name,), "msg": message, "input": given}
+def compress(response: Response) -> None:
+    """Compress an answer."""
+    response.body = gzip.compress(response.body, GZIP_LEVEL)
+    response.headers["Content-Length"] = str(len(response.body))
+    response.headers["Content-Encoding"] = "gzip"
+    response.headers["Vary"] = "Accept-Encoding"
 
 
 def refuse_rows(errors: list[Any], known: list[str]) -> Response:
@@ -194,10 +144,3 @@ def refuse_rows(errors: list[Any], known: list[str]) -> Response:
         more = {"field": "body", "value": "more problems"}
         problems.append(more | {"expected": f"see the first {MOST_PROBLEMS}"})
     return invalid(problems)
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
-
-
-DECODER = json.JSONDecoder(parse_constant=_no_number)

@@ -9,18 +9,11 @@ from fastapi import Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
-from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from serving.errors import BodyTooLarge
+from serving.routes.bodies import read_json
+from serving.routes.strict_json import require_unique
 
-NOT_JSON = {
-    "type": "media_type",
-    "loc": (),
-    "msg": "expected a JSON object, sent with Content-Type: application/json",
-}
-SHOWN_BYTES = 500
-"""Of a body that is no JSON; a message shows fewer."""
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -50,6 +43,9 @@ class JsonRoute(APIRoute):
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             raise RequestValidationError(problems) from None
+        # Each pair of an object has a colon: as many as fields that are set leave no second one.
+        if content.count(b":") != len(body.model_fields_set):
+            require_unique(content)
         answer = await self._endpoint(body)
         if isinstance(answer, bytes):
             headers = [JSON_TYPE, (b"content-length", b"%d" % len(answer))]
@@ -57,42 +53,3 @@ class JsonRoute(APIRoute):
             await send({"type": "http.response.body", "body": answer})
         else:
             await answer(scope, receive, send)
-
-
-async def read_json(scope: Scope, receive: Receive, largest_bytes: int) -> bytes:
-    """Read the whole body of a request that says that it sends JSON.
-
-    Raises
-    ------
-    BodyTooLarge
-        If it is longer than allowed.
-    RequestValidationError
-        If its content type is another one.
-    ClientDisconnect
-        If the caller leaves before its end.
-    """
-    parts: list[bytes] = []
-    size, is_whole = 0, False
-    while not is_whole:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > largest_bytes:
-            raise BodyTooLarge(f"The body has more than {largest_bytes} bytes. Send less at once.")
-        is_whole = not message.get("more_body", False)
-    content = b"".join(parts)
-    if not _is_json(scope):
-        raise RequestValidationError([NOT_JSON | {"input": content[:SHOWN_BYTES]}])
-    return content
-
-
-def _is_json(scope: Scope) -> bool:
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            if value == b"application/json":
-                return True
-            kind = value.partition(b";")[0].strip().lower()
-            return bool(kind == b"application/json" or kind.endswith(b"+json"))
-    return False

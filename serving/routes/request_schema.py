@@ -122,6 +122,16 @@ def explain(errors: Sequence[Any], known: Sequence[str]) -> Iterator[dict[str, s
         }
 
 
+class Shown:
+    """What is shown of a value that is not kept: it may be large."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
+
+
 def _attribute(feature: FeatureDefinition) -> Any:
     alias = _hyphened(feature)
     unit = f" Unit: {feature.unit}." if feature.unit else ""

@@ -35,7 +35,7 @@ async def test_the_result_of_the_work_and_its_failure_are_the_callers() -> None:
 
         with pytest.raises(type(failure), match=str(failure.args[0])):
             await work.run(fail)
-    assert (work.running, work.size) == (0, 0)
+    assert (work.room.inside, work.room.taken) == (0, 0)
     await work.close()
 
 

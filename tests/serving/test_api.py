@@ -212,7 +212,7 @@ def test_any_bytes_are_refused(api, content):
 def test_a_body_of_another_type_is_refused_with_the_type_expected(api):
     answer = api.post("/predict", data={"user_id": 1})
 
-    assert answer.status_code == 422
+    assert answer.status_code == 415
     assert "Content-Type: application/json" in answer.json()["error"]
 
 
@@ -261,7 +261,7 @@ def test_the_documentation_describes_body_answer_and_refusals(api):
 
     post = document["paths"]["/predict"]["post"]
     schemas = document["components"]["schemas"]
-    of_the_gate = {"401", "403", "408", "429"}
+    of_the_gate = {"400", "401", "403", "408", "413", "415", "429", "431"}
     assert set(post["responses"]) == {"200", "404", "422", "503"} | of_the_gate
     fields = schemas["PredictionRequest"]["properties"]
     assert fields["hours-per-week"]["anyOf"][0] == {

@@ -14,6 +14,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
+from configs.http_config import HttpConfig
+from serving.middleware.traffic import Traffic
+from serving.process.connections import Connections
 from serving.process.http_protocol import OneWriteProtocol
 from serving.redis.busy_wait import BusyWait
 
@@ -21,8 +24,9 @@ PAUSE_S = 0.05
 
 
 @asynccontextmanager
-async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, BusyWait]]:
-    yield {"busy_wait": BusyWait(0)}
+async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
+    traffic = Traffic(100, 30)
+    yield {"busy_wait": BusyWait(0), "connections": Connections(HttpConfig(), traffic, print)}
 
 
 def app() -> FastAPI:

@@ -170,7 +170,7 @@ def test_what_holds_no_labels_is_refused(api, content):
 
 
 def test_bodies_of_other_types_and_sizes_are_refused(api):
-    assert api.post("/feedback", data={"label": 1}).status_code == 422
+    assert api.post("/feedback", data={"label": 1}).status_code == 415
     assert api.post("/feedback", json={"labels": ["x" * 17_000_000]}).status_code == 413
     assert api.get("/feedback").status_code == 405
 
