@@ -90,6 +90,8 @@ def prediction_service(settings: Settings) -> PredictionService:
         table=table,
         batches=batches,
         routes=_routes(settings, predictor, batches, table),
+        model_name=settings.model_name,
+        project=settings.feature.project,
     )
 
 

@@ -49,6 +49,8 @@ class PredictionService:
         Reads PostgreSQL for requests that look something up.
     routes
         Each adds paths beside ``/predict`` to an app.
+    model_name, project
+        The registered model and the project of the feature store that it serves.
     """
 
     predictor: Predictor
@@ -63,6 +65,8 @@ class PredictionService:
     batches: BatchPredictor
     table: PostgresReader
     routes: Sequence[AddRoutes]
+    model_name: str
+    project: str
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from infrastructure.errors import ServiceError
 from infrastructure.servers.launch import Service
-from infrastructure.servers.ports import LOOPBACK
 
 WANTED_PORT = 5000
 SCHEMA = "mlflow"
@@ -23,8 +22,7 @@ def service(var_dir: Path, database_url: str) -> Service:
             sys.executable,
             "-m",
             "infrastructure.servers.mlflow_server",
-            f"--host={LOOPBACK}",
-            "--port={port}",
+            "--listener={listener}",
             f"--artifacts={var_dir / 'mlflow'}",
         ),
         wanted_port=WANTED_PORT,

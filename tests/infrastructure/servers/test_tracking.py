@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -63,8 +63,9 @@ def test_it_stops_before_the_stores(tracking: Settings) -> None:
 
 
 def test_a_database_that_cannot_be_reached_is_one_clear_error(own: Settings) -> None:
-    nowhere = f"postgresql://me:secret@{ports.LOOPBACK}:{ports.any_free()}/fti"
-    settings = load_settings(var_dir=own.var_dir, database_url=nowhere)
-    with pytest.raises(ServiceError, match="Check DATABASE_URL") as caught:
-        embedded.mlflow_url(settings)
+    with closing(ports.take_any(listening=False)) as nobody:
+        nowhere = f"postgresql://me:secret@{ports.LOOPBACK}:{nobody.number}/fti"
+        settings = load_settings(var_dir=own.var_dir, database_url=nowhere)
+        with pytest.raises(ServiceError, match="Check DATABASE_URL") as caught:
+            embedded.mlflow_url(settings)
     assert "secret" not in str(caught.value)
