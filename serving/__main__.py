@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
 
         return ship_now(words[1:])
     try:
-        settings = load_settings()
+        settings = load_settings(database_role="api")
         options = _parse(settings, arguments)
         if options.listener is not None:
             _serve(settings, become_worker(options.listener))
