@@ -83,7 +83,7 @@ locals {
       secrets     = concat(local.database["owner"], local.redis)
     }
   }
-  services = { api = var.size.api_tasks, mlflow = 1, stream = 1, monitoring = 1 }
+  services  = { api = var.size.api_tasks, mlflow = 1, stream = 1, monitoring = 1 }
   schedules = { features = "rate(1 hour)", batch = "cron(30 2 * * ? *)" }
 }
 
