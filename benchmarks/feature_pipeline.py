@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psycopg
+
 from benchmarks.harness.report import Report, interleaved, is_quick, seconds
 from configs.command_line import Stopwatch
 from configs.settings import Settings, load_settings
@@ -37,10 +39,10 @@ def run_pipeline(settings: Settings) -> None:
 
 def empty_stores(settings: Settings) -> None:
     """Forget everything that was stored."""
-    with offline_store(settings).postgres.transaction() as connection:
+    with psycopg.connect(embedded.admin_url(settings)) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
-        connection.execute("CREATE SCHEMA public")
-    migrate(embedded.postgres_url(settings))
+        connection.execute("CREATE SCHEMA public AUTHORIZATION pg_database_owner")
+    migrate(embedded.postgres_url(embedded.as_owner(settings)))
     online_store(settings).client.flushall()
 
 

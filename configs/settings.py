@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import AliasChoices, Field, ValidationError
@@ -41,6 +41,14 @@ class Settings(BaseSettings):
 
     database_url: str | None = Field(
         None, validation_alias=AliasChoices("FTI_DATABASE_URL", "DATABASE_URL")
+    )
+    database_role: Literal["pipelines", "api", "owner"] = Field(
+        "pipelines",
+        description="as whom a program uses the PostgreSQL of this machine; DATABASE_URL says it "
+        "for another one",
+    )
+    mlflow_database_url: str | None = Field(
+        None, validation_alias=AliasChoices("FTI_MLFLOW_DATABASE_URL", "MLFLOW_DATABASE_URL")
     )
     redis_url: str | None = Field(None, validation_alias=AliasChoices("FTI_REDIS_URL", "REDIS_URL"))
     mlflow_tracking_uri: str | None = Field(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import typer
@@ -95,10 +95,15 @@ def airflow(context: typer.Context, debug: Debug = False) -> None:
 
 @app.command()
 def url(
-    name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")], debug: Debug = False
+    name: Annotated[str, typer.Argument(help="postgres, valkey or mlflow")],
+    role: Annotated[
+        Literal["pipelines", "api", "owner"] | None,
+        typer.Option(help="As whom, for the PostgreSQL of this machine. Default: pipelines."),
+    ] = None,
+    debug: Debug = False,
 ) -> None:
     """Print the URL of a server, password included; start it if it does not run."""
-    settings = load_settings()
+    settings = load_settings() if role is None else load_settings(database_role=role)
     known = embedded.given_urls(settings)
     if name not in known:
         raise typer.BadParameter(f"{name!r} is not a server; expected one of {', '.join(known)}.")

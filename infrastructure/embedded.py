@@ -2,7 +2,7 @@
 
 Whoever needs a server asks for its URL, and the server is started if it does not run:
 
-    postgres_url(settings)    DATABASE_URL, or a PostgreSQL in var/postgres
+    postgres_url(settings)    DATABASE_URL, or a PostgreSQL in var/postgres, as database_role
     redis_url(settings)       REDIS_URL, or a Valkey in var/valkey
     mlflow_url(settings)      MLFLOW_TRACKING_URI, or an MLflow server on the database above
 """
@@ -15,7 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.migrations import migrate
-from infrastructure.servers import homes, postgres, services, tracking, valkey
+from infrastructure.migrations.grants import MLFLOW
+from infrastructure.servers import homes, postgres, records, services, tracking, valkey
+from infrastructure.servers.launch import Service
+from infrastructure.servers.roles import MLFLOW_DATABASE
 from infrastructure.servers.services import Running, Status
 
 if TYPE_CHECKING:
@@ -26,8 +29,24 @@ LAST_TO_STOP = ("mlflow", "valkey", "postgres")  # MLflow needs PostgreSQL to th
 
 
 def postgres_url(settings: Settings) -> str:
-    """Give the URL of the database; start PostgreSQL if there is none."""
+    """Give the URL of the database, for the role of this program; start PostgreSQL if need be."""
     return url_of("postgres", settings)
+
+
+def admin_url(settings: Settings) -> str:
+    """Give the URL of the database for an administrator, who makes roles and databases.
+
+    No part of the system runs as that role.
+    """
+    return settings.database_url or _running("postgres", settings).url
+
+
+def mlflow_database_url(settings: Settings) -> str | None:
+    """Give the URL of MLflow's own database; None where it keeps its records beside ours."""
+    if settings.mlflow_database_url or settings.database_url:
+        return settings.mlflow_database_url
+    running = _running("postgres", settings)
+    return postgres.url_of_role(_var_dir(settings), running.url, MLFLOW, MLFLOW_DATABASE)
 
 
 def redis_url(settings: Settings) -> str:
@@ -42,7 +61,18 @@ def mlflow_url(settings: Settings) -> str:
 
 def url_of(name: str, settings: Settings) -> str:
     """Give the URL of ``postgres``, ``valkey`` or ``mlflow``; start it if there is none."""
-    return given_urls(settings)[name] or _running(name, settings).url
+    given = given_urls(settings)[name]
+    if given:
+        return given
+    url = _running(name, settings).url
+    if name != "postgres":
+        return url
+    return postgres.url_of_role(_var_dir(settings), url, f"fti_{settings.database_role}")
+
+
+def as_owner(settings: Settings) -> Settings:
+    """Give the settings of a program that owns the tables: migrations, partitions, backups."""
+    return settings.model_copy(update={"database_role": "owner"})
 
 
 def given_urls(settings: Settings) -> dict[str, str | None]:
@@ -67,7 +97,7 @@ def up(settings: Settings) -> Iterator[tuple[str, Running | None]]:
     for name, url in given_urls(settings).items():
         running = None if url else _running(name, settings)
         if name == "postgres":
-            migrate(postgres_url(settings))
+            migrate(postgres_url(as_owner(settings)))
         yield name, running
 
 
@@ -99,11 +129,23 @@ def delete(settings: Settings) -> None:
 
 def _running(name: str, settings: Settings) -> Running:
     if name == "mlflow":
-        service = tracking.service(_var_dir(settings), postgres_url(settings))
-        return services.ensure(service, settings)
+        return services.ensure(_tracking(settings), settings)
     # Not restarted when its options have changed: others may be using it.
     found = services.find(name, settings)
-    return found or services.ensure(STORES[name](_var_dir(settings)), settings)
+    if found is None:
+        return services.ensure(STORES[name](_var_dir(settings)), settings)
+    if name == "postgres" and not postgres.is_prepared(_var_dir(settings)):
+        with records.lock(_var_dir(settings), name):  # an older version has started it
+            postgres.prepare(_var_dir(settings), found.url)
+    return found
+
+
+def _tracking(settings: Settings) -> Service:
+    own = mlflow_database_url(settings)
+    if own is None:
+        return tracking.service(_var_dir(settings), postgres_url(settings))
+    before = None if settings.mlflow_database_url else admin_url(settings)
+    return tracking.service(_var_dir(settings), own, before)
 
 
 def _var_dir(settings: Settings) -> Path:

@@ -12,8 +12,9 @@ from types import FrameType
 from configs.deployment_config import MOST_WORKERS
 from configs.errors import FTIError
 from configs.settings import Settings, load_settings
+from infrastructure.servers.ports import http_url
 from serving.middleware.access import print_new_key
-from serving.process.listening import listen_often
+from serving.process.listening import join, listen
 from serving.process.logs import log_as_json
 from serving.process.presence import announce
 from serving.process.runtime import prepare_threads
@@ -32,26 +33,30 @@ def main(arguments: list[str] | None = None) -> int:
 
         return ship_now(words[1:])
     try:
-        settings = load_settings()
+        settings = load_settings(database_role="api")
         options = _parse(settings, arguments)
         if options.listener is not None:
             _serve(settings, become_worker(options.listener))
             return 0
-        where = options.host, options.port, options.exact_port
-        listeners = listen_often(*where, share=options.share_port, times=options.workers)
+        listeners = join(_first_listener(options), options.workers)
     except FTIError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
     host, port = listeners[0].getsockname()[:2]
     log_as_json()
-    shown = f"[{host}]" if ":" in host else host
-    logging.getLogger("serving").info("API on http://%s:%d/predict", shown, port)
-    with announce(settings.var_dir, port):
+    logging.getLogger("serving").info("API on %s/predict", http_url(host, port))
+    with announce(settings.var_dir, http_url(host, port)):
         if options.workers == 1:
             _serve(settings, listeners[0])
         else:
             Supervisor([sys.executable, "-m", "serving"], listeners).run()
     return 0
+
+
+def _first_listener(options: argparse.Namespace) -> socket.socket:
+    if options.inherited is not None:
+        return socket.socket(fileno=options.inherited)
+    return listen(options.host, options.port, options.exact_port, share=options.share_port)
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -111,6 +116,7 @@ def _parse(settings: Settings, arguments: list[str] | None) -> argparse.Namespac
         help=f"processes that answer, one a core at most; by default {api.workers}",
     )
     parser.add_argument("--listener", type=int, help=argparse.SUPPRESS)  # for a worker
+    parser.add_argument("--inherited", type=int, help=argparse.SUPPRESS)  # a socket that listens
     parser.add_argument("--host", default=api.host, help=f"address, by default {api.host}")
     parser.add_argument("--port", type=int, default=api.port, help=f"by default {api.port}")
     parser.add_argument(

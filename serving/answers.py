@@ -51,11 +51,14 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """What serves."""
+    """What serves: `deployment` is a digest that no other deployment has."""
 
     status: str
     generation: int
+    deployment: str
     models: dict[str, str]
+    model_name: str
+    project: str
 
 
 class ErrorAnswer(NamedTuple):

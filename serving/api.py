@@ -168,9 +168,15 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
         if missing is not None:
             return problem(missing, 503)
         live = service.follower.require()
-        models = {arm.arm.name: arm.arm.label for arm in live.arms}
-        generation = live.deployment.generation
-        return json_response({"status": "ready", "generation": generation, "models": models})
+        about = {
+            "status": "ready",
+            "generation": live.deployment.generation,
+            "deployment": live.deployment.digest,
+            "models": {arm.arm.name: arm.arm.label for arm in live.arms},
+            "model_name": service.model_name,
+            "project": service.project,
+        }
+        return json_response(about)
 
     @app.get("/metrics", response_class=Response)
     async def show_metrics() -> Response:

@@ -93,6 +93,8 @@ def prediction_service(settings: Settings) -> PredictionService:
         batches=batches,
         pools=pools,
         routes=_routes(settings, predictor, batches, table, pools),
+        model_name=settings.model_name,
+        project=settings.feature.project,
     )
 
 

@@ -52,6 +52,8 @@ class PredictionService:
         The threads in which requests are answered beside single predictions.
     routes
         Each adds paths beside ``/predict`` to an app.
+    model_name, project
+        The registered model and the project of the feature store that it serves.
     """
 
     predictor: Predictor
@@ -67,6 +69,8 @@ class PredictionService:
     table: PostgresReader
     pools: WorkPools
     routes: Sequence[AddRoutes]
+    model_name: str
+    project: str
 
     async def start(self) -> None:
         """Start all parts; none of them failing keeps the others from starting."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import pytest
 
 from configs.settings import Settings, load_settings
 from infrastructure import embedded
-from infrastructure.servers import ports
 from models.base import share_cores
 from tests.worlds.databases import own_database
 
@@ -58,17 +57,18 @@ def database_url(settings: Settings) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A local server that speaks S3 and asks nobody who they are."""
-    port = ports.any_free("127.0.0.1")
     program = Path(sys.executable).parent / "moto_server"
     server = subprocess.Popen(
-        [program, "-H", "127.0.0.1", "-p", str(port)],
+        [program, "-H", "127.0.0.1", "-p", "0"],
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
     )
-    deadline = time.monotonic() + 60
-    while ports.is_free(port, "127.0.0.1") and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{port}"
+    assert server.stderr is not None
+    said = iter(server.stderr.readline, "")
+    url = next(line for line in said if "Running on" in line).rpartition(" ")[2].strip()
+    threading.Thread(target=lambda: [None for _ in said], daemon=True).start()
+    yield url
     server.terminate()
     server.wait()

@@ -1,7 +1,7 @@
 """A database in a file, and back: by ``pg_dump`` and ``pg_restore``, checked by SHA-256.
 
 Redis is not in it: the feature pipeline fills it again from PostgreSQL. The artifacts of an MLflow
-server on this machine are.
+server on this machine are, and its records, in a database of their own or beside ours.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 from datetime import datetime
 from pathlib import Path
 
@@ -18,18 +17,33 @@ import psycopg
 from configs.errors import reason_of
 from infrastructure.errors import ServiceError
 from infrastructure.migrations import VERSION_TABLE
-from infrastructure.servers.postgres import INSTALLED, PACKAGE
-from infrastructure.servers.tracking import SCHEMA
-from infrastructure.servers.wheels import site_of
+from infrastructure.migrations.grants import GRANTS
+from infrastructure.servers.postgres_clients import run_client
+from infrastructure.servers.roles import MLFLOW_SCHEMA
 
-DUMP, ARTIFACTS, MANIFEST = "database.dump", "mlflow.zip", "manifest.json"
+DUMP, MLFLOW_DUMP = "database.dump", "mlflow.dump"
+ARTIFACTS, MANIFEST = "mlflow.zip", "manifest.json"
+SCHEMAS = (MLFLOW_SCHEMA, "tuning")
 TABLES = """
 SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
 
 
-def backup(database_url: str, artifacts: Path, folder: Path, now: datetime) -> Path:
-    """Write the database and MLflow's artifacts into a new folder, whole or not at all.
+def backup(
+    database_url: str,
+    artifacts: Path,
+    folder: Path,
+    now: datetime,
+    mlflow_database_url: str | None = None,
+) -> Path:
+    """Write the databases and MLflow's artifacts into a new folder, whole or not at all.
+
+    Parameters
+    ----------
+    database_url
+        Ours, as the owner of its tables.
+    mlflow_database_url
+        MLflow's, where it has one of its own.
 
     Returns
     -------
@@ -46,7 +60,10 @@ def backup(database_url: str, artifacts: Path, folder: Path, now: datetime) -> P
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    _run("pg_dump", "--format=custom", f"--file={unfinished / DUMP}", database_url)
+    run_client("pg_dump", database_url, "--format=custom", f"--file={unfinished / DUMP}")
+    if mlflow_database_url is not None:
+        into = f"--file={unfinished / MLFLOW_DUMP}"
+        run_client("pg_dump", mlflow_database_url, "--format=custom", into)
     if artifacts.is_dir():
         shutil.make_archive(str((unfinished / ARTIFACTS).with_suffix("")), "zip", artifacts)
     files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
@@ -56,23 +73,42 @@ def backup(database_url: str, artifacts: Path, folder: Path, now: datetime) -> P
     return folder
 
 
-def restore(folder: Path, database_url: str, artifacts: Path) -> None:
-    """Bring a backup into a database without rows, in one transaction, and artifacts beside it.
+def restore(
+    folder: Path, database_url: str, artifacts: Path, mlflow_database_url: str | None = None
+) -> None:
+    """Bring a backup into databases without rows, each in one transaction, and artifacts beside.
+
+    Tables belong to the role that restores them; what other roles may do is granted anew.
 
     Raises
     ------
     ServiceError
-        If the backup is not whole, a table has rows, or PostgreSQL refuses.
+        If the backup is not whole, a table has rows, MLflow's database is not named, or PostgreSQL
+        refuses.
     """
     files = _verify(folder)
-    _make_room(database_url, artifacts)
-    _run(
-        *("pg_restore", "--exit-on-error", "--single-transaction", "--no-owner"),
-        *(f"--dbname={database_url}", str(folder / DUMP)),
-    )
+    if MLFLOW_DUMP in files and mlflow_database_url is None:
+        raise ServiceError(
+            f"{folder} has a database of MLflow's own. Say where it goes: MLFLOW_DATABASE_URL."
+        )
+    if artifacts.is_dir() and any(artifacts.iterdir()):
+        raise ServiceError(f"{artifacts} is not empty; nothing is overwritten. Move it away.")
+    _make_room(database_url)
+    if MLFLOW_DUMP in files and mlflow_database_url is not None:
+        _make_room(mlflow_database_url)
+        _load(mlflow_database_url, folder / MLFLOW_DUMP)
+    _load(database_url, folder / DUMP)
+    with psycopg.connect(database_url, connect_timeout=10) as connection:
+        if connection.execute("SELECT to_regclass('feature_views')").fetchone() != (None,):
+            connection.execute(GRANTS)
     if ARTIFACTS in files:
         artifacts.mkdir(parents=True, exist_ok=True)
         shutil.unpack_archive(folder / ARTIFACTS, artifacts)
+
+
+def _load(database_url: str, dump: Path) -> None:
+    how = ("--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges")
+    run_client("pg_restore", database_url, *how, str(dump))
 
 
 def _verify(folder: Path) -> dict[str, str]:
@@ -86,10 +122,8 @@ def _verify(folder: Path) -> dict[str, str]:
     return files
 
 
-def _make_room(database_url: str, artifacts: Path) -> None:
+def _make_room(database_url: str) -> None:
     """Remove the empty tables that a migration has made; refuse if anything is not empty."""
-    if artifacts.is_dir() and any(artifacts.iterdir()):
-        raise ServiceError(f"{artifacts} is not empty; nothing is overwritten. Move it away.")
     try:
         with psycopg.connect(database_url, connect_timeout=10) as connection:
             tables = [name for (name,) in connection.execute(TABLES).fetchall()]
@@ -101,7 +135,8 @@ def _make_room(database_url: str, artifacts: Path) -> None:
                 )
             for name in tables:
                 connection.execute(f"DROP TABLE IF EXISTS {name} CASCADE")
-            connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA}")
+            for schema in SCHEMAS:
+                connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
     except psycopg.Error as error:
         raise ServiceError(f"The database cannot be reached: {reason_of(error)}") from error
 
@@ -109,23 +144,6 @@ def _make_room(database_url: str, artifacts: Path) -> None:
 def _has_rows(connection: psycopg.Connection, table: str) -> bool:
     found = connection.execute(f"SELECT FROM {table} LIMIT 1").rowcount
     return found == 1 and not table.endswith(f".{VERSION_TABLE}")
-
-
-def _run(program: str, *arguments: str) -> None:
-    done = subprocess.run(
-        [_path_of(program), *arguments], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise ServiceError(f"{program}: {' '.join(done.stderr.split())}")
-
-
-def _path_of(program: str) -> str:
-    """Those that came with the server of this project are new enough for it."""
-    ours = site_of(PACKAGE) / INSTALLED / "bin" / program
-    found = str(ours) if ours.exists() else shutil.which(program)
-    if found is None:
-        raise ServiceError(f"{program} is not on PATH. Install PostgreSQL's client programs.")
-    return found
 
 
 def _sha256(path: Path) -> str:

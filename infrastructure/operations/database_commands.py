@@ -10,7 +10,7 @@ import typer
 
 from configs.command_line import Debug, done, note
 from configs.errors import reason_of
-from configs.settings import load_settings
+from configs.settings import Settings, load_settings
 from infrastructure import embedded
 
 commands = typer.Typer()
@@ -26,11 +26,64 @@ def migrate(
     """Bring our tables in PostgreSQL forward to this version of the code."""
     from infrastructure.migrations import migrate as bring_forward
 
-    before, after = bring_forward(embedded.postgres_url(load_settings()), to)
+    url = owner_url(load_settings())
+    before, after = bring_forward(url, to)
     if before == after:
         done(f"The tables are at revision {after} already")
     else:
         done(f"Tables: {before or 'none'} → {after}")
+    _tell_missing(url)
+
+
+@commands.command()
+def roles(debug: Debug = False) -> None:
+    """Make the roles of the parts and MLflow's database; grant each what it needs.
+
+    DATABASE_URL is an administrator's here. Passwords come in DATABASE_OWNER_PASSWORD,
+    DATABASE_PIPELINES_PASSWORD, DATABASE_API_PASSWORD and DATABASE_MLFLOW_PASSWORD. What MLflow has
+    kept beside our tables moves into its own database.
+    """
+    import os
+
+    from infrastructure.migrations.grants import MLFLOW, ROLES
+    from infrastructure.servers.roles import MLFLOW_DATABASE, move_mlflow, prepare_roles, url_as
+
+    settings = load_settings()
+    if settings.database_url is None:
+        embedded.postgres_url(settings)
+        done("The roles of the PostgreSQL of this machine are there: it makes them when it starts")
+        return
+    names = {role: f"DATABASE_{role.removeprefix('fti_').upper()}_PASSWORD" for role in ROLES}
+    passwords = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
+    prepare_roles(settings.database_url, passwords)
+    done(f"Roles: {', '.join(ROLES)}; database: {MLFLOW_DATABASE}")
+    for role in ROLES:
+        if role not in passwords:
+            note(f"{role} was given no password: one that it has stays. Set {names[role]}")
+    if MLFLOW in passwords:
+        own = url_as(settings.database_url, MLFLOW, passwords[MLFLOW], MLFLOW_DATABASE)
+        if move_mlflow(settings.database_url, own):
+            done(f"MLflow's records moved into the database {MLFLOW_DATABASE}")
+
+
+def owner_url(settings: Settings) -> str:
+    """Give the URL of the database for the owner of the tables."""
+    return embedded.postgres_url(embedded.as_owner(settings))
+
+
+def _tell_missing(url: str) -> None:
+    """Say which roles nobody could be granted anything, since they are not there."""
+    import psycopg
+
+    from infrastructure.migrations.grants import missing_roles
+
+    with psycopg.connect(url, connect_timeout=10) as connection:
+        missing = missing_roles(connection)
+    if missing:
+        note(
+            f"These roles are missing, so nothing was granted to them: {', '.join(missing)}. An "
+            "administrator makes them: DATABASE_URL=… python -m infrastructure roles"
+        )
 
 
 @commands.command()
@@ -46,7 +99,7 @@ def partitions(
     from infrastructure.errors import ServiceError
     from infrastructure.operations.partitions import maintain
 
-    url = embedded.postgres_url(load_settings())
+    url = owner_url(load_settings())
     try:
         with psycopg.connect(url, autocommit=True, connect_timeout=10) as connection:
             changes = maintain(connection, datetime.now(UTC), keep_months)
@@ -68,7 +121,8 @@ def backup(
 
     settings = load_settings()
     artifacts = settings.var_dir / "mlflow"
-    write(embedded.postgres_url(settings), artifacts, folder, datetime.now(UTC))
+    mlflow = embedded.mlflow_database_url(settings)
+    write(owner_url(settings), artifacts, folder, datetime.now(UTC), mlflow)
     done(f"Backup: {folder}")
 
 
@@ -80,5 +134,6 @@ def restore(
     from infrastructure.operations.backup import restore as bring_back
 
     settings = load_settings()
-    bring_back(folder, embedded.postgres_url(settings), settings.var_dir / "mlflow")
+    mlflow = embedded.mlflow_database_url(settings)
+    bring_back(folder, owner_url(settings), settings.var_dir / "mlflow", mlflow)
     done("Restored. Fill the online store: python pipelines/feature_pipeline.py --mode batch")

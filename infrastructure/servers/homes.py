@@ -32,9 +32,9 @@ class Home:
     folder: Path
     account: int | None
 
-    def secret(self) -> str:
-        """Read the server's password; the first call makes one."""
-        path = self.folder / "password"
+    def secret(self, name: str = "password") -> str:
+        """Read a password of the server; the first call makes one."""
+        path = self.folder / name
         if not path.exists():
             write_whole(path, secrets.token_urlsafe(16), rights=0o600, owner=self.account)
         return path.read_text()

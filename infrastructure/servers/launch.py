@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import os
 import signal
@@ -16,9 +17,12 @@ from configs.settings import ROOT
 from infrastructure.errors import StartError
 from infrastructure.servers import ports
 from infrastructure.servers.homes import privileges
+from infrastructure.servers.ports import TakenPort
 from infrastructure.servers.processes import POLL_S, Process
 
 LOG_LINES_SHOWN = 15
+LISTENER = "{listener}"
+IN_USE = os.strerror(errno.EADDRINUSE).lower()
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Service:
     name
         What it is called in ``var/run``, ``var/log`` and messages.
     command
-        Program and arguments; ``{port}`` stands for the port.
+        Program and arguments; ``{port}`` stands for the port, and ``{listener}`` for the number of
+        an inherited socket that listens there already: whoever can take one, should.
     wanted_port
         The port to listen on, or else the next free one; None for any, the same one each time.
     health_path
@@ -73,6 +78,11 @@ class Service:
     prepare: Callable[[Service], Service] | None = None
     complete: Callable[[str], object] | None = None
 
+    @property
+    def takes_listener(self) -> bool:
+        """Whether the program takes a socket; else it binds the port itself."""
+        return any(LISTENER in part for part in self.command)
+
 
 class Child(subprocess.Popen[bytes]):
     """A process that is meant to outlive us."""
@@ -81,18 +91,21 @@ class Child(subprocess.Popen[bytes]):
         """Say nothing: the base class warns of a process that still runs."""
 
 
-def spawn(service: Service, port: int, log_path: Path) -> Child:
+def spawn(service: Service, taken: TakenPort, log_path: Path) -> Child:
     """Start the program in a session of its own, its output appended to the log."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
+    passed = [taken.listener.fileno()] if taken.listener is not None else []
+    words = {"{port}": str(taken.number), LISTENER: "".join(map(str, passed))}
     with log_path.open("ab") as log:
         return Child(
-            [part.replace("{port}", str(port)) for part in service.command],
+            [_filled(part, words) for part in service.command],
             cwd=service.folder,
             env={**os.environ, **service.environment},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
             start_new_session=True,
+            pass_fds=passed,
             **privileges(service.account),
         )
 
@@ -103,7 +116,7 @@ def await_ready(service: Service, child: Child, port: int, log_path: Path, log_s
     Returns
     -------
     bool
-        False if it ended because another program took the port in the meantime.
+        False if it ended because another program had the port.
 
     Raises
     ------
@@ -115,7 +128,7 @@ def await_ready(service: Service, child: Child, port: int, log_path: Path, log_s
     is_ready = service.is_ready or (lambda port: _is_healthy(service, port))
     while time.monotonic() < deadline:
         if child.poll() is not None:
-            if not ports.is_free(port, service.host):
+            if not service.takes_listener and _lost_its_port(service, port, log_path, log_start):
                 return False
             outcome = f"ended with code {child.returncode} before it was ready"
             raise StartError(_with_log(service.name, outcome, log_path, log_start))
@@ -127,18 +140,32 @@ def await_ready(service: Service, child: Child, port: int, log_path: Path, log_s
     raise StartError(_with_log(service.name, outcome, log_path, log_start))
 
 
-def choose_port(service: Service, last_port: int | None) -> int:
-    """Choose the port to listen on; say so when it is not the wanted one."""
-    wanted = service.wanted_port
+def take_port(service: Service, last_port: int | None) -> TakenPort:
+    """Take the port to listen on; say so when it is not the wanted one."""
+    wanted, listening = service.wanted_port, service.takes_listener
     if wanted is None:
-        if last_port and ports.is_free(last_port, service.host):
-            return last_port
-        return ports.any_free(service.host)
-    port = ports.next_free(wanted, service.host)
-    if port != wanted:
+        same = ports.take(last_port, service.host, listening=listening) if last_port else None
+        return same or ports.take_any(service.host, listening=listening)
+    taken = ports.take_from(wanted, service.host, listening=listening)
+    if taken.number != wanted:
         holder = ports.holder(wanted) or "another program"
-        print(f"Port {wanted} is held by {holder}: {service.name} uses {port}.", file=sys.stderr)
-    return port
+        print(
+            f"Port {wanted} is held by {holder}: {service.name} uses {taken.number}.",
+            file=sys.stderr,
+        )
+    return taken
+
+
+def _lost_its_port(service: Service, port: int, log_path: Path, log_start: int) -> bool:
+    """Tell whether another program has the port, or had it when the program wanted it."""
+    is_held = not ports.is_free(port, service.host)
+    return is_held or IN_USE in _log_since(log_path, log_start).lower()
+
+
+def _filled(part: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        part = part.replace(word, value)
+    return part
 
 
 def _is_healthy(service: Service, port: int) -> bool:
@@ -153,8 +180,12 @@ def _is_healthy(service: Service, port: int) -> bool:
 
 
 def _with_log(name: str, outcome: str, log_path: Path, log_start: int) -> str:
-    with log_path.open("rb") as log:
-        log.seek(log_start)
-        lines = log.read().decode(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
+    lines = _log_since(log_path, log_start).splitlines()[-LOG_LINES_SHOWN:]
     shown = "".join(f"\n  | {line}" for line in lines) or " nothing."
     return f"{name} {outcome}. {log_path} ends with:{shown}"
+
+
+def _log_since(log_path: Path, log_start: int) -> str:
+    with log_path.open("rb") as log:
+        log.seek(log_start)
+        return log.read().decode(errors="replace")

@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import functools
 import os
+import socket
 from typing import Any
+
+from infrastructure.servers.ports import LOOPBACK
 
 ARTIFACT_ROOT = "mlflow-artifacts:/"  # clients send and fetch artifacts through the server
 
@@ -17,10 +20,13 @@ ARTIFACT_ROOT = "mlflow-artifacts:/"  # clients send and fetch artifacts through
 def main() -> None:
     """Serve until told to stop; the database comes in ``MLFLOW_BACKEND_STORE_URI``."""
     parser = argparse.ArgumentParser(description="Run the MLflow server in one process.")
-    parser.add_argument("--host", required=True)
-    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", help="address to listen on, with --port")
+    parser.add_argument("--port", type=int)
+    parser.add_argument("--listener", type=int, help="number of an inherited socket that listens")
     parser.add_argument("--artifacts", required=True, help="folder that holds the artifacts")
     arguments = parser.parse_args()
+    if arguments.listener is None and None in (arguments.host, arguments.port):
+        parser.error("expected --host and --port, or --listener")
 
     import uvicorn  # before MLflow, which switches its access rules on when it sees a server
     from mlflow.server import constants, handlers
@@ -37,7 +43,10 @@ def main() -> None:
 
     from mlflow.server.fastapi_app import app
 
-    uvicorn.run(app, host=arguments.host, port=arguments.port)
+    config = uvicorn.Config(app, host=arguments.host or LOOPBACK, port=arguments.port or 0)
+    # Importing took seconds: a port that was only looked up would be somebody else's by now.
+    given = arguments.listener
+    uvicorn.Server(config).run(None if given is None else [socket.socket(fileno=given)])
 
 
 def number_versions() -> None:

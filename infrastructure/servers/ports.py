@@ -1,46 +1,140 @@
-"""TCP ports on this machine: which is free, is something listening, who holds it."""
+"""TCP ports on this machine: taken before a program needs one, who listens, who holds it.
+
+A port that is looked up and let go again can be somebody else's a moment later, and some programs
+import for seconds before they listen. So a port is bound first, and the socket passed to programs
+that take one (`TakenPort.listener`). The others are started on a port that is *reserved*: no other
+start of ours chooses it meanwhile. What else takes it in between is noticed by who starts them.
+"""
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from infrastructure.errors import ServiceError
 
 LOOPBACK = "127.0.0.1"
 HIGHEST = 65535
+BACKLOG = 2048
 LISTEN = "0A"
 
 
-def any_free(host: str = LOOPBACK) -> int:
-    """Give a port that nobody listens on, chosen by the kernel."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+@dataclass(frozen=True)
+class TakenPort:
+    """A port that no other program of ours takes until `close`.
+
+    Parameters
+    ----------
+    listener
+        A socket that listens there, for a program that takes one; None for one that does not.
+    reservation
+        What keeps other starts of ours from choosing the port.
+    """
+
+    number: int
+    listener: socket.socket | None
+    reservation: socket.socket
+
+    def close(self) -> None:
+        """Let go: the program listens by itself now, or has inherited the socket."""
+        self.reservation.close()
+        if self.listener is not None:
+            self.listener.close()
+
+
+def take(port: int, host: str = LOOPBACK, *, listening: bool) -> TakenPort | None:
+    """Take a port; None if another program holds it or is about to.
+
+    Parameters
+    ----------
+    port
+        0 for any.
+    listening
+        Whether to listen already, for a program that inherits the socket.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be used at all.
+    """
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return None
+    number: int = listener.getsockname()[1]
+    reservation = _reserve(number, host)
+    if reservation is None:
+        listener.close()
+        return None
+    if not listening:
+        listener.close()
+    return TakenPort(number, listener if listening else None, reservation)
+
+
+def listen(
+    host: str, port: int, *, share: bool = False, buffer_bytes: int | None = None
+) -> socket.socket:
+    """Listen on a port, with ``share`` beside others of the same account.
+
+    Parameters
+    ----------
+    buffer_bytes
+        Of each connection and direction, in the kernel; None as the kernel likes.
+
+    Raises
+    ------
+    OSError
+        If the address cannot be used, or the port is taken.
+    """
+    listener = socket.socket(_family(host), socket.SOCK_STREAM)
+    try:
+        # Connections of an ended server that still linger are no obstacle.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(share))
+        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections inherit it
+            if buffer_bytes is not None:
+                listener.setsockopt(socket.SOL_SOCKET, buffer, buffer_bytes)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def http_url(host: str, port: int | str) -> str:
+    """Give the URL under which programs on this machine reach a server that listens on a host.
+
+    Examples
+    --------
+    >>> http_url("::1", 8801), http_url("0.0.0.0", 8801)
+    ('http://[::1]:8801', 'http://localhost:8801')
+    """
+    return f"http://{_bracketed('localhost' if host == LOOPBACK or is_any(host) else host)}:{port}"
+
+
+def is_any(host: str) -> bool:
+    """Tell whether a host stands for all addresses of this machine."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_unspecified
+    return False
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Tell whether a server could listen on this port now."""
-    with socket.socket() as probe:
-        # As servers do: connections of an ended server that still linger are no obstacle.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-        return True
-
-
-def next_free(wanted: int, host: str = LOOPBACK) -> int:
-    """Give the wanted port, or the first free one after it."""
-    for port in range(wanted, HIGHEST + 1):
-        if is_free(port, host):
-            return port
-    raise ServiceError(f"No port from {wanted} to {HIGHEST} is free on {host}. Choose a lower one.")
+    """Tell whether nobody listens on this port now; `take` it to have it."""
+    try:
+        listen(host, port).close()
+    except OSError:
+        return False
+    return True
 
 
 def answers(port: int, host: str = LOOPBACK, timeout_s: float = 0.5) -> bool:
@@ -68,6 +162,51 @@ def holder(port: int) -> str | None:
             with suppress(OSError):
                 return f"{Path('/proc', entry, 'comm').read_text().strip()} (pid {entry})"
     return None
+
+
+def take_from(wanted: int, host: str = LOOPBACK, *, listening: bool) -> TakenPort:
+    """Take the wanted port, or the first after it that can be had.
+
+    Raises
+    ------
+    ServiceError
+        If none can be had.
+    """
+    for port in range(wanted, HIGHEST + 1):
+        taken = take(port, host, listening=listening)
+        if taken is not None:
+            return taken
+    raise ServiceError(f"No port from {wanted} to {HIGHEST} is free on {host}. Choose a lower one.")
+
+
+def take_any(host: str = LOOPBACK, *, listening: bool) -> TakenPort:
+    """Take a port that the kernel chooses."""
+    while True:  # what it chooses is free; that another start of ours has reserved it is rare
+        taken = take(0, host, listening=listening)
+        if taken is not None:
+            return taken
+
+
+def _reserve(port: int, host: str) -> socket.socket | None:
+    """Reserve a port among programs of ours on this machine; None if one has reserved it.
+
+    An abstract name is gone with its holder, however that ends.
+    """
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        reservation.bind(f"\0fti port {port}")
+    except OSError:
+        reservation.close()
+        return None
+    return reservation
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _listening_sockets(port: int) -> set[str]:

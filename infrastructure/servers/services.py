@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.errors import StartError
 from infrastructure.servers import ports, processes, records
-from infrastructure.servers.launch import Service, await_ready, choose_port, spawn
+from infrastructure.servers.launch import Service, await_ready, spawn, take_port
+from infrastructure.servers.ports import TakenPort
 from infrastructure.servers.processes import Process
 from infrastructure.servers.records import ServiceRecord
 
 if TYPE_CHECKING:
     from configs.settings import Settings
-
-START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -116,34 +117,50 @@ def _start(
     service: Service, definition: str, var_dir: Path, last_port: int | None
 ) -> ServiceRecord:
     log_path = var_dir / "log" / f"{service.name}.log"
-    for _ in range(START_ATTEMPTS):
-        port = choose_port(service, last_port)
-        log_start = log_path.stat().st_size if log_path.exists() else 0
-        child = spawn(service, port, log_path)
-        record = ServiceRecord(
-            name=service.name,
-            process=Process.of(child.pid),
-            host=service.host,
-            port=port,
-            url=service.url.replace("{port}", str(port)),
-            definition=definition,
-            stop_signal=service.stop_signal,
-            var_dir=str(var_dir),
-        )
-        try:
-            records.write(record)
-            if await_ready(service, child, port, log_path, log_start):
-                if service.complete:
-                    service.complete(record.url)
-                ready = replace(record, is_ready=True)
-                records.write(ready)
-                return ready
-        except BaseException:
-            _end(record)
-            raise
+    lost: list[str] = []
+    deadline = time.monotonic() + service.start_limit_s
+    while not lost or time.monotonic() < deadline:
+        with closing(take_port(service, last_port)) as taken:
+            ready = _start_on(taken, service, definition, var_dir, log_path)
+        if ready is not None:
+            return ready
+        lost.append(str(taken.number))
     raise StartError(
-        f"{service.name} lost its port to another program {START_ATTEMPTS} times. Try again."
+        f"{service.name} lost its port to another program each time in "
+        f"{service.start_limit_s:g} s (ports {', '.join(lost)}): something on this machine takes "
+        "every port that is free. Stop it, and try again."
     )
+
+
+def _start_on(
+    taken: TakenPort, service: Service, definition: str, var_dir: Path, log_path: Path
+) -> ServiceRecord | None:
+    """Start a service on a port; None if another program was quicker to have it."""
+    log_start = log_path.stat().st_size if log_path.exists() else 0
+    child = spawn(service, taken, log_path)
+    record = ServiceRecord(
+        name=service.name,
+        process=Process.of(child.pid),
+        host=service.host,
+        port=taken.number,
+        url=service.url.replace("{port}", str(taken.number)),
+        definition=definition,
+        stop_signal=service.stop_signal,
+        var_dir=str(var_dir),
+    )
+    try:
+        records.write(record)
+        if not await_ready(service, child, taken.number, log_path, log_start):
+            _end(record)
+            return None
+        if service.complete:
+            service.complete(record.url)
+        ready = replace(record, is_ready=True)
+        records.write(ready)
+    except BaseException:
+        _end(record)
+        raise
+    return ready
 
 
 def _end(record: ServiceRecord) -> Status | None:

@@ -9,22 +9,31 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from infrastructure.errors import ServiceError
 from infrastructure.servers.launch import Service
-from infrastructure.servers.ports import LOOPBACK
+from infrastructure.servers.roles import (
+    MLFLOW_DATABASE,
+    MLFLOW_SCHEMA as SCHEMA,
+    MOVED,
+    move_mlflow,
+)
 
 WANTED_PORT = 5000
-SCHEMA = "mlflow"
 
 
-def service(var_dir: Path, database_url: str) -> Service:
-    """Describe the server that keeps its records in a schema of its own in this database."""
+def service(var_dir: Path, database_url: str, before_url: str | None = None) -> Service:
+    """Describe the server that keeps its records in a schema of its own in this database.
+
+    Parameters
+    ----------
+    before_url
+        The database, as an administrator, in which an older version kept them: they move.
+    """
     return Service(
         name="mlflow",
         command=(
             sys.executable,
             "-m",
             "infrastructure.servers.mlflow_server",
-            f"--host={LOOPBACK}",
-            "--port={port}",
+            "--listener={listener}",
             f"--artifacts={var_dir / 'mlflow'}",
         ),
         wanted_port=WANTED_PORT,
@@ -35,7 +44,7 @@ def service(var_dir: Path, database_url: str) -> Service:
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
         start_limit_s=180,  # it makes its tables when it starts for the first time
-        prepare=partial(_prepare, var_dir, database_url),
+        prepare=partial(_prepare, var_dir, database_url, before_url),
     )
 
 
@@ -55,16 +64,25 @@ def backend_uri(database_url: str) -> str:
     ).geturl()
 
 
-def _prepare(var_dir: Path, database_url: str, service: Service) -> Service:
-    """Make the schema and the folder for artifacts."""
+def _prepare(var_dir: Path, database_url: str, before_url: str | None, service: Service) -> Service:
+    """Make the schema and the folder for artifacts; bring along what lay elsewhere."""
     import psycopg
 
     (var_dir / "mlflow").mkdir(parents=True, exist_ok=True)
+    if before_url is not None and move_mlflow(before_url, database_url):
+        print(
+            f"MLflow's records moved into the database {MLFLOW_DATABASE}; the schema they lay in "
+            f"is still there as {MOVED}.",
+            file=sys.stderr,
+        )
     try:
         with psycopg.connect(database_url, connect_timeout=10) as connection:
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            there = connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone()
+            if there == (None,):
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
     except psycopg.Error as error:
         raise ServiceError(
-            f"Cannot use the database of MLflow: {error}. Check DATABASE_URL."
+            f"Cannot use the database of MLflow: {error}. Check MLFLOW_DATABASE_URL, or "
+            "DATABASE_URL where MLflow has none of its own."
         ) from error
     return service

@@ -95,12 +95,17 @@ module "secrets" {
   name        = local.name
   kms_key_arn = aws_kms_key.this.arn
   values = {
-    database-url = module.database.url
-    redis-url    = module.cache.url
-    api-keys     = var.api_keys
-    mlflow-backend-store-uri = replace(
-      "${module.database.url}&options=-csearch_path%3Dmlflow", "postgresql://", "postgresql+psycopg://"
-    )
+    database-url-admin          = module.database.url
+    database-url-owner          = module.database.role_urls["owner"]
+    database-url-pipelines      = module.database.role_urls["pipelines"]
+    database-url-api            = module.database.role_urls["api"]
+    database-owner-password     = module.database.role_passwords["owner"]
+    database-pipelines-password = module.database.role_passwords["pipelines"]
+    database-api-password       = module.database.role_passwords["api"]
+    database-mlflow-password    = module.database.role_passwords["mlflow"]
+    redis-url                   = module.cache.url
+    api-keys                    = var.api_keys
+    mlflow-backend-store-uri    = replace("${module.database.role_urls["mlflow"]}&options=-csearch_path%3Dmlflow", "postgresql://", "postgresql+psycopg://")
   }
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -16,6 +17,8 @@ from configs.errors import FTIError, reason_of
 from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store.definitions.schema_changes import schema_changes
+from infrastructure.errors import ServiceError
+from infrastructure.servers.ports import HIGHEST, LOOPBACK, holder, listen
 from models import connect
 from models.artifact.artifact import ModelArtifact
 from models.artifact.cache import ArtifactCache
@@ -239,10 +242,26 @@ def judge(version: Version, as_json: AsJson = False, debug: Debug = False) -> No
 
 @commands.command(epilog="pipelines/deployment.py starts it in the background")
 def watch(
-    port: Annotated[int, typer.Option(help="Where /health answers.")] = 8090,
+    port: Annotated[int, typer.Option(min=0, max=HIGHEST, help="Where /health answers.")] = 8090,
+    listener: Annotated[int | None, typer.Option(hidden=True)] = None,
     debug: Debug = False,
 ) -> None:
     """Adopt what MLflow clients change in the registry, through the gates; or put it back."""
     settings = load_settings()
     poll_s = settings.deployment.registry_poll_ms / 1000
-    run_watch(connect.registry_watch(settings), poll_s, port)
+    with _health_listener(port, listener) as listening:
+        run_watch(connect.registry_watch(settings), poll_s, listening)
+
+
+def _health_listener(port: int, inherited: int | None) -> socket.socket:
+    """The socket that was passed on, or one on the port."""
+    if inherited is not None:
+        return socket.socket(fileno=inherited)
+    try:
+        return listen(LOOPBACK, port)
+    except OSError as error:
+        held_by = holder(port) or "another program"
+        raise ServiceError(
+            f"Port {port} cannot be had ({error.strerror}); it is held by {held_by}. Choose "
+            "another with --port."
+        ) from error

@@ -6,9 +6,12 @@ serves; older ones are its history. Nothing here knows a database, a clock or a 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Literal
 
 from models.deployment.plan import ExperimentPlan, Mode
@@ -99,6 +102,13 @@ class Deployment:
     def challenger(self) -> Arm | None:
         """The arm under test."""
         return self.arms[1] if len(self.arms) > 1 else None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 in hex of what serves since when: records of others may have its number, too."""
+        arms = [[arm.label, arm.digest, arm.first_bucket, arm.last_bucket] for arm in self.arms]
+        about = [self.generation, self.created_at.timestamp(), self.experiment, arms]
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def to_dict(self) -> dict[str, Any]:
         """Give the record as JSON values; `from_dict` reads it back."""

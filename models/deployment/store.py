@@ -64,6 +64,13 @@ class DeploymentStore(Records):
         )
         return _deployment(rows[0]) if rows else None
 
+    def recorded(self, generation: int) -> Deployment | None:
+        """The record of a generation."""
+        rows = self._read(
+            "SELECT * FROM deployments WHERE model_name = %s AND generation = %s", generation
+        )
+        return _deployment(rows[0]) if rows else None
+
     def history(self) -> list[Deployment]:
         """All records, oldest first."""
         rows = self._read("SELECT * FROM deployments WHERE model_name = %s ORDER BY generation")

@@ -9,6 +9,7 @@ import http.server
 import json
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -22,7 +23,6 @@ from feature_store.errors import StoreUnavailable
 from infrastructure.background import Repeating
 from infrastructure.servers import services
 from infrastructure.servers.launch import Service
-from infrastructure.servers.ports import LOOPBACK
 from models.deployment.plan import ExperimentPlan
 from models.deployment.promotion import Promoter, Target
 from models.deployment.store import StageChange
@@ -177,16 +177,19 @@ class RegistryWatch:
 
 def ensure_watch(settings: Settings) -> None:
     """Start the watch in the background unless it runs."""
-    command = (sys.executable, "-m", "models", "watch", "--port", "{port}")
+    command = (sys.executable, "-m", "models", "watch", "--listener", "{listener}")
     services.ensure(Service(NAME, command), settings)
 
 
-def run_watch(watch: RegistryWatch, poll_s: float, port: int) -> None:
-    """Poll the registry every so many seconds until a signal; ``/health`` answers on the port."""
+def run_watch(watch: RegistryWatch, poll_s: float, listener: socket.socket) -> None:
+    """Poll the registry every so many seconds until a signal; ``/health`` answers there."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, force=True)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every request
     watching = Repeating("registry watch", watch.poll, poll_s)
-    with http.server.ThreadingHTTPServer((LOOPBACK, port), _handler(watching)) as server:
+    address, handler = listener.getsockname()[:2], _handler(watching)
+    with http.server.ThreadingHTTPServer(address, handler, bind_and_activate=False) as server:
+        server.socket.close()
+        server.socket = listener
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop(server))
         watching.start()

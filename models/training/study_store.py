@@ -52,7 +52,9 @@ class StudyStore:
         url = make_url(self.url).set(drivername="postgresql+psycopg")
         with translated(), self._locked("tables") as connection, warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            there = connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone()
+            if there == (None,):  # a migration makes it; the role of the pipelines could not
+                connection.execute(f"CREATE SCHEMA {SCHEMA}")
             storage = optuna.storages.RDBStorage(
                 url.render_as_string(hide_password=False),
                 engine_kwargs={

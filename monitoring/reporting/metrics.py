@@ -10,12 +10,14 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, start_http_server, write_to_textfile
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from infrastructure.servers.ports import holder
 from monitoring.alerting.states import Alert, Sample
 from monitoring.checks.data_quality import QualityReport
 from monitoring.checks.drift import DriftReport, LabelDrift
 from monitoring.checks.performance import Performance, PerformanceReport
 from monitoring.checks.results import PassResult
 from monitoring.checks.skew_audit import SkewReport
+from monitoring.errors import MonitoringError
 
 PREFIX = "fti_monitoring_"
 
@@ -133,8 +135,21 @@ class Gauges:
         write_to_textfile(str(path), self.registry)
 
     def serve(self, port: int) -> int:
-        """Serve them under ``/metrics`` from a thread; give the port."""
-        server, _ = start_http_server(port, registry=self.registry)
+        """Serve them under ``/metrics`` from a thread; give the port.
+
+        Raises
+        ------
+        MonitoringError
+            If another program holds the port: whoever collects from it must find these.
+        """
+        try:
+            server, _ = start_http_server(port, registry=self.registry)
+        except OSError as error:
+            held_by = holder(port) or "another program"
+            raise MonitoringError(
+                f"The gauges cannot be served on port {port} ({error.strerror}); it is held by "
+                f"{held_by}. Stop that, or set monitoring.metrics_port to another port."
+            ) from error
         return int(server.server_port)
 
 

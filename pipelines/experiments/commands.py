@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -21,7 +22,7 @@ from monitoring.experiments.plot import save_plot
 from monitoring.experiments.verdict import Verdict
 from pipelines.experiments.controller import Outcome, controller_of, observer_of, watch
 from pipelines.experiments.views import history_answer, status_answer, summary
-from serving.process.presence import await_generation, ensure_api, find_api
+from serving.process.presence import await_deployment, ensure_api, find_api
 
 commands = typer.Typer()
 Plot = Annotated[
@@ -153,8 +154,16 @@ def follow(settings: Settings, outcome: Outcome) -> None:
 
 
 def take_up(settings: Settings, record: Deployment) -> None:
-    """Wait until the API serves a deployment, and say where."""
+    """Wait until the API serves a deployment, and say where, and what it serves.
+
+    Raises
+    ------
+    ServingError
+        If it does not take it up, or is the API of other records.
+    """
     ensure_watch(settings)
     url = ensure_api(settings)
-    await_generation(url, record.generation)
+    with closing(deployment_store(settings)) as store:
+        found = await_deployment(url, record, store.recorded)
+    note(f"{found}: deployment {found.generation}")
     done(f"API endpoint: {url}/predict")

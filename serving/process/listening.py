@@ -1,4 +1,4 @@
-"""The socket that the API listens on: the wanted port, or the next free one."""
+"""The sockets that the API listens on: the wanted port, or the next free one; one a worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import sys
 from infrastructure.servers import ports
 from serving.errors import PortUnavailable
 
-BACKLOG = 2048
 SOCKET_BUFFER_BYTES = 256 * 1024
 """Of each connection and direction, in the kernel, which would let them grow to some 5 MB each for
 callers who send much or read nothing; enough for 2 MB/s over a line of a tenth of a second."""
@@ -35,7 +34,7 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
         raise PortUnavailable(f"{port} is no port; expected a number up to {ports.HIGHEST}.")
     for candidate in [port] if exact or share else range(port, ports.HIGHEST + 1):
         try:
-            listener = _bind(host, candidate, share)
+            listener = ports.listen(host, candidate, share=share, buffer_bytes=SOCKET_BUFFER_BYTES)
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise PortUnavailable(
@@ -51,32 +50,19 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
     raise PortUnavailable(f"Port {port} is held by {holder}. Stop it, or choose another port.")
 
 
-def listen_often(
-    host: str, port: int, exact: bool = False, *, share: bool = False, times: int
-) -> list[socket.socket]:
-    """Listen so many times on one port, for as many workers; see `listen`."""
+def join(first: socket.socket, times: int) -> list[socket.socket]:
+    """Give so many sockets on the port of the first one, which is among them.
+
+    The first may have been bound alone: the port was never let go in between. It shares from now
+    on, with sockets of this account.
+
+    Raises
+    ------
+    PortUnavailable
+        If the kernel refuses.
+    """
     if times == 1:
-        return [listen(host, port, exact, share=share)]
-    if not share:
-        # One that shares no port shows whether another program listens there.
-        with listen(host, port, exact) as alone:
-            port = alone.getsockname()[1]
-    first = listen(host, port, share=True)
-    port = first.getsockname()[1]
+        return [first]
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    host, port = first.getsockname()[:2]
     return [first, *[listen(host, port, share=True) for _ in range(times - 1)]]
-
-
-def _bind(host: str, port: int, share: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(share))
-        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections inherit it
-            listener.setsockopt(socket.SOL_SOCKET, buffer, SOCKET_BUFFER_BYTES)
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener

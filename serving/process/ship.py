@@ -22,7 +22,7 @@ def ship_now(words: list[str]) -> int:
     """Ship receipts and labels until none waits or the time is up; return the exit code."""
     limit_s = _parse(words).limit_s
     try:
-        settings = load_settings()
+        settings = load_settings(database_role="api")
     except FTIError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1

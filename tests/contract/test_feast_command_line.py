@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from feature_store.feature_definitions import MODEL_VIEW
+from infrastructure.servers.ports import take_any
 from tests.worlds.feast import CREATED, REPO, World
 
 FEAST = Path(sys.executable).with_name("feast")
@@ -104,8 +105,8 @@ def test_a_command_shows_what_there_is(world: World, command: str, expected: lis
 @contextmanager
 def served(*arguments: str) -> Iterator[str]:
     """A server of Feast's on a free port, until the block ends; its URL."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    taken = take_any(listening=False)
+    port = taken.number
     process = start(*arguments, "--host", "127.0.0.1", "--port", str(port))
     try:
         url, until = f"http://127.0.0.1:{port}", time.monotonic() + PATIENCE_S
@@ -114,6 +115,7 @@ def served(*arguments: str) -> Iterator[str]:
             time.sleep(0.1)
         yield url
     finally:
+        taken.close()
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=PATIENCE_S)
 

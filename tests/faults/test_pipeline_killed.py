@@ -54,12 +54,12 @@ class World:
     settings: Settings
     config: Path
     redis_number: int
-    server: str
     expected: dict[str, Any] = field(default_factory=dict)
 
     def reset(self) -> None:
         """Empty both stores and fill them with the first file, as of before the increment."""
-        renew_database(self.server, str(self.settings.database_url).rpartition("/")[2])
+        name = str(self.settings.database_url).rpartition("/")[2]
+        renew_database(self.settings.model_copy(update={"database_url": None}), name)
         online_store(self.settings).client.flushdb()
         (self.folder / "2.csv").unlink(missing_ok=True)
 
@@ -70,10 +70,9 @@ class World:
 
 def world_of(settings: Settings, folder: Path, redis_number: int) -> World:
     """A world on the servers of some settings."""
-    server = embedded.postgres_url(settings)
     own = settings.model_copy(
         update={
-            "database_url": renew_database(server, f"killed_{uuid.uuid4().hex[:8]}"),
+            "database_url": renew_database(settings, f"killed_{uuid.uuid4().hex[:8]}"),
             "redis_url": embedded.redis_url(settings).removesuffix("/0") + f"/{redis_number}",
         }
     )
@@ -88,7 +87,7 @@ def world_of(settings: Settings, folder: Path, redis_number: int) -> World:
     config["online"]["write_batch_rows"] = 100
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     _write(folder / "1.csv", [person(key, minutes=key) for key in range(1, PEOPLE + 1)])
-    return World(own, folder / "config.yaml", redis_number, server)
+    return World(own, folder / "config.yaml", redis_number)
 
 
 def add_increment(world: World) -> None:

@@ -84,7 +84,8 @@ def test_a_prediction_is_served_from_what_the_api_stage_installs(
 def predict(python: Path, environment: dict[str, str], folder: Path) -> dict[str, object]:
     """Start the API as the image does, on another port, and ask for one prediction."""
     [entry], [arguments] = only("ENTRYPOINT", "api"), only("CMD", "api")
-    port = str(ports.any_free("127.0.0.1"))
+    taken = ports.take_any(listening=False)
+    port = str(taken.number)
     command = [*json.loads(entry), *json.loads(arguments)]
     command = [port if part == "8000" else part for part in command]
     command = [str(python) if part == "python" else part for part in command]
@@ -93,6 +94,7 @@ def predict(python: Path, environment: dict[str, str], folder: Path) -> dict[str
     try:
         return until_answered(f"http://127.0.0.1:{port}")
     finally:
+        taken.close()
         process.terminate()
         assert process.wait(30) == 0
 

@@ -25,8 +25,12 @@ TARGETS = {
     "ml-inference": "api",
 }
 OURS = TARGETS.keys()
-NOT_SETTINGS = {"BATCH_OUTPUT", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"}
-KNOWN = {"DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"}
+ROLE_PASSWORDS = {f"DATABASE_{each}_PASSWORD" for each in ("OWNER", "PIPELINES", "API", "MLFLOW")}
+NOT_SETTINGS = {
+    *("BATCH_OUTPUT", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"),
+    *ROLE_PASSWORDS,
+}
+KNOWN = {"DATABASE_URL", "MLFLOW_DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"}
 
 
 def documents(folder: Path = BASE) -> list[dict[str, Any]]:
@@ -185,7 +189,32 @@ def test_no_secret_is_written_down() -> None:
     text = (FOLDER / "docker-compose.yml").read_text() + (ROOT / ".env.example").read_text()
     text += "".join(p.read_text() for p in (FOLDER / "kubernetes").rglob("*.yaml"))
     assert [m[0] for m in secret.finditer(text) if "secret" not in m[0].lower()] == []
-    assert re.findall(r"(?m)^\w+_PASSWORD=(.*)$", (ROOT / ".env.example").read_text()) == [""] * 3
+    assert re.findall(r"(?m)^\w+_PASSWORD=(.*)$", (ROOT / ".env.example").read_text()) == [""] * 7
+
+
+def test_each_part_has_the_database_role_that_is_its_own() -> None:
+    found: dict[str, str] = {}
+    for name, service in compose().items():
+        environment = service.get("environment", {})
+        url = environment.get("DATABASE_URL") or environment.get("MLFLOW_BACKEND_STORE_URI")
+        if url:
+            found[name] = url.partition("//")[2].partition(":")[0]
+    assert found.pop("roles") == "fti"
+    assert found.pop("migrate") == "fti_owner"
+    assert found.pop("api") == "fti_api"
+    assert found.pop("mlflow") == "fti_mlflow"
+    assert set(found.values()) == {"fti_pipelines"}
+    keys = {
+        name: variable["valueFrom"]["secretKeyRef"]["key"]
+        for name, pod in pods()
+        for container in pod["containers"]
+        for variable in container.get("env", ())
+        if variable["name"] == "DATABASE_URL"
+    }
+    assert keys.pop("roles") == "DATABASE_URL_ADMIN"
+    assert keys.pop("migrate") == keys.pop("partitions") == "DATABASE_URL_OWNER"
+    assert keys.pop("ml-inference") == "DATABASE_URL_API"
+    assert set(keys.values()) == {"DATABASE_URL_PIPELINES"}
 
 
 def test_health_decides_the_order_of_starts() -> None:
@@ -200,7 +229,7 @@ def test_health_decides_the_order_of_starts() -> None:
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:"), name
     core = {name for name, service in services.items() if "core" in service["profiles"]}
-    assert core == {"postgres", "redis", "migrate", "mlflow", "api"}
+    assert core == {"postgres", "redis", "roles", "migrate", "mlflow", "api"}
     assert services.keys() - core == {
         *("stream", "monitoring", "airflow", "prometheus", "alertmanager", "grafana"),
     }

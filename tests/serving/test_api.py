@@ -235,10 +235,14 @@ def test_another_method_is_refused(api):
 
 def test_it_is_alive_and_ready(api):
     assert api.get("/health").json() == {"status": "alive"}
-    assert api.get("/ready").json() == {
+    ready = api.get("/ready").json()
+    assert len(ready.pop("deployment")) == 64
+    assert ready.pop("project").startswith("test")
+    assert ready == {
         "status": "ready",
         "generation": 1,
         "models": {"champion": "income-xgb-v1"},
+        "model_name": "income-predictor",
     }
 
 

@@ -26,7 +26,7 @@ from models.deployment.ab_tests import override, start_ab_test
 from models.deployment.plan import ExperimentPlan
 from models.deployment.record import Arm, ArmName, Deployment, deploy
 from tests.worlds.artifacts import ArtifactServer, artifact_server
-from tests.worlds.databases import own_database
+from tests.worlds.databases import own_database, url_for
 from tests.worlds.rows import random_matrix
 
 START_LIMIT_S = 60
@@ -44,6 +44,7 @@ class World:
     artifacts: ArtifactServer
     online: OnlineStore
     matrix: FeatureMatrix
+    api_database_url: str | None = None
 
     def deploy(self, version: int) -> Deployment:
         """Give all traffic to a version."""
@@ -89,7 +90,7 @@ class World:
     def environment(self) -> dict[str, str]:
         """What a process needs to find this world."""
         return {
-            "DATABASE_URL": str(self.settings.database_url),
+            "DATABASE_URL": self.api_database_url or str(self.settings.database_url),
             "REDIS_URL": str(self.settings.redis_url),
             "MLFLOW_TRACKING_URI": str(self.settings.mlflow_tracking_uri),
             "FTI_VAR_DIR": str(self.settings.var_dir),
@@ -119,7 +120,7 @@ def new_world(settings: Settings, folder: Path) -> Iterator[World]:
         )
         online, matrix = online_store(own), random_matrix()
         online.write(matrix, now())
-        yield World(own, artifacts, online, matrix)
+        yield World(own, artifacts, online, matrix, url_for(settings, url, "api"))
         online.client.close()
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from configs.settings import ROOT
+from infrastructure.servers.ports import take_any
 
 SERVER_CORE, LOAD_CORE = 0, 1
 START_LIMIT_S = 90.0
@@ -74,7 +75,8 @@ def running(subject: Subject, log: Path) -> Iterator[Server]:
     NoAnswer
         If there is none in time.
     """
-    port = _free_port()
+    taken = take_any(listening=False)
+    port = taken.number
     began = time.perf_counter()
     with log.open("wb") as output, _on(subject.cores):
         process = subprocess.Popen(
@@ -89,6 +91,7 @@ def running(subject: Subject, log: Path) -> Iterator[Server]:
         _await_answer(subject, port, process, log)
         yield Server(subject, port, process.pid, time.perf_counter() - began)
     finally:
+        taken.close()
         _stop(process)
 
 
@@ -138,11 +141,6 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         for pid in _tree(process.pid)[::-1]:
             os.kill(pid, 9)
         process.wait()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def _tree(pid: int) -> list[int]:

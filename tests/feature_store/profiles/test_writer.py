@@ -168,7 +168,8 @@ def new_writer(offline: OfflineStore, online: OnlineStore) -> Iterator[Callable[
         offline.versions.register(MODEL_VIEW.schema, "user_id")
         writer = ProfileWriter(ENGINE, offline, online)
         with offline.postgres.transaction() as connection:
-            connection.execute(f"TRUNCATE {writer.table}, profile_changes")
+            for table in (writer.table, "profile_changes"):
+                connection.execute(f"DELETE FROM {table}")
         online.delete()
         return writer
 

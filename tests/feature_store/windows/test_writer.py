@@ -85,7 +85,7 @@ def forget(writer: ActivityWriter) -> None:
     """Empty both stores."""
     writer.online.delete()
     with writer.postgres.transaction() as connection:
-        connection.execute("TRUNCATE user_events")
+        connection.execute("DELETE FROM user_events")
 
 
 def random_events(n: int, users: int, seed: int) -> list[ActivityEvent]:

@@ -13,12 +13,14 @@ import psycopg
 import pytest
 
 from configs.settings import ROOT, Settings
-from infrastructure.embedded import postgres_url
+from infrastructure.embedded import admin_url, as_owner, postgres_url
 from infrastructure.errors import ServiceError
 from infrastructure.migrations import migrate
+from infrastructure.migrations.grants import OWNER
 from infrastructure.operations.backup import backup, restore
 from infrastructure.operations.partitions import maintain
 from monitoring.log.shipper import PredictionShipper
+from tests.worlds.databases import database_of
 
 NOW = datetime(2026, 11, 26, tzinfo=UTC)
 RECEIPT = """
@@ -38,17 +40,17 @@ ORDER BY 1, 2, 3
 @pytest.fixture
 def new_database(settings: Settings) -> Iterator[object]:
     """Makes databases that are dropped at the end."""
-    url, made = postgres_url(settings), []
+    admin, owner, made = admin_url(settings), postgres_url(as_owner(settings)), []
 
     def make() -> str:
         name = f"test{uuid.uuid4().hex[:12]}"
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+        with psycopg.connect(admin, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} OWNER {OWNER}")
         made.append(name)
-        return url.rpartition("/")[0] + f"/{name}"
+        return database_of(owner, name)
 
     yield make
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(admin, autocommit=True) as connection:
         for name in made:
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -61,10 +63,10 @@ def rows(url: str, query: str, *values: object) -> list[tuple]:
 
 def test_a_new_database_gets_all_tables_once(new_database) -> None:
     url = new_database()
-    assert migrate(url) == (None, "0004")
+    assert migrate(url) == (None, "0005")
     made = rows(url, SHAPE)
     assert {"labels", "predictions", "feast_registry"} <= {row[1] for row in made}
-    assert migrate(url) == ("0004", "0004")
+    assert migrate(url) == ("0005", "0005")
     assert rows(url, SHAPE) == made
 
 
@@ -86,7 +88,7 @@ def test_the_version_before_comes_forward_with_its_receipts(new_database) -> Non
     for time in times:
         rows(url, RECEIPT, time)
     before = rows(url, "SELECT * FROM predictions ORDER BY prediction_id")
-    assert migrate(url) == ("0001", "0004")
+    assert migrate(url) == ("0001", "0005")
     assert rows(url, "SELECT * FROM predictions ORDER BY prediction_id") == before
     assert rows(url, "SELECT count(*) FROM predictions_2026_01") == [(2,)]
     assert rows(url, "SELECT count(*) FROM predictions_default") == [(0,)]
@@ -151,7 +153,7 @@ def test_a_backup_is_restored_with_every_row_and_file(new_database, tmp_path, re
     query = "SELECT * FROM predictions ORDER BY prediction_id"
     assert rows(target, query) == rows(source, query)
     assert rows(target, SHAPE) == rows(source, SHAPE)
-    assert migrate(target) == ("0004", "0004")
+    assert migrate(target) == ("0005", "0005")
     assert (tmp_path / "restored" / "1" / "model.onnx").read_bytes() == b"model"
 
 
@@ -176,8 +178,8 @@ def test_the_commands_say_what_they_did(new_database) -> None:
             check=False,
         )
 
-    assert say("migrate").stdout == "✓ Tables: none → 0004\n"
-    assert say("migrate").stdout == "✓ The tables are at revision 0004 already\n"
+    assert say("migrate").stdout == "✓ Tables: none → 0005\n"
+    assert say("migrate").stdout == "✓ The tables are at revision 0005 already\n"
     assert say("partitions").stdout.startswith("✓ 3 months made, 0 dropped\n")
     wrong = say("migrate", "--to", "0815")
     assert wrong.returncode == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
@@ -44,13 +44,14 @@ def test_it_takes_the_next_free_port_and_runs_once(tracking: Settings) -> None:
     assert [each.started for _, each in embedded.up(tracking) if each] == [False] * 3
 
 
-def test_records_are_in_a_schema_of_their_own(tracking: Settings) -> None:
+def test_records_are_in_a_database_of_their_own(tracking: Settings) -> None:
     send(tracking, "POST", "mlflow/experiments/create", b'{"name": "mine"}')
-    with psycopg.connect(embedded.postgres_url(tracking)) as connection:
+    with psycopg.connect(str(embedded.mlflow_database_url(tracking))) as connection:
         names = connection.execute("SELECT name FROM mlflow.experiments").fetchall()
-        others = connection.execute("SELECT to_regclass('public.experiments')").fetchone()
         assert ("mine",) in names
-        assert others == (None,)
+    with psycopg.connect(embedded.postgres_url(tracking)) as connection:
+        found = connection.execute("SELECT to_regclass('experiments')").fetchone()
+        assert found == (None,)
 
 
 def test_artifacts_pass_through_the_server_into_var(tracking: Settings) -> None:
@@ -63,8 +64,11 @@ def test_it_stops_before_the_stores(tracking: Settings) -> None:
 
 
 def test_a_database_that_cannot_be_reached_is_one_clear_error(own: Settings) -> None:
-    nowhere = f"postgresql://me:secret@{ports.LOOPBACK}:{ports.any_free()}/fti"
-    settings = load_settings(var_dir=own.var_dir, database_url=nowhere)
-    with pytest.raises(ServiceError, match="Check DATABASE_URL") as caught:
-        embedded.mlflow_url(settings)
+    with closing(ports.take_any(listening=False)) as nobody:
+        nowhere = f"postgresql://me:secret@{ports.LOOPBACK}:{nobody.number}/fti"
+        settings = load_settings(var_dir=own.var_dir, database_url=nowhere)
+        with pytest.raises(
+            ServiceError, match="Check MLFLOW_DATABASE_URL, or DATABASE_URL"
+        ) as caught:
+            embedded.mlflow_url(settings)
     assert "secret" not in str(caught.value)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
 
-from infrastructure.servers.ports import LOOPBACK
+from infrastructure.servers.ports import LOOPBACK, take_any
 from monitoring.alerting.sinks import AlertmanagerSink, EmailSink, WebhookSink
 
 
@@ -100,10 +101,9 @@ class Mailbox:
                 return "250 OK"
 
         # Port 0 is none for this controller: it would ask for the port before it listens.
-        from infrastructure.servers.ports import any_free
-
-        self.controller = Controller(Handler(), hostname=LOOPBACK, port=any_free())
-        self.controller.start()
+        with closing(take_any(listening=False)) as taken:
+            self.controller = Controller(Handler(), hostname=LOOPBACK, port=taken.number)
+            self.controller.start()
 
     def sink(self) -> EmailSink:
         return EmailSink(LOOPBACK, self.controller.port, "fti@example.org", ("team@example.org",))

@@ -19,6 +19,7 @@ from monitoring.log.shipper import CHUNK_BYTES, PredictionShipper
 from monitoring.log.table import PIECE_ROWS
 from monitoring.log.writer import PredictionLog
 from tests.monitoring.log.receipts import VECTOR, receipt
+from tests.worlds.databases import url_for
 
 
 @pytest.fixture
@@ -164,19 +165,23 @@ def test_one_shipper_may_be_called_from_several_threads(database, shipper, log):
     assert stored_ids(database) == sorted(set(ids))
 
 
-def test_a_transaction_that_fails_leaves_nothing_half_done(database, shipper, log):
+def test_a_transaction_that_fails_leaves_nothing_half_done(
+    database, shipper, log, settings, database_url
+):
     ids = append(log, receipt())
     shipper.run_once()
-    database.execute("ALTER TABLE shipped_segments ADD CHECK (shipped_bytes < 1000)")
+    with psycopg.connect(url_for(settings, database_url, "owner"), autocommit=True) as owner:
+        owner.execute("ALTER TABLE shipped_segments ADD CHECK (shipped_bytes < 1000)")
     ids = sorted(ids + append(log, *[receipt() for _ in range(10)]))
 
     with pytest.raises(StoreUnavailable, match="violates check constraint"):
         shipper.run_once()
     assert len(stored_ids(database)) == 1
 
-    database.execute(
-        "ALTER TABLE shipped_segments DROP CONSTRAINT shipped_segments_shipped_bytes_check"
-    )
+    with psycopg.connect(url_for(settings, database_url, "owner"), autocommit=True) as owner:
+        owner.execute(
+            "ALTER TABLE shipped_segments DROP CONSTRAINT shipped_segments_shipped_bytes_check"
+        )
     assert shipper.run_once() == 10
     assert stored_ids(database) == ids
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,8 +144,9 @@ def test_what_s3_refuses_is_told_in_one_line(
         assert "access is denied" in refused(*there)
         local = ["--limit", 5, "--output", f"s3://{bucket}/out"]
         assert "access is denied" in refused(*local)
-    batch.extra["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{ports.any_free('127.0.0.1')}"
-    assert "nobody answers" in refused(*there)
+    with closing(ports.take_any(listening=False)) as nobody:
+        batch.extra["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{nobody.number}"
+        assert "nobody answers" in refused(*there)
 
 
 def _download(endpoint: str, bucket: str, key: str, folder: Path) -> Path:

@@ -200,7 +200,8 @@ def processes_of(pid: int) -> list[int]:
 
 def test_with_postgresql_stopped_receipts_are_found_and_the_spool_drains_after(world, own_postgres):
     url, pid = own_postgres
-    own = replace(world, settings=world.settings.model_copy(update={"database_url": url}))
+    settings = world.settings.model_copy(update={"database_url": url})
+    own = replace(world, settings=settings, api_database_url=None)
     own.deploy(1)
     with running_api(own) as api:
         answers = [predict(api, user_id=1)]

@@ -24,16 +24,18 @@ locals {
     { name = "MLFLOW_TRACKING_URI", value = local.mlflow_url },
     { name = "FTI_VAR_DIR", value = "/var/lib/fti" },
   ]
-  stores = [
-    { name = "DATABASE_URL", valueFrom = var.secret_arns["database-url"] },
-    { name = "REDIS_URL", valueFrom = var.secret_arns["redis-url"] },
-  ]
+  redis = [{ name = "REDIS_URL", valueFrom = var.secret_arns["redis-url"] }]
+  database = {
+    for role in ["admin", "owner", "pipelines", "api"] :
+    role => [{ name = "DATABASE_URL", valueFrom = var.secret_arns["database-url-${role}"] }]
+  }
+  stores = concat(local.database["pipelines"], local.redis)
   tasks = {
     api = {
       image       = "ml-inference", role = "plain", cpu = var.size.api_cpu, memory = var.size.api_memory, port = 8000
       command     = ["--host", "0.0.0.0", "--port", "8000", "--exact-port"]
       environment = local.environment
-      secrets     = concat(local.stores, [{ name = "FTI_DEPLOYMENT__API__KEYS", valueFrom = var.secret_arns["api-keys"] }])
+      secrets     = concat(local.database["api"], local.redis, [{ name = "FTI_DEPLOYMENT__API__KEYS", valueFrom = var.secret_arns["api-keys"] }])
     }
     mlflow = {
       image       = "fti-mlflow", role = "plain", cpu = 512, memory = 2048, port = 5000
@@ -65,14 +67,23 @@ locals {
       environment = concat(local.environment, [{ name = "AWS_REGION", value = var.region }])
       secrets     = local.stores
     }
+    roles = {
+      image       = "fti-pipelines", role = "plain", cpu = 256, memory = 512, port = null
+      command     = ["-m", "infrastructure", "roles"]
+      environment = local.environment
+      secrets = concat(local.database["admin"], [
+        for part in ["owner", "pipelines", "api", "mlflow"] :
+        { name = "DATABASE_${upper(part)}_PASSWORD", valueFrom = var.secret_arns["database-${part}-password"] }
+      ])
+    }
     migrate = {
       image       = "fti-pipelines", role = "plain", cpu = 256, memory = 512, port = null
       command     = ["-m", "infrastructure", "migrate"]
       environment = local.environment
-      secrets     = local.stores
+      secrets     = concat(local.database["owner"], local.redis)
     }
   }
-  services = { api = var.size.api_tasks, mlflow = 1, stream = 1, monitoring = 1 }
+  services  = { api = var.size.api_tasks, mlflow = 1, stream = 1, monitoring = 1 }
   schedules = { features = "rate(1 hour)", batch = "cron(30 2 * * ? *)" }
 }
 

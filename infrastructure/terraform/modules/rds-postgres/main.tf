@@ -11,6 +11,17 @@ resource "random_password" "this" {
   special = false # it stands in a URL
 }
 
+# One role a part; the task 'roles' makes them. Nothing else uses the administrator's.
+locals {
+  roles = ["owner", "pipelines", "api", "mlflow"]
+}
+
+resource "random_password" "role" {
+  for_each = toset(local.roles)
+  length   = 40
+  special  = false
+}
+
 resource "aws_db_subnet_group" "this" {
   name       = var.name
   subnet_ids = var.subnets
@@ -84,4 +95,15 @@ output "identifier" { value = aws_db_instance.this.identifier }
 output "url" {
   sensitive = true
   value     = "postgresql://fti:${random_password.this.result}@${aws_db_instance.this.endpoint}/fti?sslmode=require"
+}
+output "role_urls" {
+  sensitive = true
+  value = {
+    for role in local.roles : role =>
+    "postgresql://fti_${role}:${random_password.role[role].result}@${aws_db_instance.this.endpoint}/${role == "mlflow" ? "mlflow" : "fti"}?sslmode=require"
+  }
+}
+output "role_passwords" {
+  sensitive = true
+  value     = { for role in local.roles : role => random_password.role[role].result }
 }
