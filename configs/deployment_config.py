@@ -6,11 +6,13 @@ in, and what it does under load.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from configs.errors import did_you_mean
 from configs.http_config import HttpConfig
 from configs.section import Section
 
@@ -70,11 +72,25 @@ class ABTestConfig(Section):
         return self
 
 
+Permission = Literal[
+    "predict", "explain", "feedback", "read_features", "read_predictions", "operate"
+]
+PERMISSIONS: tuple[Permission, ...] = get_args(Permission)
+ROLES: Mapping[str, tuple[Permission, ...]] = {
+    "predict": ("predict", "explain", "feedback"),
+    "feedback": ("feedback",),
+    "read": ("explain", "read_features", "read_predictions"),
+    "operate": ("operate",),
+    "admin": PERMISSIONS,
+}
+"""What the roles may do that are there without being defined."""
+
+
 class KeyConfig(Section):
     """One API key: whose it is, what it may do, and its hash; the key itself stands nowhere."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$", description="of its holder, for the log")
-    role: Literal["predict", "admin"]
+    role: str = Field(description="one of `roles`")
     key_sha256: str = Field(
         pattern="^[0-9a-f]{64}$", description="as `python -m serving new-key` prints it"
     )
@@ -147,6 +163,12 @@ class ApiConfig(Section):
     )
     at_once: AtOnceConfig = AtOnceConfig()
     keys: tuple[KeyConfig, ...] = Field((), description="none: everybody may ask everything")
+    roles: Mapping[str, tuple[Permission, ...]] = Field(
+        {}, description="role to its permissions, beside or in place of the roles that are there"
+    )
+    feedback_outranks_sources: bool = Field(
+        False, description="whether a label of /feedback may replace a source's of the same event"
+    )
     rate_limit: RateLimitConfig = RateLimitConfig()
     cors_origins: tuple[str, ...] = Field(
         (), description="pages of these origins (https://app.example) may ask from a browser"
@@ -161,6 +183,22 @@ class ApiConfig(Section):
             if twice:
                 raise ValueError(f"keys must differ; {twice[0]} is there twice")
         return self
+
+    @model_validator(mode="after")
+    def _roles_are_known(self) -> Self:
+        known = self.permissions
+        for key in self.keys:
+            if key.role not in known:
+                raise ValueError(
+                    f"the key '{key.name}' has the role '{key.role}'. "
+                    f"{did_you_mean(key.role, list(known))}Known: {', '.join(known)}"
+                )
+        return self
+
+    @property
+    def permissions(self) -> dict[str, tuple[Permission, ...]]:
+        """What each role may do."""
+        return {**ROLES, **self.roles}
 
 
 class DeploymentConfig(Section):

@@ -131,7 +131,13 @@ class OfflineStore:
         ]
         with self.postgres.transaction() as connection:
             return append_changed(
-                connection, "labels", [columns], key=("user_id", "label_time"), value="label"
+                connection,
+                "labels",
+                [columns],
+                key=("user_id", "label_time"),
+                value="label",
+                # What callers have reported says nothing about what the source holds.
+                among="authority = 1",
             )
 
     def quarantine(self, view: str, rows: Sequence[QuarantinedRow]) -> int:
@@ -161,7 +167,7 @@ class OfflineStore:
             "SELECT DISTINCT ON (user_id, label_time) user_id, label_time, label FROM labels "
             f"WHERE prediction_id IS NULL AND label_time >= '{start.isoformat()}' "
             f"AND label_time < '{end.isoformat()}' {known}"
-            "ORDER BY user_id, label_time, created_timestamp DESC"
+            "ORDER BY user_id, label_time, authority DESC, created_timestamp DESC"
         )
         frame = self.postgres.query(query)
         return Labels(

@@ -1,9 +1,10 @@
-"""``python -m monitoring``: alerts, retrainings, and a simulated world."""
+"""``python -m monitoring``: alerts, labels, retrainings, and a simulated world."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from uuid import UUID
 
 import typer
 
@@ -11,8 +12,8 @@ from configs.command_line import AsJson, Debug, done, new_app, note, progress, r
 from configs.settings import load_settings
 
 app = new_app(
-    "Look at alerts and retrainings, try the sinks, and simulate a world. The checks themselves: "
-    "python pipelines/monitoring_pipeline.py --once."
+    "Look at alerts, labels and retrainings, try the sinks, and simulate a world. The checks "
+    "themselves: python pipelines/monitoring_pipeline.py --once."
 )
 
 
@@ -53,6 +54,31 @@ def send_alert_command(
         done("Told; what a sink did not take is kept and sent again")
     else:
         done("Not told again: the same was told within the last hour")
+
+
+@app.command("labels", epilog="Example: python -m monitoring labels --user 7")
+def labels_command(
+    user: Annotated[int | None, typer.Option(min=1, help="Only labels of this user.")] = None,
+    prediction: Annotated[UUID | None, typer.Option(help="Only labels of this prediction.")] = None,
+    caller: Annotated[
+        str | None,
+        typer.Option(help="Only what this key reported; 'anybody' without keys, or 'source'."),
+    ] = None,
+    most: Annotated[int, typer.Option("--most", min=1, help="How many, newest first.")] = 50,
+    as_json: AsJson = False,
+    debug: Debug = False,
+) -> None:
+    """List labels: who said what when, and which one of an event counts."""
+    from configs.output import Display, Table, show
+    from feature_store.offline.postgres import translated
+    from models.connect import postgres
+    from monitoring.log.labels import SaidLabel, said_labels
+
+    with translated(), postgres(load_settings())() as connection:
+        found = said_labels(connection, user=user, prediction=prediction, caller=caller, most=most)
+    data = {"labels": [each._asdict() for each in found]}
+    title = "" if found else "no label is there"
+    show(Display(data, [Table(title, SaidLabel._fields, found)]), as_json=as_json)
 
 
 @app.command(epilog="Example: python -m monitoring retrainings")

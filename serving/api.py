@@ -22,7 +22,7 @@ from infrastructure.background import Repeating
 from infrastructure.work import Room
 from serving.answers import Alive, Ready, json_response, problem, refusal, refusals
 from serving.metrics.metrics import Metrics
-from serving.middleware.access import KeyHolder, KeyRing
+from serving.middleware.access import OPEN_PATHS, Caller, KeyHolder, KeyRing, require_decided
 from serving.middleware.access_log import AccessLog
 from serving.middleware.rate_limit import RateLimit
 from serving.middleware.request_gate import RequestGate, document_gate
@@ -112,7 +112,14 @@ def create_app(
 
 
 def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:
-    holders = [KeyHolder(key.name, key.role, bytes.fromhex(key.key_sha256)) for key in config.keys]
+    permissions = config.permissions
+    holders = [
+        KeyHolder(Caller(key.name, frozenset(permissions[key.role])), bytes.fromhex(key.key_sha256))
+        for key in config.keys
+    ]
+    paths = [getattr(route, "path", "") for route in app.routes]
+    open_paths = DOCS_PATHS if config.http.docs else frozenset()
+    require_decided(paths, OPEN_PATHS | open_paths)
     limit, log = config.rate_limit, config.access_log
     app.add_middleware(
         RequestGate,
@@ -121,8 +128,8 @@ def _add_gate(app: FastAPI, metrics: Metrics, config: ApiConfig) -> None:
         traffic=app.state.traffic,
         metrics=metrics,
         access_log=AccessLog(every=log.requests == "all", slow_s=log.slow_ms / 1000),
-        paths=[getattr(route, "path", "") for route in app.routes],
-        open_paths=DOCS_PATHS if config.http.docs else (),
+        paths=paths,
+        open_paths=open_paths,
         root_path=config.http.root_path,
     )
     if config.cors_origins:

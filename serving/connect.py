@@ -114,7 +114,13 @@ def _routes(
     return [
         partial(add_receipts, view=view, receipts=receipts, models=models, pool=pools.lookups),
         partial(
-            add_feedback, view=view, log=batches.log, texts=texts, clock=now, pool=pools.reports
+            add_feedback,
+            view=view,
+            log=batches.log,
+            texts=texts,
+            clock=now,
+            pool=pools.reports,
+            outranks_sources=settings.deployment.api.feedback_outranks_sources,
         ),
         partial(add_batch, view=view, predictor=batches, pool=pools.batches),
         partial(

@@ -119,7 +119,8 @@ class PerformanceReport(CheckReport):
 def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, within: timedelta) -> pl.DataFrame:
     """Add ``label`` and ``known_at`` to predictions; NULL where nothing is known yet.
 
-    A label about the prediction itself counts before one about its user. Of those about a user
+    A label of higher authority counts first (a source's before a reported one); of equal authority
+    one about the prediction itself counts before one about its user. Of those about a user
     the first at or after the prediction counts, if it is no older than ``within``: an earlier one
     tells of what was already, and is no outcome.
 
@@ -128,16 +129,24 @@ def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, within: timedel
     predictions
         With ``prediction_id``, ``user_id`` and ``predicted_at``.
     labels
-        With ``prediction_id`` or ``user_id``, ``label``, ``label_time`` and ``known_at``.
+        With ``prediction_id`` or ``user_id``, ``label``, ``label_time`` and ``known_at``, and
+        perhaps ``authority``.
     """
     import polars as pl
 
+    if "authority" not in labels.columns:
+        labels = labels.with_columns(authority=pl.lit(0))
     own = labels.filter(pl.col("prediction_id").is_not_null()).select(
-        "prediction_id", own_label="label", own_known_at="known_at"
+        "prediction_id", own_label="label", own_known_at="known_at", own_authority="authority"
     )
     of_users = (
         labels.filter(pl.col("prediction_id").is_null() & pl.col("user_id").is_not_null())
-        .select("user_id", "label_time", user_label="label", user_known_at="known_at")
+        .select(
+            *("user_id", "label_time"),
+            user_label="label",
+            user_known_at="known_at",
+            user_authority="authority",
+        )
         .sort("label_time")
     )
     joined = (
@@ -153,10 +162,16 @@ def join_labels(predictions: pl.DataFrame, labels: pl.DataFrame, within: timedel
             check_sortedness=False,
         )
     )
+    first = pl.when(pl.col("user_authority") > pl.col("own_authority"))
     return joined.with_columns(
-        label=pl.coalesce("own_label", "user_label"),
-        known_at=pl.coalesce("own_known_at", "user_known_at"),
-    ).drop("own_label", "own_known_at", "user_label", "user_known_at", "label_time")
+        label=first.then("user_label").otherwise(pl.coalesce("own_label", "user_label")),
+        known_at=first.then("user_known_at").otherwise(
+            pl.coalesce("own_known_at", "user_known_at")
+        ),
+    ).drop(
+        *("own_label", "own_known_at", "own_authority", "label_time"),
+        *("user_label", "user_known_at", "user_authority"),
+    )
 
 
 def keep_matured(joined: pl.DataFrame, now: datetime, maturity: timedelta) -> pl.DataFrame:

@@ -28,20 +28,22 @@ SELECT p.unit, p.generation, p.flags && {degraded} AS is_degraded,
     'challenger_failed' = ANY (p.flags) OR jsonb_path_exists(p.scored,
         '$[*] ? (@.arm == "challenger" && @.probability == null)') AS is_failed,
     {outputs},
-    coalesce(mine.label, theirs.label) AS label
+    CASE WHEN theirs.authority > mine.authority THEN theirs.label
+        ELSE coalesce(mine.label, theirs.label) END AS label
     {slices}
 FROM predictions p
 LEFT JOIN LATERAL (
-    SELECT label FROM labels WHERE labels.prediction_id = p.prediction_id
+    SELECT label, authority FROM labels WHERE labels.prediction_id = p.prediction_id
         AND created_timestamp <= p.predicted_at + {horizon}
-    ORDER BY created_timestamp DESC LIMIT 1
+    ORDER BY authority DESC, created_timestamp DESC LIMIT 1
 ) mine ON true
 LEFT JOIN LATERAL (
-    SELECT label FROM labels WHERE labels.prediction_id IS NULL AND labels.user_id = p.user_id
+    SELECT label, authority FROM labels
+    WHERE labels.prediction_id IS NULL AND labels.user_id = p.user_id
         AND label_time >= p.predicted_at AND label_time <= p.predicted_at + {horizon}
         AND created_timestamp <= p.predicted_at + {horizon}
-    ORDER BY label_time, created_timestamp DESC LIMIT 1
-) theirs ON mine.label IS NULL
+    ORDER BY label_time, authority DESC, created_timestamp DESC LIMIT 1
+) theirs ON mine.label IS NULL OR mine.authority = 0
 WHERE p.experiment = {experiment} AND p.predicted_at >= {start}
     AND p.propensity < 1 AND p.unit <> p.prediction_id::text
 ORDER BY p.predicted_at, p.prediction_id

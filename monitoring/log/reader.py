@@ -133,16 +133,17 @@ class PredictionReader:
     def labels(self, start: datetime, end: datetime) -> pl.DataFrame:
         """Labels of times from ``start`` on that were known before ``end``; the newest counts.
 
-        Columns ``prediction_id`` or ``user_id``, ``label``, ``label_time`` and ``known_at``.
+        Columns ``prediction_id`` or ``user_id``, ``label``, ``label_time``, ``known_at`` and
+        ``authority``.
         """
         known = "coalesce(received_at, created_timestamp)"
         query = (
             "SELECT DISTINCT ON (prediction_id, user_id, about) prediction_id::text AS "
-            f"prediction_id, user_id, label, label_time, {known} AS known_at FROM "
+            f"prediction_id, user_id, label, label_time, {known} AS known_at, authority FROM "
             "(SELECT *, CASE WHEN prediction_id IS NULL THEN label_time END AS about FROM labels) "
             f"AS labels WHERE label_time >= '{start.isoformat()}' "
             f"AND {known} < '{end.isoformat()}' "
-            "ORDER BY prediction_id, user_id, about, created_timestamp DESC"
+            "ORDER BY prediction_id, user_id, about, authority DESC, created_timestamp DESC"
         )
         return _utc(self.postgres.query(query))
 

@@ -62,6 +62,7 @@ class Receipt:
     flags: tuple[str, ...]
     feature_event_time: datetime | None
     schema_fingerprint: str
+    caller: str | None
     stored_in: Literal["postgresql", "segment file"]
     vector: NDArray[np.float32] = field(repr=False, compare=False)
 
@@ -107,6 +108,7 @@ class Receipt:
                 None if record.event_time_us is None else moment_of(record.event_time_us)
             ),
             schema_fingerprint=context.fingerprint,
+            caller=context.caller,
             stored_in="segment file",
             vector=record.vector,
         )

@@ -19,7 +19,7 @@ import json
 import os
 import struct
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import IntFlag
 from functools import cached_property, lru_cache
 from typing import NamedTuple
@@ -105,6 +105,8 @@ class Context:
         Of the schema that the vectors follow.
     threshold
         From this probability on the decision is 1.
+    caller
+        Name of the key that asked; None where no keys are asked for.
     """
 
     generation: int
@@ -115,11 +117,27 @@ class Context:
     engine: str
     fingerprint: str
     threshold: float
+    caller: str | None = None
+
+    def of_caller(self, name: str | None) -> Context:
+        """The same for one caller."""
+        if name == self.caller:
+            return self
+        known = self._by_caller.get(name)
+        if known is None:
+            known = self._by_caller[name] = replace(self, caller=name)
+        return known
+
+    @cached_property
+    def _by_caller(self) -> dict[str | None, Context]:
+        return {}
 
     @cached_property
     def packed(self) -> bytes:
         """The context as JSON."""
         values = asdict(self) | {"scored": [arm.known for arm in self.scored]}
+        if self.caller is None:
+            del values["caller"]
         return json.dumps(values, separators=(",", ":")).encode()
 
     @cached_property

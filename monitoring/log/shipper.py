@@ -25,7 +25,7 @@ import psycopg
 from feature_store.offline.postgres import translated
 from infrastructure.pace import Pace, ease
 from monitoring.errors import RecordCorrupt
-from monitoring.log.labels import KIND_LABEL, LabelRecord, insert_labels
+from monitoring.log.labels import KIND_LABEL, KIND_LABEL_ONCE, LabelRecord, insert_labels
 from monitoring.log.record import KIND_PREDICTION, PredictionRecord
 from monitoring.log.segments import (
     HEADER_BYTES,
@@ -41,7 +41,8 @@ logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 256 * 1024
 """Some eight hundred receipts: enough for a transaction, few objects for the garbage collector."""
-KINDS = (KIND_PREDICTION, KIND_LABEL)
+LABEL_KINDS = (KIND_LABEL, KIND_LABEL_ONCE)
+KINDS = (KIND_PREDICTION, *LABEL_KINDS)
 
 Connection = psycopg.Connection[Any]
 R = TypeVar("R", ReceiptRow, LabelRecord)
@@ -194,8 +195,8 @@ class PredictionShipper:
             if number % PIECE_ROWS == 0:
                 pace.rest()
             try:
-                if record.kind == KIND_LABEL:
-                    yield LabelRecord.unpack(record.body)
+                if record.kind in LABEL_KINDS:
+                    yield LabelRecord.unpack(record.body, record.kind)
                 elif record.kind == KIND_PREDICTION:
                     yield row_of(record.body)
                 else:
@@ -306,6 +307,6 @@ def _first_waiting_us(path: Path, start: int) -> int | None:
 
 
 def _time_us(record: SegmentRecord) -> int:
-    if record.kind == KIND_LABEL:
-        return LabelRecord.unpack(record.body).received_at_us
+    if record.kind in LABEL_KINDS:
+        return LabelRecord.unpack(record.body, record.kind).received_at_us
     return PredictionRecord.unpack(record.body).predicted_at_us

@@ -24,7 +24,7 @@ from monitoring.log.record import Context, Flags, PredictionRecord, parts_of
 COLUMNS = (
     *("prediction_id", "predicted_at", "user_id", "unit", "arm", "model_version", "probability"),
     *("decision", "scored", "experiment", "propensity", "generation", "engine", "flags"),
-    *("feature_event_time", "schema_fingerprint", "features"),
+    *("feature_event_time", "schema_fingerprint", "caller", "features"),
 )
 PIECE_ROWS = 32
 """About a third of a millisecond of work."""
@@ -132,7 +132,8 @@ def _same_fields(packed: bytes) -> _SameFields:
         + _field(struct.pack(">d", context.propensity))
         + _field(struct.pack(">i", context.generation))
         + _field(context.engine.encode()),
-        fingerprint=_field(context.fingerprint.encode()),
+        fingerprint=_field(context.fingerprint.encode())
+        + _field(None if context.caller is None else context.caller.encode()),
         scored=tuple(scored),
     )
 

@@ -7,34 +7,86 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Literal
 
-from configs.deployment_config import KEY_PREFIX
+from configs.deployment_config import KEY_PREFIX, PERMISSIONS, ROLES, Permission
 
-Role = Literal["predict", "admin"]
 Headers = Mapping[bytes, bytes]
 
 KEY_BYTES = 32
 """Random keys of this size need no slow hash: 2**256 cannot be tried."""
 OPEN_PATHS = frozenset({"/health", "/ready"})
-ADMIN_PATHS = ("/metrics", "/experiment", "/features/", "/predictions/")
-"""Paths that show data of persons or of the system."""
+NEEDED: Mapping[str, Permission | None] = {
+    "/predict": "predict",
+    "/predict/batch": "predict",
+    "/explain": "explain",
+    "/feedback": "feedback",
+    "/features/": "read_features",
+    "/predictions/": "read_predictions",
+    "/metrics": "operate",
+    "/experiment": "operate",
+    "/model": None,
+    "/docs/": None,
+}
+"""What a path needs, or all paths that begin so; None: any key. See `require_decided`."""
 BEARER = b"bearer "
 
 
 @dataclass(frozen=True)
+class Caller:
+    """Who asks: the name of the key, None where no keys are asked for, and what it may do."""
+
+    name: str | None
+    permissions: frozenset[Permission]
+
+    def may(self, permission: Permission) -> bool:
+        """Tell whether the caller may do something."""
+        return permission in self.permissions
+
+
+ANYBODY = Caller(None, frozenset(PERMISSIONS))
+"""Where no keys are configured everybody may do everything."""
+current_caller: ContextVar[Caller] = ContextVar("current_caller", default=ANYBODY)
+"""Who asks, for what answers: an answer shows what its caller may see."""
+
+
+def needed_permission(path: str) -> Permission | None:
+    """Give what a path needs; None for any key.
+
+    Examples
+    --------
+    >>> needed_permission("/predict"), needed_permission("/features/7"), needed_permission("/model")
+    ('predict', 'read_features', None)
+    """
+    exact = NEEDED.get(path)
+    if exact is not None:
+        return exact
+    above = path[: path.find("/", 1) + 1]
+    return NEEDED.get(above)
+
+
+def require_decided(paths: Iterable[str], open_paths: Collection[str]) -> None:
+    """Refuse to start with a path of which nobody has said what it needs.
+
+    Raises
+    ------
+    ValueError
+        Naming it.
+    """
+    for path in paths:
+        above = path[: path.find("/", 1) + 1]
+        if path and path not in NEEDED and above not in NEEDED and path not in open_paths:
+            raise ValueError(f"say in NEEDED which permission {path} needs")
+
+
+@dataclass(frozen=True)
 class KeyHolder:
-    """The name and role of a caller, and the digest of its key."""
+    """A caller, and the digest of its key."""
 
-    name: str
-    role: Role
+    caller: Caller
     digest: bytes
-
-    def may_ask(self, path: str) -> bool:
-        """Tell whether the role suffices for a path."""
-        return self.role == "admin" or not path.startswith(ADMIN_PATHS)
 
 
 @dataclass(frozen=True)
@@ -74,7 +126,9 @@ def print_new_key(arguments: list[str]) -> int:
         prog="python -m serving new-key",
         description="Make an API key. Only its hash is kept; the key is shown this once.",
     )
-    parser.add_argument("--role", choices=("predict", "admin"), default="predict")
+    parser.add_argument(
+        "--role", default="predict", help=f"{', '.join(ROLES)}, or one of deployment.api.roles"
+    )
     parser.add_argument("--name", default="caller", help="whose key it is, for the log")
     options = parser.parse_args(arguments)
     key, digest = new_key()

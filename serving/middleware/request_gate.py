@@ -13,7 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.answers import RETRY_AFTER_S, problem
 from serving.metrics.metrics import Metrics
-from serving.middleware.access import ADMIN_PATHS, OPEN_PATHS, Headers, KeyRing, key_in
+from serving.middleware.access import (
+    OPEN_PATHS,
+    Headers,
+    KeyRing,
+    current_caller,
+    key_in,
+    needed_permission,
+)
 from serving.middleware.access_log import AccessLog
 from serving.middleware.rate_limit import RateLimit
 from serving.middleware.request_ids import current, new_request_id, request_id
@@ -52,7 +59,7 @@ PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem
 REFUSALS = {
     "400": "It is no HTTP/1.1, or its body is not what its head says.",
     "401": "A key is asked for, and none or an unknown one was shown.",
-    "403": "The key's role does not suffice.",
+    "403": "The key may not do this; `scope` of `WWW-Authenticate` is what it lacks.",
     "408": "The request was not there and answered in time.",
     "429": "The caller asks more often than is allowed; `Retry-After` says when to ask again.",
     "431": "Its headers are too long, or too many.",
@@ -184,12 +191,17 @@ class RequestGate:
             message = f"The key is not known here. {HOW_TO_SEND}"
             challenge = f'{REALM}, error="invalid_token"'
             return self._refuse("key", message, 401, {"WWW-Authenticate": challenge})
-        visit.caller = holder.name
-        if holder.may_ask(path):
+        caller = holder.caller
+        visit.caller = caller.name or visit.caller
+        current_caller.set(caller)
+        needed = needed_permission(path)
+        if needed is None or caller.may(needed):
             return None
-        paths = ", ".join(f"{each}…" if each.endswith("/") else each for each in ADMIN_PATHS)
-        message = f"The key '{holder.name}' may predict; {paths} need one with the role admin."
-        challenge = f'{REALM}, error="insufficient_scope", scope="admin"'
+        message = (
+            f"The key '{caller.name}' may {', '.join(sorted(caller.permissions))}; {path} needs "
+            f"one that may {needed}."
+        )
+        challenge = f'{REALM}, error="insufficient_scope", scope="{needed}"'
         return self._refuse("role", message, 403, {"WWW-Authenticate": challenge})
 
     def _refuse(self, reason: str, message: str, status: int, headers: dict[str, str]) -> Response:

@@ -30,11 +30,14 @@ class PredictionRequest(NamedTuple):
         Who is assigned to an arm when no user is named.
     attributes
         Raw attributes by name; they win over stored ones. None says that a value is missing.
+    caller
+        Name of the key that asks; None where no keys are asked for.
     """
 
     user_id: int | None = None
     unit_id: str | None = None
     attributes: Mapping[str, object] = MappingProxyType({})
+    caller: str | None = None
 
     @property
     def tells_something(self) -> bool:
@@ -159,7 +162,7 @@ class InFlightPrediction:
             self.vector,
             (self.probability,) if self.other is None else self._both(self.other),
             flags,
-            self.arm.context,
+            self.arm.context.of_caller(request.caller),
         )
 
     def _both(self, other: float) -> tuple[float, float]:

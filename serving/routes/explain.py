@@ -4,7 +4,8 @@
 import threading
 import time
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Collection
+from typing import Any, Literal
 
 import numpy as np
 from fastapi import FastAPI, Response
@@ -20,6 +21,7 @@ from monitoring.log.record import as_text, new_prediction_id
 from serving.answers import json_response
 from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, UnknownEntity
+from serving.middleware.access import current_caller
 from serving.model_loader import LoadedModel
 from serving.prediction.explainer import SampledExplainer, explainer_of
 from serving.prediction.predictor import PredictionRequest, Predictor
@@ -31,7 +33,9 @@ from serving.routes.route_documents import answers, body_example
 KEPT = 2
 """Models of which is kept what was made to explain them."""
 
-Subject = tuple[Arm, LoadedModel, NDArray[np.float32]]
+Shown = Collection[str] | None
+"""Features whose values the caller may see; None for all."""
+Subject = tuple[Arm, LoadedModel, NDArray[np.float32], Shown]
 """What is explained: the answer of which arm, by which model, to which vector ``(p,)``."""
 
 
@@ -39,7 +43,7 @@ class Contribution(BaseModel):
     """What one feature added to the log-odds."""
 
     feature: str
-    value: int | float | str | None
+    value: int | float | str | None = None
     contribution: float
 
 
@@ -47,6 +51,8 @@ class ExplanationAnswer(BaseModel):
     """What the features add to the log-odds of an answer, largest first.
 
     `base` and all contributions sum to `margin`. `probability` is what the model answers.
+    `values` says whether contributions come with the values of the features: of stored ones only
+    to callers who may read them; the others have those that the request gave.
     """
 
     model_version: str
@@ -55,6 +61,7 @@ class ExplanationAnswer(BaseModel):
     base: float
     margin: float
     method: str
+    values: Literal["shown", "withheld"]
     contributions: list[Contribution]
 
 
@@ -65,6 +72,7 @@ EXAMPLE = {
     "base": -1.21,
     "margin": 1.52,
     "method": "TreeSHAP, exact",
+    "values": "shown",
     "contributions": [
         {"feature": "education_num", "value": 14, "contribution": 1.93},
         {"feature": "age", "value": 41, "contribution": 0.8},
@@ -115,7 +123,8 @@ class Explanations:
                     raise
                 stored = features.stored.not_stored
         [vector] = features.vectors([(request.attributes, stored)])
-        return live.arm, live.model, vector
+        is_told = stored is None or current_caller.get().may("read_features")
+        return live.arm, live.model, vector, None if is_told else frozenset(request.attributes)
 
     async def of_receipt(self, receipt: Receipt) -> Subject:
         """Find what was answered in a prediction, and by whom.
@@ -134,10 +143,10 @@ class Explanations:
                 f"{arm.label} takes features {model.schema.fingerprint}; the logged vector has "
                 f"{receipt.schema_fingerprint}."
             )
-        return arm, model, receipt.vector
+        return arm, model, receipt.vector, None
 
     async def explain(
-        self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32]
+        self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32], shown: Shown
     ) -> dict[str, Any]:
         """Explain a subject: an `ExplanationAnswer` as JSON values.
 
@@ -150,15 +159,18 @@ class Explanations:
         ModelUnusable
             If the model's artifact cannot be had.
         """
-        return await self.pool.run(self._explain, arm, model, vector)
+        return await self.pool.run(self._explain, arm, model, vector, shown)
 
-    def _explain(self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32]) -> dict[str, Any]:
+    def _explain(
+        self, arm: Arm, model: LoadedModel, vector: NDArray[np.float32], shown: Shown
+    ) -> dict[str, Any]:
         explainer, method = self._explainer(arm, model)
         checkpoint()
         shares = explainer.contributions(vector)
         values = model.schema.decode(vector)
         contributions = [
-            {"feature": name, "value": value, "contribution": share}
+            {"feature": name, "contribution": share}
+            | ({"value": value} if shown is None or name in shown else {})
             for (name, value), share in zip(values.items(), shares.tolist(), strict=True)
         ]
         contributions.sort(key=lambda each: -abs(each["contribution"]))
@@ -169,6 +181,7 @@ class Explanations:
             "base": explainer.base,
             "margin": explainer.base + float(shares.sum()),
             "method": method,
+            "values": "shown" if shown is None else "withheld",
             "contributions": contributions,
         }
 

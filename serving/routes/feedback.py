@@ -13,10 +13,11 @@ from feature_store.definitions.cleaning import strip
 from feature_store.definitions.view import FeatureView
 from feature_store.online.row_codec import microseconds_of
 from infrastructure.work import WorkPool
-from monitoring.log.labels import KIND_LABEL, LabelRecord
+from monitoring.log.labels import KIND_LABEL, OF_A_SOURCE, REPORTED, LabelRecord
 from monitoring.log.record import time_us_of
 from monitoring.log.writer import SharedLog
 from serving.answers import json_response
+from serving.middleware.access import current_caller
 from serving.routes.bulk_route import add_bulk_path, refuse_rows
 from serving.routes.clean_body import CleanBody
 from serving.routes.request_schema import LARGEST_KEY
@@ -42,6 +43,7 @@ def add_feedback(
     texts: tuple[str, str],
     clock: Callable[[], datetime],
     pool: WorkPool,
+    outranks_sources: bool = False,
 ) -> None:
     """Add the path.
 
@@ -55,8 +57,12 @@ def add_feedback(
         What predictions say for class 0 and class 1.
     clock
         Gives the present time in UTC.
+    pool
+        Where reports are taken in.
+    outranks_sources
+        Whether a reported label may replace a source's of the same event.
     """
-    entity = view.entity
+    entity, authority = view.entity, OF_A_SOURCE if outranks_sources else REPORTED
     body_schema = feedback_schema(entity, texts)
 
     def give_feedback(body: body_schema) -> Response:  # type: ignore[valid-type]
@@ -64,15 +70,15 @@ def add_feedback(
 
         They survive this process when they are acknowledged, and reach the table `labels` within
         a second. The same label again changes nothing; another one for the same is a correction,
-        which counts from then on. Labels may be late by any time. When one of them cannot be
-        used, none is kept.
+        which counts from then on; what a source says of the same event counts before both. Labels
+        may be late by any time. When one of them cannot be used, none is kept.
         """
         now = clock()
         labels = body.labels  # type: ignore[attr-defined]
         problems = too_early(labels, now)
         if problems:
             return refuse_rows(problems, [])
-        records = to_records(labels, entity, now)
+        records = to_records(labels, entity, now, authority, current_caller.get().name)
         log.append([record.pack() for record in records], KIND_LABEL)
         return json_response({"accepted": len(records)}, ACCEPTED)
 
@@ -213,7 +219,9 @@ def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
     ]
 
 
-def to_records(labels: Sequence[Any], entity: str, now: datetime) -> list[LabelRecord]:
+def to_records(
+    labels: Sequence[Any], entity: str, now: datetime, authority: int, caller: str | None
+) -> list[LabelRecord]:
     """Turn valid labels into records."""
     received_at_us = microseconds_of(now)
     records = []
@@ -226,6 +234,10 @@ def to_records(labels: Sequence[Any], entity: str, now: datetime) -> list[LabelR
             label_time_us = time_us_of(prediction_id)
         user_id = getattr(label, entity)
         records.append(
-            LabelRecord(prediction_id, user_id, label.label, label_time_us, received_at_us)
+            LabelRecord(
+                *(prediction_id, user_id, label.label, label_time_us, received_at_us),
+                authority=authority,
+                caller=caller,
+            )
         )
     return records

@@ -22,6 +22,7 @@ from models.registry.mlflow_api import MlflowApi
 from serving.answers import json_response
 from serving.deployment.live import DeploymentFollower
 from serving.errors import UnknownEntity
+from serving.middleware.access import current_caller
 from serving.model_loader import ModelLoader
 from serving.prediction.predictor import Predictor
 from serving.routes.request_schema import LARGEST_KEY
@@ -60,8 +61,8 @@ class ArmAnswer(BaseModel):
     schema_fingerprint: str
     n_features: int
     digest: str
-    artifact_uri: str
-    lineage: LineageAnswer
+    artifact_uri: str | None
+    lineage: LineageAnswer | None
 
 
 class ModelAnswer(BaseModel):
@@ -215,9 +216,15 @@ def add_model(app: FastAPI, follower: DeploymentFollower, lineages: Lineages) ->
         responses=answers(MODEL, _503="No model is deployed. Train one and deploy it: …"),
     )
     async def show_model() -> Response:
-        """Show which versions answer which share of the traffic, and where they come from."""
+        """Show which versions answer which share of the traffic.
+
+        Where they come from (`artifact_uri`, `lineage`) is told to those who may operate the API.
+        """
         live = follower.require()
-        found = await asyncio.gather(*[lineages.of(arm.arm) for arm in live.arms])
+        tells_all = current_caller.get().may("operate")
+        found: list[LineageAnswer | None] = [None] * len(live.arms)
+        if tells_all:
+            found = list(await asyncio.gather(*[lineages.of(arm.arm) for arm in live.arms]))
         arms = [
             {
                 "arm": each.arm.name,
@@ -229,8 +236,8 @@ def add_model(app: FastAPI, follower: DeploymentFollower, lineages: Lineages) ->
                 "schema_fingerprint": each.model.schema.fingerprint,
                 "n_features": len(each.model.schema),
                 "digest": each.arm.digest,
-                "artifact_uri": each.arm.artifact_uri,
-                "lineage": lineage.model_dump(),
+                "artifact_uri": each.arm.artifact_uri if tells_all else None,
+                "lineage": lineage and lineage.model_dump(),
             }
             for each, lineage in zip(live.arms, found, strict=True)
         ]

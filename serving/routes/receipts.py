@@ -69,6 +69,7 @@ class ReceiptAnswer(BaseModel):
     flags: list[str]
     feature_event_time: datetime | None
     schema_fingerprint: str
+    caller: str | None
     stored_in: Literal["postgresql", "segment file"]
     vector: list[float | None]
     features: dict[str, int | float | str | None] | None
@@ -119,6 +120,7 @@ RECEIPT = {
     "flags": ["request_attributes"],
     "feature_event_time": "2026-01-30T09:00:00Z",
     "schema_fingerprint": "0123456789abcdef",
+    "caller": "shop",
     "stored_in": "postgresql",
     "vector": [35.0, 4.0, None],
     "features": {"age": 35, "workclass": "Private", "fnlwgt": None},

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, create_model, model_validator
 from configs.errors import nearest
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
+from serving.middleware.access import current_caller
 from serving.prediction.predictor import PredictionRequest
 from serving.routes.clean_body import CleanBody, marks_pattern
 
@@ -94,7 +95,8 @@ def to_request(body: Body, entity: str) -> PredictionRequest:
     attributes = {
         name: values[name] for name in body.model_fields_set if name not in {entity, "unit_id"}
     }
-    return PredictionRequest(values[entity], values["unit_id"], attributes)
+    caller = current_caller.get().name
+    return PredictionRequest(values[entity], values["unit_id"], attributes, caller)
 
 
 def explain(errors: Sequence[Any], known: Sequence[str]) -> Iterator[dict[str, str]]:

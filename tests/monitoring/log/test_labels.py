@@ -1,13 +1,20 @@
 """Labels on the prediction log's road: packed, shipped once, corrected by later rows."""
 
 import itertools
+from dataclasses import replace
 
 import psycopg
 import pytest
 from hypothesis import given, strategies as st
 
 from monitoring.errors import RecordCorrupt
-from monitoring.log.labels import KIND_LABEL, LabelRecord
+from monitoring.log.labels import (
+    KIND_LABEL,
+    KIND_LABEL_ONCE,
+    OF_A_SOURCE,
+    LabelRecord,
+    said_labels,
+)
 from monitoring.log.record import new_prediction_id, time_us_of
 from monitoring.log.shipper import PredictionShipper
 from monitoring.log.writer import PredictionLog
@@ -126,19 +133,59 @@ def test_labels_of_a_user_of_another_time_and_of_predictions_are_apart(database,
     assert sorted(stored(database)) == [0, 0, 0, 1]
 
 
-def test_a_label_that_came_with_a_source_can_be_corrected(database, append, ship):
-    database.execute(
-        "INSERT INTO labels (user_id, label, label_time, created_timestamp) "
-        "VALUES (7, 1, timestamptz 'epoch' + 1700000000.123456 * interval '1 s', now())"
-    )
-    append(of_user(1, 0))
-    append(of_user(0, 1))
+OF_THE_SOURCE = (
+    "INSERT INTO labels (user_id, label, label_time, created_timestamp) "
+    "VALUES (7, {label}, timestamptz 'epoch' + 1700000000.123456 * interval '1 s', {created})"
+)
+
+
+def counting(database) -> list[tuple[int, str]]:
+    """The labels that count, and who said so."""
+    found = said_labels(database, user=7, most=10)
+    return [(each.label, each.said_by) for each in found if each.counts]
+
+
+@pytest.mark.parametrize("source_is_first", [True, False])
+def test_a_reported_label_never_outranks_a_sources_of_the_same_event(
+    database, append, ship, source_is_first
+):
+    by_shop = replace(of_user(0, 1), caller="shop")
+    if source_is_first:
+        database.execute(OF_THE_SOURCE.format(label=1, created="now()"))
+    append(of_user(1, 0), by_shop)
+    ship()
+    if not source_is_first:
+        assert counting(database) == [(0, "shop")]
+        database.execute(OF_THE_SOURCE.format(label=1, created="clock_timestamp()"))
+    append(replace(of_user(1, 2), caller="shop"), replace(of_user(0, 3), caller="shop"))
     ship()
 
-    query = (
-        "SELECT label, received_at IS NULL FROM labels WHERE user_id = 7 ORDER BY created_timestamp"
-    )
-    assert database.execute(query).fetchall() == [(1, True), (0, False)]
+    assert counting(database) == [(1, "source")]
+    said = said_labels(database, caller="shop", most=10)
+    assert [each.label for each in said] == [0, 1, 0]
+    assert said_labels(database, user=8, most=10) == []
+
+
+def test_a_reported_label_outranks_a_sources_where_that_is_configured(database, append, ship):
+    database.execute(OF_THE_SOURCE.format(label=1, created="now()"))
+    append(replace(of_user(0, 1), caller="court", authority=OF_A_SOURCE))
+    ship()
+
+    assert counting(database) == [(0, "court")]
+
+
+def test_records_of_the_layout_before_are_read(database, tmp_path, ship):
+    log = PredictionLog(tmp_path / "log", 64 * 1024)
+    log.append([of_user(1, 0).pack()[:-1]], KIND_LABEL_ONCE)
+    log.close()
+    assert ship() == 1
+    assert counting(database) == [(1, "anybody")]
+
+
+@pytest.mark.parametrize("caller", [None, "shop", "größter"])
+def test_a_record_is_read_back_as_it_was(caller):
+    label = LabelRecord(new_prediction_id(AT_US), None, 1, AT_US, AT_US + 5, 1, caller)
+    assert LabelRecord.unpack(label.pack()) == label
 
 
 def test_receipts_and_labels_of_one_segment_arrive_together(database, tmp_path, ship):

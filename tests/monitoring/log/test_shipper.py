@@ -92,6 +92,7 @@ def test_a_receipt_arrives_with_every_value(database, shipper, log):
         "flags": ["request_attributes", "features_cached"],
         "feature_event_time": datetime(2023, 11, 14, 22, 13, 20, 123_455, tzinfo=UTC),
         "schema_fingerprint": "0123456789abcdef",
+        "caller": None,
     }
 
 

@@ -11,8 +11,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from configs.settings import ROOT
-from serving.middleware.access import new_key
+from configs.errors import SettingsError
+from configs.settings import ROOT, load_settings
+from models.connect import postgres
+from monitoring.log.labels import said_labels
+from serving.middleware.access import new_key, require_decided
 from tests.worlds.serving import running_api
 
 USER = {"user_id": 7}
@@ -87,10 +90,90 @@ def test_a_role_that_does_not_suffice_is_told_which_one_does(guarded, shop, ops)
     answer = guarded.get("/metrics", headers=bearer(shop))
 
     assert answer.status_code == 403
-    assert 'error="insufficient_scope", scope="admin"' in answer.headers["www-authenticate"]
-    assert "'shop' may predict; /metrics, " in answer.json()["error"]
+    assert 'error="insufficient_scope", scope="operate"' in answer.headers["www-authenticate"]
+    assert answer.json()["error"] == (
+        "The key 'shop' may explain, feedback, predict; /metrics needs one that may operate."
+    )
     assert guarded.get("/metrics", headers=bearer(ops)).status_code == 200
     assert guarded.post("/predict", json=USER, headers=bearer(ops)).status_code == 200
+
+
+def test_an_answer_shows_what_its_caller_may_see(guarded, shop, ops):
+    bodies = [{"user_id": 7, "age": 36}, {"age": 36, "sex": "Male"}]
+    (of_user, of_attributes), all_of_user = (
+        [guarded.post("/explain", json=body, headers=bearer(shop)).json() for body in bodies],
+        guarded.post("/explain", json=bodies[0], headers=bearer(ops)).json(),
+    )
+    assert (of_user["values"], all_of_user["values"]) == ("withheld", "shown")
+    told = {each["feature"]: each["value"] for each in of_user["contributions"] if "value" in each}
+    assert told == {"age": 36}  # what the caller said itself
+    assert len(of_user["contributions"]) == len(all_of_user["contributions"]) == 47
+    assert all("value" in each for each in all_of_user["contributions"])
+    assert of_user["margin"] == all_of_user["margin"]
+    assert of_attributes["values"] == "shown"
+
+    [arm], [whole] = (
+        guarded.get("/model", headers=bearer(key)).json()["arms"] for key in (shop, ops)
+    )
+    assert (arm["lineage"], arm["artifact_uri"]) == (None, None)
+    assert arm["model_version"] == whole["model_version"]
+    assert whole["lineage"]["training"]["family"]
+
+
+def test_the_key_stands_in_receipts_and_labels(guarded, shop, ops):
+    answer = guarded.post("/predict", json={"user_id": 9}, headers=bearer(shop)).json()
+    [row] = guarded.post(
+        "/predict/batch", json={"rows": [{"user_id": 9}]}, headers=bearer(ops)
+    ).json()["predictions"]
+    for prediction, name in ((answer, "shop"), (row, "ops")):
+        path = f"/predictions/{prediction['prediction_id']}"
+        receipt = guarded.get(path, headers=bearer(ops)).json()
+        while receipt["stored_in"] != "postgresql":
+            assert receipt["caller"] == name
+            receipt = guarded.get(path, headers=bearer(ops)).json()
+        assert receipt["caller"] == name
+        assert guarded.get(path, headers=bearer(shop)).status_code == 403
+
+
+def test_a_role_is_a_set_of_permissions_that_settings_may_define(shared_world):
+    teacher, reader = new_key(), new_key()
+    environment = {
+        "FTI_DEPLOYMENT__API__KEYS": keys_setting(
+            teacher=("teach", teacher[1]), reader=("read", reader[1])
+        ),
+        "FTI_DEPLOYMENT__API__ROLES": '{"teach": ["feedback"]}',
+    }
+    label = {"user_id": 7, "label_time": "2026-01-31T12:00:00Z", "label": 1}
+    with running_api(shared_world, **environment) as api:
+        statuses = [
+            api.request(method, path, json=body, headers=bearer(key)).status_code
+            for key in (teacher, reader)
+            for method, path, body in [
+                ("POST", "/feedback", label),
+                ("POST", "/predict", USER),
+                ("GET", "/features/7", None),
+                ("GET", "/model", None),
+                ("GET", "/metrics", None),
+            ]
+        ]
+        assert statuses == [202, 403, 403, 200, 403, 403, 403, 200, 200, 403]
+        with postgres(shared_world.settings)() as connection:
+            said = []
+            while not said:
+                said = said_labels(connection, caller="teacher", most=5)
+        assert [(each.user_id, each.label, each.counts) for each in said] == [(7, 1, True)]
+
+
+def test_a_role_that_nobody_defined_is_refused_at_the_start():
+    keys = json.dumps([{"name": "shop", "role": "predcit", "key_sha256": "0" * 64}])
+    with pytest.raises(SettingsError, match="Did you mean 'predict'\\? Known: predict, feedback"):
+        load_settings(deployment={"api": {"keys": json.loads(keys)}})
+
+
+def test_a_path_of_which_nobody_said_what_it_needs_keeps_the_api_from_starting():
+    require_decided(["/predict", "/features/{user_id}", "/health"], {"/health"})
+    with pytest.raises(ValueError, match="say in NEEDED which permission /secrets needs"):
+        require_decided(["/secrets"], ())
 
 
 def test_no_secret_reaches_the_log(guarded, shop, ops, shared_world):
