@@ -85,11 +85,9 @@ class DrainingServer(uvicorn.Server):
         if self._placing is not None:
             self._placing.cancel()
         self.traffic.is_draining = True
-        # The event loop closes the sockets that it was given together with their servers.
-        listeners = [each.dup() for each in sockets or []]
-        for server in self.servers:
+        for server in self.servers:  # each has a descriptor of its own of a socket
             server.close()
-        for listener in listeners:
+        for listener in self._listeners:
             waiting = _accept_all(listener)
             listener.close()  # later ones reach other workers
             await self._adopt(waiting)
