@@ -205,6 +205,12 @@ class DeploymentConfig(Section):
     """``configs/deployment_config.yaml``."""
 
     prediction_texts: tuple[str, str] = ("0", "1")
+    artifact_mirror: str | None = Field(
+        None,
+        min_length=1,
+        description="a folder, or s3://bucket/prefix (gs://, az://), that deployments fill with "
+        "their models' artifacts: a new host starts from it while MLflow is down",
+    )
     api: ApiConfig = ApiConfig()
     ab_test: ABTestConfig = ABTestConfig()
     registry_poll_ms: float = Field(

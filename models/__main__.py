@@ -14,6 +14,7 @@ app = lazy_app(
         "verify": "checks:verify",
         "judge": "checks:judge",
         "watch": "checks:watch",
+        "mirror": "mirror:show_mirror",
     },
 )
 

@@ -14,6 +14,7 @@ import psycopg
 from configs.settings import Settings
 from infrastructure.embedded import mlflow_url, postgres_url
 from models.artifact.cache import ArtifactCache, MlflowFiles
+from models.artifact.mirror import ArtifactMirror
 from models.deployment.plan import ExperimentPlan
 from models.deployment.record import Arm, Deployment
 from models.deployment.store import DeploymentStore
@@ -102,7 +103,13 @@ def promoter(settings: Settings) -> Promoter:
     from models.deployment.promotion import Promoter
 
     registry, store = model_registry(settings), deployment_store(settings)
-    return Promoter(registry, store, admission(settings, registry), now)
+    mirror, artifacts = artifact_mirror(settings), artifact_cache(settings)
+
+    def keep(arm: Arm) -> None:
+        if mirror is not None:
+            mirror.fill(artifacts.get(arm.artifact_uri, arm.digest))
+
+    return Promoter(registry, store, admission(settings, registry), now, keep)
 
 
 def registry_watch(settings: Settings, by: Promoter | None = None) -> RegistryWatch:
@@ -139,10 +146,18 @@ def now() -> datetime:
 
 
 def artifact_cache(settings: Settings) -> ArtifactCache:
-    """The artifacts below ``var/models``; MLflow is asked for those that are not there."""
+    """The artifacts below ``var/models``; the mirror, then MLflow, are asked for others."""
     return ArtifactCache(
-        settings.var_dir / "models", MlflowFiles(cache(partial(mlflow_url, settings)))
+        settings.var_dir / "models",
+        MlflowFiles(cache(partial(mlflow_url, settings))),
+        artifact_mirror(settings),
     )
+
+
+def artifact_mirror(settings: Settings) -> ArtifactMirror | None:
+    """The mirror of artifacts; None where none is configured."""
+    address = settings.deployment.artifact_mirror
+    return None if address is None else ArtifactMirror(address)
 
 
 def postgres(settings: Settings) -> Callable[[], Connection]:

@@ -38,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
         if options.listener is not None:
             _serve(settings, become_worker(options.listener))
             return 0
-        listeners = join(_first_listener(options), options.workers)
+        # What has a model on its disk may be knocked at before it has started.
+        has_model = (settings.var_dir / "serving" / "current.json").exists()
+        first = _first_listener(options, listening=has_model)
+        listeners = join(first, options.workers, listening=has_model)
     except FTIError as error:
         print(f"✗ {error}", file=sys.stderr)
         return 1
@@ -53,10 +56,13 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _first_listener(options: argparse.Namespace) -> socket.socket:
+def _first_listener(options: argparse.Namespace, *, listening: bool) -> socket.socket:
     if options.inherited is not None:
         return socket.socket(fileno=options.inherited)
-    return listen(options.host, options.port, options.exact_port, share=options.share_port)
+    where = options.host, options.port, options.exact_port
+    if options.share_port:
+        return listen(*where, share=True, listening=listening)
+    return listen(*where)
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
@@ -71,7 +77,8 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
     log_as_json()
     prepare_threads()
-    app = create_app(prediction_service(settings), MODEL_VIEW, settings.deployment.api)
+    service = prediction_service(settings)
+    app = create_app(service, MODEL_VIEW, settings.deployment.api)
     proxies = settings.deployment.api.http.trusted_proxies
     config = uvicorn.Config(
         app,
@@ -88,7 +95,9 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     # The server drains at a signal, then raises it again: to us that is an orderly end.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _end)
-    DrainingServer(config, app.state.traffic).run(sockets=[listener])
+    follower = service.follower
+    server = DrainingServer(config, app.state.traffic, lambda: follower.live is not None)
+    server.run(sockets=[listener])
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -197,7 +197,7 @@ def arm_to_serve(settings: Settings, label: str | None = None) -> Arm:
 def model_loader(settings: Settings) -> ModelLoader:
     """The loader of models, with its cache below ``var/models``."""
     artifacts = artifact_cache(settings)
-    return ModelLoader(artifacts.folder, artifacts.fetch)
+    return ModelLoader(artifacts.folder, artifacts.fetch, artifacts.mirror)
 
 
 def online_reader(settings: Settings) -> OnlineReader:

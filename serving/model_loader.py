@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from feature_store.definitions.schema import FeatureSchema
 from models.artifact.artifact import ModelArtifact, open_artifact
 from models.artifact.cache import ArtifactCache, FetchFile
+from models.artifact.mirror import ArtifactMirror
 from models.deployment.record import Arm
 from models.errors import ArtifactError
 from models.onnx.scorer import OnnxScorer
@@ -43,12 +44,15 @@ class ModelLoader:
     cache
         Holds one folder an artifact, named by its digest.
     fetch
-        Gets a file of an artifact from where it is kept.
+        Gets a file of an artifact from where it was registered.
+    mirror
+        Copies of artifacts, asked first; None where there are none.
     """
 
-    def __init__(self, cache: Path, fetch: FetchFile) -> None:
+    def __init__(self, cache: Path, fetch: FetchFile, mirror: ArtifactMirror | None = None) -> None:
         self.cache = cache
         self.fetch = fetch
+        self.mirror = mirror
 
     def load(self, arm: Arm) -> LoadedModel:
         """Load the model of an arm.
@@ -83,7 +87,8 @@ class ModelLoader:
             If it cannot be fetched, or a byte differs from what was registered.
         """
         try:
-            return ArtifactCache(self.cache, self.fetch).get(arm.artifact_uri, arm.digest)
+            artifacts = ArtifactCache(self.cache, self.fetch, self.mirror)
+            return artifacts.get(arm.artifact_uri, arm.digest)
         except (ArtifactError, OSError) as error:
             raise ModelUnusable(f"{arm.label} cannot be used: {error}") from error
 

@@ -66,9 +66,12 @@ def s3() -> Iterator[str]:
         env={name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
     )
     assert server.stderr is not None
-    said = iter(server.stderr.readline, "")
+    said = server.stderr
     url = next(line for line in said if "Running on" in line).rpartition(" ")[2].strip()
-    threading.Thread(target=lambda: [None for _ in said], daemon=True).start()
+    reading = threading.Thread(target=said.read)
+    reading.start()
     yield url
     server.terminate()
+    reading.join()
+    said.close()
     server.wait()

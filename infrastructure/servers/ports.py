@@ -80,9 +80,16 @@ def take(port: int, host: str = LOOPBACK, *, listening: bool) -> TakenPort | Non
 
 
 def listen(
-    host: str, port: int, *, share: bool = False, buffer_bytes: int | None = None
+    host: str,
+    port: int,
+    *,
+    share: bool = False,
+    listening: bool = True,
+    buffer_bytes: int | None = None,
 ) -> socket.socket:
     """Listen on a port, with ``share`` beside others of the same account.
+
+    Without ``listening`` the port is bound, and takes no connection yet.
 
     Parameters
     ----------
@@ -94,16 +101,50 @@ def listen(
     OSError
         If the address cannot be used, or the port is taken.
     """
+    if port == 0:
+        return _listen_anywhere(host, share, listening, buffer_bytes)
+    listener = _bind(host, port, share)
+    try:
+        if buffer_bytes is not None:
+            for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections inherit it
+                listener.setsockopt(socket.SOL_SOCKET, buffer, buffer_bytes)
+        if listening:
+            listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def _listen_anywhere(
+    host: str, share: bool, listening: bool, buffer_bytes: int | None
+) -> socket.socket:
+    """Listen on a port that the kernel chooses, as if it had been asked for by its number.
+
+    A socket that was given a port of the kernel's choice loses it when it is shut down.
+    """
+    while True:
+        with _bind(host, 0, share) as chosen:
+            try:
+                return listen(
+                    host,
+                    chosen.getsockname()[1],
+                    share=share,
+                    listening=listening,
+                    buffer_bytes=buffer_bytes,
+                )
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:  # else somebody was quicker to listen
+                    raise
+
+
+def _bind(host: str, port: int, share: bool) -> socket.socket:
     listener = socket.socket(_family(host), socket.SOCK_STREAM)
     try:
         # Connections of an ended server that still linger are no obstacle.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(share))
-        for buffer in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # connections inherit it
-            if buffer_bytes is not None:
-                listener.setsockopt(socket.SOL_SOCKET, buffer, buffer_bytes)
         listener.bind((host, port))
-        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

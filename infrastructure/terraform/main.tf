@@ -84,6 +84,14 @@ module "batch_bucket" {
   expire_days = 400
 }
 
+# Copies of the artifacts that are deployed: a new API task needs no MLflow.
+module "artifact_bucket" {
+  source      = "./modules/s3"
+  name        = local.name
+  purpose     = "artifacts"
+  kms_key_arn = aws_kms_key.this.arn
+}
+
 module "registry" {
   source      = "./modules/ecr"
   names       = local.images
@@ -117,6 +125,8 @@ module "iam" {
   log_group_arn    = aws_cloudwatch_log_group.tasks.arn
   kms_key_arn      = aws_kms_key.this.arn
   batch_bucket_arn = module.batch_bucket.arn
+
+  artifact_bucket_arn = module.artifact_bucket.arn
 }
 
 module "ecs" {
@@ -135,6 +145,7 @@ module "ecs" {
   certificate_arn = var.certificate_arn
   log_bucket      = var.balancer_log_bucket
   batch_bucket    = module.batch_bucket.bucket
+  artifact_bucket = module.artifact_bucket.bucket
   log_group       = aws_cloudwatch_log_group.tasks.name
   kms_key_arn     = aws_kms_key.this.arn
 }

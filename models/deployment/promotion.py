@@ -47,12 +47,16 @@ class Promoter:
         Asked before a version leaves the stage None, or comes back from the archive.
     clock
         Gives the present time in UTC.
+    keep
+        Called with each arm before a deployment is recorded, so that what is recorded can be had;
+        when it raises, nothing is recorded.
     """
 
     registry: ModelRegistry
     store: DeploymentStore
     admission: Admits
     clock: Callable[[], datetime]
+    keep: Callable[[Arm], None] = lambda arm: None
 
     def deploy(
         self, version: ModelVersion, reason: str = "", force: str | None = None
@@ -230,6 +234,8 @@ class Promoter:
             for label, stage in targets.items()
             if label in versions
         ]
+        for arm in after.arms:
+            self.keep(arm)
         with self.store.recording(after, changes, override):
             self._mirror(before, after, changes, versions)
         return after

@@ -14,7 +14,9 @@ SOCKET_BUFFER_BYTES = 256 * 1024
 callers who send much or read nothing; enough for 2 MB/s over a line of a tenth of a second."""
 
 
-def listen(host: str, port: int, exact: bool = False, *, share: bool = False) -> socket.socket:
+def listen(
+    host: str, port: int, exact: bool = False, *, share: bool = False, listening: bool = True
+) -> socket.socket:
     """Listen on a port, or on the next free one, and say so.
 
     Parameters
@@ -23,7 +25,9 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
         Take this port or none.
     share
         Take this port also beside another process that shares it; the kernel divides
-        connections among them.
+        connections among those that listen.
+    listening
+        Whether to listen already; a socket that is bound alone takes no connection.
 
     Raises
     ------
@@ -34,7 +38,13 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
         raise PortUnavailable(f"{port} is no port; expected a number up to {ports.HIGHEST}.")
     for candidate in [port] if exact or share else range(port, ports.HIGHEST + 1):
         try:
-            listener = ports.listen(host, candidate, share=share, buffer_bytes=SOCKET_BUFFER_BYTES)
+            listener = ports.listen(
+                host,
+                candidate,
+                share=share,
+                listening=listening,
+                buffer_bytes=SOCKET_BUFFER_BYTES,
+            )
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise PortUnavailable(
@@ -50,11 +60,11 @@ def listen(host: str, port: int, exact: bool = False, *, share: bool = False) ->
     raise PortUnavailable(f"Port {port} is held by {holder}. Stop it, or choose another port.")
 
 
-def join(first: socket.socket, times: int) -> list[socket.socket]:
+def join(first: socket.socket, times: int, *, listening: bool = True) -> list[socket.socket]:
     """Give so many sockets on the port of the first one, which is among them.
 
     The first may have been bound alone: the port was never let go in between. It shares from now
-    on, with sockets of this account.
+    on, with sockets of this account. With ``listening`` the others take connections at once.
 
     Raises
     ------
@@ -65,4 +75,4 @@ def join(first: socket.socket, times: int) -> list[socket.socket]:
         return [first]
     first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     host, port = first.getsockname()[:2]
-    return [first, *[listen(host, port, share=True) for _ in range(times - 1)]]
+    return [first, *[listen(host, port, share=True, listening=listening) for _ in range(times - 1)]]

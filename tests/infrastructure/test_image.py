@@ -76,7 +76,7 @@ def test_a_prediction_is_served_from_what_the_api_stage_installs(
 
     with new_world(settings, tmp_path) as world:
         world.deploy(1)
-        answer = predict(places["/opt/fti"] / "bin" / "python", world.environment(), tmp_path)
+        answer = predict(places["/opt/fti"] / "bin" / "python", world.api_environment(), tmp_path)
     assert answer["model_version"] == "income-xgb-v1"
     assert 0 < answer["probability"] < 1
 

@@ -88,14 +88,19 @@ class World:
             return cursor.execute("SELECT * FROM predictions ORDER BY prediction_id").fetchall()
 
     def environment(self) -> dict[str, str]:
-        """What a process needs to find this world."""
+        """What a process of the pipelines needs to find this world."""
         return {
-            "DATABASE_URL": self.api_database_url or str(self.settings.database_url),
+            "DATABASE_URL": str(self.settings.database_url),
             "REDIS_URL": str(self.settings.redis_url),
             "MLFLOW_TRACKING_URI": str(self.settings.mlflow_tracking_uri),
             "FTI_VAR_DIR": str(self.settings.var_dir),
             "FTI_FEATURE__PROJECT": self.settings.feature.project,
         }
+
+    def api_environment(self) -> dict[str, str]:
+        """The same for the API, which has a role of its own in the database."""
+        own = self.api_database_url
+        return self.environment() | ({"DATABASE_URL": own} if own else {})
 
     def _record(self, deployment: Deployment) -> Deployment:
         store = deployment_store(self.settings)
@@ -169,7 +174,7 @@ def running_api(
         process = subprocess.Popen(
             command,
             cwd=ROOT,
-            env={**os.environ, **world.environment(), **environment},
+            env={**os.environ, **world.api_environment(), **environment},
             stdout=log,
             stderr=log,
         )

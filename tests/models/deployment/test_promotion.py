@@ -9,7 +9,7 @@ from infrastructure import embedded
 from models.deployment.plan import ExperimentPlan
 from models.deployment.promotion import Promoter, as_arm
 from models.deployment.store import DeploymentStore
-from models.errors import DeploymentConflict, DeploymentRefused, RegistryUnavailable
+from models.errors import ArtifactError, DeploymentConflict, DeploymentRefused, RegistryUnavailable
 from tests.worlds.registry import EverybodyPasses, Registry
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -57,6 +57,24 @@ def test_a_deployment_archives_the_champion_that_it_replaces(promoter, registry)
         ("income-xgb-v1", ("Production", "Archived"), "better"),
         ("income-xgb-v2", ("None", "Staging", "Production"), "better"),
     ]
+
+
+def test_what_cannot_be_kept_in_the_mirror_is_not_deployed(promoter, registry):
+    kept: list[str] = []
+
+    def keep(arm):
+        if arm.label == "income-xgb-v2":
+            raise ArtifactError("the mirror is full")
+        kept.append(arm.label)
+
+    careful = replace(promoter, keep=keep)
+    careful.deploy(registry.version(1))
+    with pytest.raises(ArtifactError, match="the mirror is full"):
+        careful.deploy(registry.version(2))
+
+    assert kept == ["income-xgb-v1"]
+    assert serving(promoter) == ["income-xgb-v1"]
+    assert registry.stages["income-xgb-v2"] == "None"
 
 
 def test_deploying_what_is_deployed_changes_nothing(promoter, registry):

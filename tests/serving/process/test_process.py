@@ -185,7 +185,7 @@ def start(world, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "serving", *arguments],
         cwd=ROOT,
-        env={**os.environ, **world.environment()},
+        env={**os.environ, **world.api_environment()},
         capture_output=True,
         text=True,
         check=False,
@@ -231,7 +231,7 @@ def test_the_next_port_is_taken_when_the_wanted_one_is_held(world):
 
 
 def test_a_wrong_setting_is_one_clear_line(world):
-    environment = world.environment() | {"FTI_DEPLOYMENT__API__PORT": "abc"}
+    environment = world.api_environment() | {"FTI_DEPLOYMENT__API__PORT": "abc"}
     ended = subprocess.run(
         [sys.executable, "-m", "serving"],
         cwd=ROOT,

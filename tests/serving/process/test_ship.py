@@ -19,7 +19,7 @@ def say_ship(world: World, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run(
         [sys.executable, "-m", "serving", "ship", "--limit-s", "1"],
         cwd=ROOT,
-        env={**os.environ, **world.environment(), **environment},
+        env={**os.environ, **world.api_environment(), **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -14,6 +14,7 @@ variable "secret_arns" { type = map(string) }
 variable "certificate_arn" { type = string }
 variable "log_bucket" { type = string }
 variable "batch_bucket" { type = string }
+variable "artifact_bucket" { type = string }
 variable "log_group" { type = string }
 variable "kms_key_arn" { type = string }
 
@@ -23,6 +24,8 @@ locals {
     { name = "MODEL_NAME", value = "income-predictor" },
     { name = "MLFLOW_TRACKING_URI", value = local.mlflow_url },
     { name = "FTI_VAR_DIR", value = "/var/lib/fti" },
+    { name = "AWS_REGION", value = var.region },
+    { name = "FTI_DEPLOYMENT__ARTIFACT_MIRROR", value = "s3://${var.artifact_bucket}/models" },
   ]
   redis = [{ name = "REDIS_URL", valueFrom = var.secret_arns["redis-url"] }]
   database = {
@@ -64,7 +67,7 @@ locals {
     batch = {
       image       = "fti-pipelines", role = "batch", cpu = 1024, memory = 4096, port = null
       command     = ["pipelines/inference_pipeline.py", "--output", "s3://${var.batch_bucket}/predictions"]
-      environment = concat(local.environment, [{ name = "AWS_REGION", value = var.region }])
+      environment = local.environment
       secrets     = local.stores
     }
     roles = {

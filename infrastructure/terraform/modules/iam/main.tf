@@ -4,6 +4,7 @@ variable "repository_arns" { type = list(string) }
 variable "log_group_arn" { type = string }
 variable "kms_key_arn" { type = string }
 variable "batch_bucket_arn" { type = string }
+variable "artifact_bucket_arn" { type = string }
 
 locals {
   assume = jsonencode({
@@ -46,7 +47,7 @@ resource "aws_iam_role_policy" "execution" {
   policy = data.aws_iam_policy_document.execution.json
 }
 
-# The API and the stream worker need nothing of AWS at run time.
+# The API reads the copies of deployed artifacts; what deploys writes them.
 resource "aws_iam_role" "plain" {
   name               = "${var.name}-plain"
   assume_role_policy = local.assume
@@ -76,6 +77,27 @@ data "aws_iam_policy_document" "batch" {
 resource "aws_iam_role_policy" "batch" {
   role   = aws_iam_role.batch.id
   policy = data.aws_iam_policy_document.batch.json
+}
+
+data "aws_iam_policy_document" "artifacts" {
+  statement {
+    actions   = ["s3:ListBucket"]
+    resources = [var.artifact_bucket_arn]
+  }
+  statement {
+    actions   = ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"]
+    resources = ["${var.artifact_bucket_arn}/*"]
+  }
+  statement {
+    actions   = ["kms:Decrypt", "kms:GenerateDataKey"]
+    resources = [var.kms_key_arn]
+  }
+}
+
+resource "aws_iam_role_policy" "artifacts" {
+  for_each = { plain = aws_iam_role.plain.id, batch = aws_iam_role.batch.id }
+  role     = each.value
+  policy   = data.aws_iam_policy_document.artifacts.json
 }
 
 output "execution" { value = aws_iam_role.execution.arn }
