@@ -126,6 +126,7 @@ def attacks() -> dict[str, Callable[[Attack], None]]:
     packed = _post("/predict/batch", bomb, b"Content-Encoding: gzip\r\n")
     page = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
     return {
+        "nobody": lambda a: time.sleep(max(a.ends_s - time.monotonic(), 0)),
         "endless_header": lambda a: a.flood(6, head + b"X-A: ", b"a" * MEBIBYTE),
         "endless_headers": lambda a: a.flood(6, head, b"X-A: a\r\n" * 100_000),
         "endless_trailer": lambda a: a.flood(6, chunked + b"1\r\n{\r\n0\r\nX-A: ", b"a" * MEBIBYTE),
