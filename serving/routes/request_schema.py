@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
@@ -72,12 +73,28 @@ def request_schema(view: FeatureView) -> type[Body]:
 
     raw = [feature.name for feature in view.raw_features]
     validators = {"asks_something": model_validator(mode="after")(asks_something)}
-    return create_model(
+    schema = create_model(
         "PredictionRequest",
         __base__=Body,
         __validators__=validators,  # type: ignore[arg-type]
         **fields,
     )
+    schema.model_config["json_schema_extra"] = partial(_describe_either, view.entity)
+    return schema
+
+
+def _describe_either(entity: str, document: dict[str, Any]) -> None:
+    """Say in the document that something must be asked: a user, or any attribute.
+
+    As what must not be: alternatives beside the fields make generators of clients lose the fields.
+    """
+    nobody = {"properties": {entity: {"type": "null"}}}
+    nothing = [
+        {"required": ["unit_id"], "maxProperties": 1},
+        {"required": [entity], "maxProperties": 1} | nobody,
+        {"required": [entity, "unit_id"], "maxProperties": 2} | nobody,
+    ]
+    document |= {"minProperties": 1, "not": {"anyOf": nothing}}
 
 
 def to_request(body: Body, entity: str) -> PredictionRequest:
