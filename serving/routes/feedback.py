@@ -25,6 +25,9 @@ AT_ONCE = 8
 """Reports that are taken in at the same time."""
 MOST_LABELS = 10_000
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
+HEX = "[0-9a-fA-F]"
+PREDICTION_ID = f"^{HEX}{{8}}-{HEX}{{4}}-7{HEX}{{3}}-[89abAB]{HEX}{{3}}-{HEX}{{12}}$"
+"""As the document describes it: a UUID of version 7."""
 CLOCKS_DIFFER = timedelta(minutes=5)
 """A label may seem to tell of so far in the future, and no further."""
 
@@ -194,22 +197,25 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
     row = create_model("Label", __base__=Label, __validators__=checks, **fields)
     row.model_config["json_schema_extra"] = partial(_describe_either, entity)
     rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]
-    schema = create_model("Feedback", labels=(rows, ...))
+    schema = create_model("Feedback", __config__=ConfigDict(extra="forbid"), labels=(rows, ...))
     schema.model_config["json_schema_extra"] = _describe_one_or_many
     return schema
 
 
 def _describe_either(entity: str, document: dict[str, Any]) -> None:
     """Say in the document that a label is about a prediction, or about a user at a time."""
-    fields = {name: _without_null(each) for name, each in document.pop("properties").items()}
+    given = document.pop("properties")
+    fields = {name: _without_null(each) for name, each in given.items()}
+    fields["prediction_id"]["pattern"] = PREDICTION_ID
     for unused in ("required", "type", "additionalProperties"):
         document.pop(unused, None)
 
     def alternative(title: str, required: list[str], optional: list[str]) -> dict[str, Any]:
+        properties = {name: fields[name] for name in required}
         return {
             "title": title,
             "type": "object",
-            "properties": {name: fields[name] for name in [*required, *optional]},
+            "properties": properties | {name: given[name] for name in optional},
             "required": required,
             "additionalProperties": False,
         }
