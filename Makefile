@@ -110,7 +110,7 @@ notebooks: $(DEV) ## Run the notebooks and keep what they show
 
 # --- Installation ---
 
-.PHONY: install pins clean validators
+.PHONY: install pins clean validators clients
 install: $(DEV) $(SPARK) ## Install everything into .venv
 
 pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
@@ -124,6 +124,14 @@ pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present p
 		--constraints <(grep == $(PINS)/requirements.txt)
 
 validators: .tools/validators/.installed .tools/checkov/.installed ## Install what checks the manifests
+
+clients: .tools/clients/node_modules ## Install what makes clients of the API in tests
+
+CLIENTS := tests/serving/clients
+.tools/clients/node_modules: $(CLIENTS)/package-lock.json | .tools/clients/.installed
+	cp $(CLIENTS)/package.json $< .tools/clients
+	cd .tools/clients && PATH=$$PWD/bin:$$PATH npm ci --silent --ignore-scripts --no-audit --no-fund
+	touch $@
 
 .tools/%/.installed: infrastructure/requirements-%.txt | $(UV)
 	$(UV) venv --quiet --clear --python $(PYTHON) .tools/$*

@@ -63,7 +63,13 @@ class HttpConfig(Section):
     )
     max_headers: int = Field(100, ge=1, description="headers of a request, as in Apache")
     max_pipelined: int = Field(
-        16, ge=0, description="requests sent ahead of the answer to the one before"
+        4, ge=0, description="requests sent ahead of the answer to the one before"
+    )
+    smallest_chunk_bytes: int = Field(
+        64,
+        ge=1,
+        description="mean of the chunks of a body, beyond a thousand: each costs as much as a "
+        "kilobyte",
     )
     head_limit_s: Seconds = Field(
         10, description="from the first byte of a request to the end of its headers"

@@ -31,6 +31,7 @@ from serving.prediction.predictor import Answer
 from serving.process.connections import Connections
 from serving.process.runtime import GarbagePauses
 from serving.routes.bulk_route import refuse_rows
+from serving.routes.contract import document_contract
 from serving.routes.docs_page import PATHS as DOCS_PATHS, add_docs
 from serving.routes.json_route import JsonRoute
 from serving.routes.misdirected import misdirected
@@ -41,6 +42,9 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """Looking for an OpenTelemetry provider costs each request 5 us; metrics are our own."""
 TELL_WORKERS_S = 1.0
 PROMETHEUS_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+PROMETHEUS_DOCUMENT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+}
 
 
 def create_app(
@@ -108,6 +112,7 @@ def create_app(
     _add_refusals(app, view)
     _add_gate(app, metrics, config)
     document_gate(app, asks_for_keys=bool(config.keys))
+    document_contract(app)
     return app
 
 
@@ -185,7 +190,7 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
         }
         return json_response(about)
 
-    @app.get("/metrics", response_class=Response)
+    @app.get("/metrics", response_class=Response, responses=PROMETHEUS_DOCUMENT)
     async def show_metrics() -> Response:
         """Show the metrics in Prometheus's text format."""
         others = await asyncio.to_thread(service.numbers.others)

@@ -271,5 +271,4 @@ def _add_refusals(document: dict[str, Any], asks_for_keys: bool) -> None:
                 operation["responses"].setdefault(status, refusal)
             if asks_for_keys:
                 operation["security"] = [{name: []} for name in SCHEMES]
-    if asks_for_keys:
-        document.setdefault("components", {})["securitySchemes"] = SCHEMES
+    document.setdefault("components", {})["securitySchemes"] = SCHEMES

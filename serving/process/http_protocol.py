@@ -17,6 +17,8 @@ from serving.process.connections import Connections, Place
 from serving.process.refusals import Refused, refusal_bytes
 from serving.process.transports import LINGER_S, AnswerTransport
 
+FREE_CHUNKS = 1000
+"""So many chunks of a body may be as small as they like."""
 _NO_HTTP = Refused(400, "This is no HTTP/1.1 request. Send one, without TLS.")
 _NO_ROOM = Refused(503, "As many connections as may be are being answered. Try again in a second.")
 
@@ -44,7 +46,10 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._body_since_s: float | None = None
         self._stays_open = True  # when the body is whole
         self._is_at_chunk_end = False
+        self._chunks = 0
+        self._chunk_bytes = 0
         self._is_deaf = False
+        self.must_linger = False
         self._unread_since_s: float | None = None
         self._answering: RequestResponseCycle | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -70,7 +75,9 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         """Answer what is whole when a caller sends no more, and only then hang up."""
-        return self._answer_what_is_whole() or None
+        is_answering = self._answer_what_is_whole()
+        self.must_linger = False  # nothing more can come
+        return is_answering or None
 
     def shutdown(self) -> None:
         """Close when nothing is being answered, else after it."""
@@ -144,15 +151,23 @@ class OneWriteProtocol(HttpToolsProtocol):
     def on_chunk_header(self) -> None:
         """Note the size of a chunk; behind the last one come headers, or the end."""
         self._is_at_chunk_end = True
+        self._chunks += 1
+        least = self._limits.smallest_chunk_bytes
+        if self._chunks > FREE_CHUNKS and self._chunk_bytes < least * self._chunks:
+            raise Refused(400, f"The body comes in chunks of less than {least} bytes. Send larger.")
 
     def on_body(self, body: bytes) -> None:
         """Take a part of a body."""
-        self._is_at_chunk_end = False
+        if self._chunks:
+            self._is_at_chunk_end = False
+            self._chunk_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request's body."""
-        self._is_at_chunk_end = False
+        if self._chunks:
+            self._is_at_chunk_end = False
+            self._chunks = self._chunk_bytes = 0
         if self._body_since_s is not None:
             self._body_since_s = None
             self.cycle.keep_alive = self._stays_open
@@ -254,8 +269,9 @@ class OneWriteProtocol(HttpToolsProtocol):
         return True
 
     def _stop_listening(self) -> None:
-        self._is_deaf = True
+        self._is_deaf = self.must_linger = True
         self.parser = _Deaf()  # type: ignore[assignment]
+        self.transport.pause_reading()
 
     def _rest(self, place: Place) -> None:
         """Be among others that wait for their callers."""

@@ -8,6 +8,11 @@ import struct
 from typing import Any
 
 _HEAD, _INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"
+_LARGE_BYTES = 64 * 1024
+"""A longer body is written by itself: to copy it would cost more than another write."""
+LINGER_BYTES = 1024 * 1024
+BODY_LINGER_BYTES = 32 * 1024 * 1024
+"""No more is dropped, of a body or of anything else: whoever sends more does not listen."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 LINGER_S = 2.0
 """So long what a refused caller still sends is taken and dropped. To close at once would reset the
@@ -36,7 +41,10 @@ class AnswerTransport:
     def write(self, data: bytes) -> None:
         """Write, or hold back what is the head of an answer."""
         if self._head:
-            data, self._head = self._head + data, b""
+            if len(data) > _LARGE_BYTES:
+                self.flush()
+            else:
+                data, self._head = self._head + data, b""
             self._transport.write(data)
         elif data.startswith(_HEAD) and not data.startswith(_INTERIM):
             self._head = data
@@ -52,7 +60,7 @@ class AnswerTransport:
     def close(self) -> None:
         """Close when all is written, and when a body that was refused has been dropped."""
         cycle = self._protocol.cycle
-        if cycle is not None and cycle.more_body:
+        if self._protocol.must_linger or (cycle is not None and cycle.more_body):
             self.linger()
         else:
             self.flush()
@@ -64,8 +72,11 @@ class AnswerTransport:
         if self.is_closing():
             return
         self.is_closing = lambda: True
-        self._transport.set_protocol(_Lingering(self._transport, self._protocol))
-        self._protocol.flow.resume_reading()
+        cycle = self._protocol.cycle
+        has_body = cycle is not None and cycle.more_body
+        most = BODY_LINGER_BYTES if has_body else LINGER_BYTES
+        self._transport.set_protocol(_Lingering(self._transport, self._protocol, most))
+        self._transport.resume_reading()
         self._transport.write_eof()
 
     def reset(self) -> None:
@@ -81,8 +92,12 @@ class AnswerTransport:
 class _Lingering(asyncio.Protocol):
     """Drops what comes; tells the protocol before it of nothing but the end."""
 
-    def __init__(self, transport: asyncio.Transport, before: asyncio.Protocol) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, before: asyncio.Protocol, most_bytes: int
+    ) -> None:
+        self._transport = transport
         self._before = before
+        self._left_bytes = most_bytes
         loop = asyncio.get_running_loop()
         self._end = loop.call_later(LINGER_S, transport.abort)
 
@@ -93,7 +108,9 @@ class _Lingering(asyncio.Protocol):
         self._before.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        pass
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            self._transport.abort()
 
     def eof_received(self) -> None:
         pass

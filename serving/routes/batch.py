@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Response
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic_core import to_json
 
 from feature_store.definitions.view import FeatureView
@@ -61,7 +61,9 @@ def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor, pool: 
     """Add the path."""
     row_schema = request_schema(view)
     rows = Annotated[list[row_schema], Field(min_length=1, max_length=MOST_ROWS)]  # type: ignore[valid-type]
-    body_schema = create_model("BatchRequest", rows=(rows, ...))
+    body_schema = create_model(
+        "BatchRequest", __config__=ConfigDict(extra="forbid"), rows=(rows, ...)
+    )
 
     def predict_batch(body: body_schema) -> Response:
         """Predict up to 10,000 rows; each is what `/predict` takes, and is answered to the bit so.

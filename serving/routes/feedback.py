@@ -3,6 +3,7 @@
 # Annotations are values here: FastAPI reads the type of a body that is made at run time.
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -21,7 +22,7 @@ from serving.middleware.access import current_caller
 from serving.routes.bulk_route import add_bulk_path, refuse_rows
 from serving.routes.clean_body import CleanBody
 from serving.routes.request_schema import LARGEST_KEY
-from serving.routes.route_documents import EXAMPLE_ID, answers
+from serving.routes.route_documents import EXAMPLE_ID, ID_PATTERN, answers
 
 ACCEPTED = 202
 MOST_LABELS = 10_000
@@ -136,6 +137,10 @@ def _time(text: str) -> str:
     return time.isoformat()
 
 
+def _document(extra: dict[str, Any]) -> Any:
+    return Field(json_schema_extra=extra)
+
+
 class Label(CleanBody):
     """What came true: of a prediction, or of a user at a time."""
 
@@ -144,20 +149,18 @@ class Label(CleanBody):
     )
 
     prediction_id: Annotated[
-        Annotated[str, AfterValidator(_prediction_id)] | None,
+        Annotated[str, AfterValidator(_prediction_id), _document({"format": "uuid"})] | None,
         Field(
             description="Of which prediction; one whose receipt is still on its way counts too.",
             examples=[EXAMPLE_ID],
-            json_schema_extra={"format": "uuid"},
         ),
     ] = None
     label_time: Annotated[
-        Annotated[str, AfterValidator(_time)] | None,
+        Annotated[str, AfterValidator(_time), _document({"format": "date-time"})] | None,
         Field(
             description="The time of which the label tells: required with a user; with a "
             "prediction it is the prediction's own unless another is given.",
             examples=["2026-01-31T12:00:00Z"],
-            json_schema_extra={"format": "date-time"},
         ),
     ] = None
 
@@ -189,19 +192,60 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
         return label
 
     user = Field(ge=1, le=LARGEST_KEY, description="Of which user.", examples=[12345])
-    value = Field(
-        description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.",
-        examples=[1],
-        json_schema_extra={"enum": [0, 1, *texts]},
-    )
+    value = Field(description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.", examples=[1])
+    number = Annotated[int, _document({"enum": [0, 1]})]
+    text = Annotated[str, _document({"enum": list(texts)})]
     fields: dict[str, Any] = {
         entity: (Annotated[int | None, user], None),
-        "label": (Annotated[int | str, AfterValidator(read), value], ...),
+        "label": (Annotated[number | text, AfterValidator(read), value], ...),
     }
     checks: dict[str, Any] = {"names_one": model_validator(mode="after")(check)}
     row = create_model("Label", __base__=Label, __validators__=checks, **fields)
+    row.model_config["json_schema_extra"] = partial(_describe_either, entity)
     rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]
-    return create_model("Feedback", labels=(rows, ...))
+    schema = create_model("Feedback", __config__=ConfigDict(extra="forbid"), labels=(rows, ...))
+    schema.model_config["json_schema_extra"] = _describe_one_or_many
+    return schema
+
+
+def _describe_either(entity: str, document: dict[str, Any]) -> None:
+    """Say in the document that a label is about a prediction, or about a user at a time."""
+    given = document.pop("properties")
+    fields = {name: _without_null(each) for name, each in given.items()}
+    fields["prediction_id"]["pattern"] = ID_PATTERN
+    for unused in ("required", "type", "additionalProperties"):
+        document.pop(unused, None)
+
+    def alternative(title: str, required: list[str], optional: list[str]) -> dict[str, Any]:
+        properties = {name: fields[name] for name in required}
+        return {
+            "title": title,
+            "type": "object",
+            "properties": properties | {name: given[name] for name in optional},
+            "required": required,
+            "additionalProperties": False,
+        }
+
+    document["oneOf"] = [
+        alternative("LabelOfPrediction", ["prediction_id", "label"], ["label_time"]),
+        alternative("LabelOfUser", [entity, "label_time", "label"], []),
+    ]
+
+
+def _describe_one_or_many(document: dict[str, Any]) -> None:
+    """Say in the document that a single label needs no list around it."""
+    many = {**document, "title": "Labels"}
+    document.clear()
+    document |= {"title": "Feedback", "anyOf": [many, many["properties"]["labels"]["items"]]}
+
+
+def _without_null(field: dict[str, Any]) -> dict[str, Any]:
+    """A field of the document that must have a value when it is there."""
+    given = [each for each in field.get("anyOf", []) if each != {"type": "null"}]
+    if len(given) != 1:
+        return field
+    rest = {name: each for name, each in field.items() if name not in {"anyOf", "default"}}
+    return {**rest, **given[0]}
 
 
 def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:

@@ -12,8 +12,10 @@ from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
 from serving.routes.bodies import read_json
-from serving.routes.strict_json import require_unique
+from serving.routes.strict_json import require_few, require_unique
 
+MANY_COLONS = 100
+"""More than any such body has, but for those in texts: it is looked at before it is validated."""
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -38,13 +40,16 @@ class JsonRoute(APIRoute):
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         content = await read_json(scope, receive, self.largest_body_bytes)
+        colons = content.count(b":")
+        if colons > MANY_COLONS:
+            require_few(content)
         try:
             body = self._read(content)
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             raise RequestValidationError(problems) from None
         # Each pair of an object has a colon: as many as fields that are set leave no second one.
-        if content.count(b":") != len(body.model_fields_set):
+        if colons != len(body.model_fields_set):
             require_unique(content)
         answer = await self._endpoint(body)
         if isinstance(answer, bytes):

@@ -15,12 +15,9 @@ from monitoring.log.receipts import Receipt, Receipts, ScoredOutput
 from serving.answers import json_response
 from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, UnknownPrediction
-from serving.routes.route_documents import EXAMPLE_ID, answers
+from serving.routes.route_documents import EXAMPLE_ID, ID_PATTERN, answers
 
 ID_VERSION = 7
-ID_PATTERN = (
-    "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
-)
 
 
 def _of_prediction(value: UUID) -> UUID:

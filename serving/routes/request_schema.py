@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, create_model, model_validator
@@ -86,7 +87,22 @@ def request_schema(view: FeatureView) -> type[Body]:
         if feature.kind != "category"
         for name in (feature.name, _hyphened(feature))
     }
+    schema.model_config["json_schema_extra"] = partial(_describe_either, view.entity)
     return schema
+
+
+def _describe_either(entity: str, document: dict[str, Any]) -> None:
+    """Say in the document that something must be asked: a user, or any attribute.
+
+    As what must not be: alternatives beside the fields make generators of clients lose the fields.
+    """
+    nobody = {"properties": {entity: {"type": "null"}}}
+    nothing = [
+        {"required": ["unit_id"], "maxProperties": 1},
+        {"required": [entity], "maxProperties": 1} | nobody,
+        {"required": [entity, "unit_id"], "maxProperties": 2} | nobody,
+    ]
+    document |= {"minProperties": 1, "not": {"anyOf": nothing}}
 
 
 def to_request(body: Body, entity: str) -> PredictionRequest:

@@ -8,6 +8,10 @@ from serving.answers import InvalidBody, Problem
 
 EXAMPLE_ID = "018bcfe5-6800-7c0e-a3b1-2f4b7c6d9e01"
 """Of a prediction."""
+ID_PATTERN = (
+    "^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}$"
+)
+"""Of the ids of predictions, in the document: UUIDs of version 7."""
 REFUSALS = {
     404: "There is no such thing; the message says of what.",
     413: "The body is larger than this path takes.",

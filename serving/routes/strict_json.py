@@ -27,6 +27,7 @@ ROWS_BETWEEN = 64
 """Rows that are read before it is asked whether anybody waits still: a millisecond."""
 MOST_PROBLEMS = 100
 """More are not looked for: whoever sends so many knows enough."""
+MOST_FIELDS = 100
 SPACE = rb"[ \t\r\n]*"
 NEXT = re.compile(SPACE + rb"," + SPACE)
 END = re.compile(SPACE + rb"\]" + SPACE + rb"\}" + SPACE + rb"\Z")
@@ -176,6 +177,25 @@ def require_unique(content: bytes) -> None:
         json.loads(content, object_pairs_hook=unique)
     except DuplicateField as error:
         raise RequestValidationError([error.problem()]) from None
+
+
+def require_few(content: bytes) -> None:
+    """Refuse JSON with far more fields than any request has: each would be validated by itself.
+
+    Raises
+    ------
+    RequestValidationError
+        If there are more than `MOST_FIELDS`.
+    """
+    with suppress(ValueError, RecursionError):
+        found = json.loads(content)
+        if isinstance(found, dict) and len(found) > MOST_FIELDS:
+            given, expected = (
+                Shown(f"{len(found)} fields"),
+                f"expected at most {MOST_FIELDS} fields",
+            )
+            problem = {"type": "fields", "loc": (), "msg": expected, "input": given}
+            raise RequestValidationError([problem])
 
 
 class DuplicateField(ValueError):

@@ -189,6 +189,21 @@ def test_some_requests_sent_ahead_are_answered_in_order(tight):
     assert [body[:10] for body in bodies] == [b'{"status":', b'{"predicti', b'{"status":']
 
 
+def test_a_body_in_very_many_small_chunks_is_refused(api):
+    head = b"POST /feedback HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + JSON
+    status, error = refused(api, head + b"\r\n" + b"1\r\n \r\n" * 5_000)
+    assert status == 400
+    assert "in chunks of less than 64 bytes" in error
+
+
+def test_a_body_in_some_small_chunks_is_answered(api):
+    head = b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n" + JSON
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in USER)
+    with connect(api) as connection:
+        connection.sendall(head + b"Connection: close\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert last_answer(until_closed(connection))[0] == 200
+
+
 def test_who_does_not_read_is_hung_up_on(tight):
     with connect(tight) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
