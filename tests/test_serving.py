@@ -75,7 +75,10 @@ class Checkout:
         lines = self.lines(f"pipelines/deployment.py {options}")
         assert lines[-1].startswith("✓ API endpoint: http://localhost:")
         assert lines[-1].endswith("/predict")
-        return lines[:-1], lines[-1].removeprefix("✓ API endpoint: ")
+        assert re.match(
+            r"  The API at http://localhost:\d+ \(model [\w-]+, .+, project ", lines[-2]
+        )
+        return lines[:-2], lines[-1].removeprefix("✓ API endpoint: ")
 
     def stages(self) -> dict[str, str]:
         """The stage of each version, as MLflow shows it."""
