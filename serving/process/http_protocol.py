@@ -36,6 +36,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.pool: Connections = self.app_state["connections"]
         self._limits = self.pool.limits
+        self._most_headers = self._limits.max_headers
         self._place: Place = self.pool.silent
         self._since_s = 0.0
         self._head_bytes = 0  # of a head that is not whole yet
@@ -130,13 +131,20 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._is_split = False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; uvicorn's own, with a limit."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        if len(self.headers) >= self._most_headers:
+            raise Refused(431, f"There are more than {self._most_headers} headers. Send fewer.")
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         """Begin to answer a request whose head is whole."""
         limits = self._limits
         if self._is_split or self._head_bytes > limits.max_header_bytes:
             self._check_head()
-        if len(self.headers) > limits.max_headers:
-            raise Refused(431, f"There are more than {limits.max_headers} headers. Send fewer.")
         if len(self.pipeline) > limits.max_pipelined:
             raise Refused(400, "Too many requests were sent ahead of their answers.")
         self._head_bytes = 0
@@ -270,6 +278,8 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _stop_listening(self) -> None:
         self._is_deaf = self.must_linger = True
+        self.url, self.headers = b"", []  # of what will not be answered: it may be large
+        self.scope = None  # type: ignore[assignment]
         self.parser = _Deaf()  # type: ignore[assignment]
         self.transport.pause_reading()
 
