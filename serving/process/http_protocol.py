@@ -8,6 +8,7 @@ grow, half-sent requests wait, and requests sent ahead pile up, before any key i
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import httptools
@@ -70,6 +71,8 @@ class OneWriteProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         self.pool.forget(self)
+        if self._task is not None:
+            self.pool.traffic.unsent.pop(self._task, None)
         if self._answering is not None:
             self._answering.disconnected = True
         super().connection_lost(exc)
@@ -178,6 +181,8 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._chunks = self._chunk_bytes = 0
         if self._body_since_s is not None:
             self._body_since_s = None
+            if self._task is not None:
+                self.pool.traffic.unsent.pop(self._task, None)
             self.cycle.keep_alive = self._stays_open
         super().on_message_complete()
 
@@ -218,6 +223,8 @@ class OneWriteProtocol(HttpToolsProtocol):
             # Until its body is whole, the end of its answer is the end of the connection.
             self._body_since_s, self._body_bytes = now_s, 0
             self._stays_open, self.cycle.keep_alive = self.cycle.keep_alive, False
+            if self._task is not None and self.cycle is self._answering:
+                self.pool.traffic.unsent[self._task] = time.perf_counter()
         if has_body and not self._is_at_chunk_end:
             self._body_bytes += size
             self._head_bytes = 0
