@@ -176,7 +176,8 @@ class RequestGate:
                 )
                 return self._refuse("rate", message, 429, {"Retry-After": str(waits_s)})
         most = self.traffic.max_in_flight
-        if len(self.traffic.began) >= most and path not in NEVER_FULL:
+        is_full = len(self.traffic.began) >= most and path not in NEVER_FULL
+        if is_full and not self.traffic.make_room():
             message = f"{most} requests are being answered already. Ask again in a second."
             return self._refuse("overload", message, 503, {"Retry-After": str(RETRY_AFTER_S)})
         return None

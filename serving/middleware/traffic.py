@@ -7,6 +7,8 @@ import time
 from typing import Any
 
 SWEEP_S = 1.0
+PATIENCE_S = 1.0
+"""So long a body may be on its way when all places are taken: several round trips."""
 
 
 class Traffic:
@@ -23,6 +25,8 @@ class Traffic:
     ----------
     began
         When each request in flight began, by its task; by ``perf_counter``, in seconds.
+    unsent
+        Since when a request's body is awaited that has not come with its head, by its task.
     is_draining
         Whether the worker is about to end: each connection is closed after its next answer.
     """
@@ -32,6 +36,7 @@ class Traffic:
         self.limit_s = limit_s
         self.is_draining = False
         self.began: dict[asyncio.Task[Any] | None, float] = {}
+        self.unsent: dict[asyncio.Task[Any], float] = {}
         self._overdue: dict[asyncio.Task[Any], str] = {}
 
     @property
@@ -50,6 +55,25 @@ class Traffic:
             for task, began_s in self.began.items():
                 if now_s - began_s > self.limit_s:
                     self.cancel(task, late)
+
+    def make_room(self, patience_s: float = PATIENCE_S) -> bool:
+        """Give up the request whose body is awaited longest; tell whether there is one.
+
+        Parameters
+        ----------
+        patience_s
+            Those that are awaited less long stay.
+        """
+        latest_s = time.perf_counter() - patience_s
+        while self.unsent:
+            task, since_s = next(iter(self.unsent.items()))
+            if since_s > latest_s:
+                break
+            del self.unsent[task]
+            if task in self.began:
+                self.cancel(task, "The body had not come when others needed its place. Try again.")
+                return True
+        return False
 
     def cancel(self, task: asyncio.Task[Any] | None, why: str) -> None:
         """Cancel a request, once; its caller is told why."""

@@ -24,7 +24,19 @@ INVALID_PAUSE_S = 1.0
 
 
 class Connection(Protocol):
-    """What is asked of a connection."""
+    """What is asked of a connection.
+
+    Attributes
+    ----------
+    since_s
+        When it was opened, or its last answer had left; by the event loop's clock.
+    """
+
+    since_s: float
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request of its is being answered."""
 
     def abort(self) -> None:
         """Hang up at once; what was not sent is lost."""
@@ -56,10 +68,8 @@ class Connections:
     ----------
     silent
         Those that have asked nothing yet; half a request is nothing.
-    idle
-        Those whose requests are answered.
-    busy
-        Those with a request that is being answered.
+    asked
+        Those that have asked something, and may again.
     stalled
         Those of the others that do not take their answers.
     """
@@ -69,8 +79,7 @@ class Connections:
         self.traffic = traffic
         self.refuse = refuse
         self.silent: Place = {}
-        self.idle: Place = {}
-        self.busy: Place = {}
+        self.asked: Place = {}
         self.stalled: Place = {}
         self.most = min(limits.max_connections, _files() - SPARE_FILES)
         self._said_at_s = -INVALID_PAUSE_S
@@ -79,22 +88,25 @@ class Connections:
     @property
     def number(self) -> int:
         """How many there are."""
-        return len(self.silent) + len(self.idle) + len(self.busy)
+        return len(self.silent) + len(self.asked)
 
     def make_room(self) -> bool:
         """Tell whether another one may stay; the one that was silent longest may have to go."""
         if self.number < self.most:
             return True
         self.refuse("connections")
-        waiting = self.silent or self.idle
-        if not waiting:
+        longest = next(iter(self.silent), None)
+        if longest is None:
+            idle = [each for each in self.asked if not each.is_answering]
+            longest = min(idle, key=lambda each: each.since_s, default=None)
+        if longest is None:
             return False
-        next(iter(waiting)).abort()
+        longest.abort()
         return True
 
     def forget(self, connection: Connection) -> None:
         """Note that a connection is gone."""
-        for place in (self.silent, self.idle, self.busy, self.stalled):
+        for place in (self.silent, self.asked, self.stalled):
             place.pop(connection, None)
 
     def note_stalled(self, connection: Connection) -> None:
@@ -116,7 +128,7 @@ class Connections:
         while True:
             await asyncio.sleep(min(SWEEP_S, shortest_s / 2))
             now_s = loop.time()
-            for place in (self.silent, self.idle, self.busy):
+            for place in (self.silent, self.asked):
                 for connection in list(place):
                     connection.close_late(now_s)
 

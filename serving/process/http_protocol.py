@@ -8,9 +8,11 @@ grow, half-sent requests wait, and requests sent ahead pile up, before any key i
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serving.process.connections import Connections, Place
@@ -36,8 +38,9 @@ class OneWriteProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self.pool: Connections = self.app_state["connections"]
         self._limits = self.pool.limits
+        self._most_headers = self._limits.max_headers
         self._place: Place = self.pool.silent
-        self._since_s = 0.0
+        self.since_s = 0.0
         self._head_bytes = 0  # of a head that is not whole yet
         self._is_in_head = False
         self._is_split = False
@@ -61,7 +64,7 @@ class OneWriteProtocol(HttpToolsProtocol):
         self.app_state["busy_wait"].requests = self.tasks
         has_room = self.pool.make_room()
         super().connection_made(AnswerTransport(transport, self))  # type: ignore[arg-type]
-        self._rest(self.pool.silent)
+        self._stay_in(self.pool.silent)
         if not has_room:
             self.transport.write(refusal_bytes(_NO_ROOM))
             self.transport.close()
@@ -69,6 +72,8 @@ class OneWriteProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """End a connection."""
         self.pool.forget(self)
+        if self._task is not None:
+            self.pool.traffic.unsent.pop(self._task, None)
         if self._answering is not None:
             self._answering.disconnected = True
         super().connection_lost(exc)
@@ -130,21 +135,27 @@ class OneWriteProtocol(HttpToolsProtocol):
         self._is_in_head = True
         self._is_split = False
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; uvicorn's own, with a limit."""
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        if len(self.headers) >= self._most_headers:
+            raise Refused(431, f"There are more than {self._most_headers} headers. Send fewer.")
+        self.headers.append((name, value))
+
     def on_headers_complete(self) -> None:
         """Begin to answer a request whose head is whole."""
         limits = self._limits
         if self._is_split or self._head_bytes > limits.max_header_bytes:
             self._check_head()
-        if len(self.headers) > limits.max_headers:
-            raise Refused(431, f"There are more than {limits.max_headers} headers. Send fewer.")
         if len(self.pipeline) > limits.max_pipelined:
             raise Refused(400, "Too many requests were sent ahead of their answers.")
         self._head_bytes = 0
         self._is_in_head = False
         self._head_since_s = None
-        self._place.pop(self, None)
-        self._place = self.pool.busy
-        self._place[self] = None
+        if self._place is not self.pool.asked:
+            self._stay_in(self.pool.asked)
         super().on_headers_complete()
         self.headers = []  # what comes behind a body in chunks reaches nobody
 
@@ -157,11 +168,16 @@ class OneWriteProtocol(HttpToolsProtocol):
             raise Refused(400, f"The body comes in chunks of less than {least} bytes. Send larger.")
 
     def on_body(self, body: bytes) -> None:
-        """Take a part of a body."""
+        """Take a part of a body; no other protocol is ever changed to, so none is asked for."""
         if self._chunks:
             self._is_at_chunk_end = False
             self._chunk_bytes += len(body)
-        super().on_body(body)
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.body += body
+            if len(cycle.body) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
+            cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """End a request's body."""
@@ -170,8 +186,12 @@ class OneWriteProtocol(HttpToolsProtocol):
             self._chunks = self._chunk_bytes = 0
         if self._body_since_s is not None:
             self._body_since_s = None
+            if self._task is not None:
+                self.pool.traffic.unsent.pop(self._task, None)
             self.cycle.keep_alive = self._stays_open
-        super().on_message_complete()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         """End an answer, which may have had no body."""
@@ -181,10 +201,7 @@ class OneWriteProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             if self.pipeline:
                 self._start_asgi_task(*self.pipeline.pop())
-            else:
-                self._rest(self.pool.idle)
-        else:
-            self._since_s = self.loop.time()
+        self.since_s = self.loop.time()
         self.app_state["busy_wait"].note_answer()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
@@ -205,11 +222,13 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self._is_deaf or self.transport.is_closing():
             self._head_bytes = 0
             return
-        has_body = self._is_answering and self.cycle.more_body and not self._is_in_head
+        has_body = self.is_answering and self.cycle.more_body and not self._is_in_head
         if has_body and self._body_since_s is None:
             # Until its body is whole, the end of its answer is the end of the connection.
             self._body_since_s, self._body_bytes = now_s, 0
             self._stays_open, self.cycle.keep_alive = self.cycle.keep_alive, False
+            if self._task is not None and self.cycle is self._answering:
+                self.pool.traffic.unsent[self._task] = time.perf_counter()
         if has_body and not self._is_at_chunk_end:
             self._body_bytes += size
             self._head_bytes = 0
@@ -251,12 +270,13 @@ class OneWriteProtocol(HttpToolsProtocol):
     # --- what ends ---
 
     @property
-    def _is_answering(self) -> bool:
+    def is_answering(self) -> bool:
+        """Whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def _answer_what_is_whole(self) -> bool:
         """Take no more from this caller; tell whether something is being answered."""
-        if not self._is_answering:
+        if not self.is_answering:
             return False
         if self.cycle.more_body:
             if self.cycle is self._answering:
@@ -270,15 +290,17 @@ class OneWriteProtocol(HttpToolsProtocol):
 
     def _stop_listening(self) -> None:
         self._is_deaf = self.must_linger = True
+        self.url, self.headers = b"", []  # of what will not be answered: it may be large
+        self.scope = None  # type: ignore[assignment]
         self.parser = _Deaf()  # type: ignore[assignment]
         self.transport.pause_reading()
 
-    def _rest(self, place: Place) -> None:
-        """Be among others that wait for their callers."""
+    def _stay_in(self, place: Place) -> None:
+        """Be among the others of a kind, as the newest one."""
         self._place.pop(self, None)
         self._place = place
         place[self] = None
-        self._since_s = self.loop.time()
+        self.since_s = self.loop.time()
 
     def _refuse(self, refused: Refused) -> None:
         """Say why this connection ends, unless earlier requests on it are still to be answered."""
@@ -286,11 +308,11 @@ class OneWriteProtocol(HttpToolsProtocol):
         if self._answer_what_is_whole():
             return
         self._stop_listening()
-        self._rest(self.pool.silent)
-        if self._is_answering:  # and its body has been spoiled
+        self._stay_in(self.pool.silent)
+        if self.is_answering:  # and its body has been spoiled
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if not (self._is_answering and self.cycle.response_started):
+        if not (self.is_answering and self.cycle.response_started):
             self.transport.write(refusal_bytes(refused))
         self.transport.linger()
 
@@ -303,15 +325,15 @@ class OneWriteProtocol(HttpToolsProtocol):
                 self.pool.refuse("unread")
                 self.abort()
         elif self.transport.is_closing():
-            if now_s - self._since_s > limits.body_limit_s + LINGER_S:
+            if now_s - self.since_s > limits.body_limit_s + LINGER_S:
                 self.abort()
-        elif self._is_answering:
+        elif self.is_answering:
             self._end_slow_body(now_s)
         elif self._head_since_s is not None:
             if now_s - self._head_since_s > limits.head_limit_s:
                 late = f"The headers were not whole within {limits.head_limit_s:g} s."
                 self._refuse(Refused(408, f"{late} Send them faster."))
-        elif now_s - self._since_s > limits.keep_alive_s:
+        elif now_s - self.since_s > limits.keep_alive_s:
             self.abort() if self.unread_bytes() else self.transport.close()
 
     def _end_slow_body(self, now_s: float) -> None:

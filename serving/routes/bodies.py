@@ -68,8 +68,8 @@ def require_json(headers: Headers, largest_bytes: int) -> None:
                 f"The body is said to be {_word(kind) if kind else 'nothing'}; expected a JSON "
                 "object, sent with Content-Type: application/json."
             )
-    encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if encoding not in {GZIP, b"identity"}:
+    encoding = headers.get(b"content-encoding")
+    if encoding is not None and (encoding := encoding.strip().lower()) not in {GZIP, b"identity"}:
         raise BodyTypeRefused(
             f"The body is said to be compressed by {_word(encoding)}; expected gzip, or none "
             "(leave Content-Encoding out)."

@@ -97,7 +97,9 @@ def test_headers_have_a_limit_each_and_together(tight, headers, what):
 def test_headers_are_counted_while_they_arrive(tight, sent):
     status, error = refused(tight, sent)
     assert status == 431
-    assert error.startswith("The request's line and headers are longer than 4000 bytes")
+    assert error.startswith(
+        ("The request's line and headers are longer than 4000 bytes", "There are more than 20")
+    )
 
 
 def test_headers_in_many_pieces_are_taken_and_counted(tight):
@@ -128,6 +130,23 @@ def test_a_body_that_trickles_ends_long_before_a_request_that_works(tight):
         status, answer = last_answer(until_closed(connection))
     assert status == 408
     assert "The body came more slowly than 1000000 bytes a second, for 0.6 s" in answer["error"]
+
+
+def test_bodies_that_do_not_come_give_their_places_to_requests_that_do(shared_world):
+    with (
+        running_api(shared_world, FTI_DEPLOYMENT__API__MAX_IN_FLIGHT="3") as api,
+        ExitStack() as stack,
+    ):
+        begun = [stack.enter_context(connect(api)) for _ in range(3)]
+        for connection in begun:
+            connection.sendall(request("/predict", USER)[:-5])
+        statuses = [api.post("/predict", json={"user_id": 7}).status_code]
+        time.sleep(1.1)
+        statuses += [api.post("/predict", json={"user_id": 7}).status_code for _ in range(4)]
+        status, answer = last_answer(until_closed(begun[0]))
+    assert statuses[-4:] == [200] * 4
+    assert status == 408
+    assert "had not come when others needed its place" in answer["error"]
 
 
 def test_an_idle_connection_is_closed_and_one_that_asks_is_kept(tight):
