@@ -12,8 +12,7 @@ import pytest
 
 from configs.settings import ROOT
 from serving.middleware.access import new_key
-from tests.serving.middleware.test_request_gate import keys_setting
-from tests.worlds.serving import running_api
+from tests.worlds.serving import keys_setting, running_api
 
 pytestmark = [pytest.mark.full, pytest.mark.timeout(900)]
 

@@ -129,6 +129,20 @@ def new_world(settings: Settings, folder: Path) -> Iterator[World]:
         online.client.close()
 
 
+def keys_setting(**roles: tuple[str, str]) -> str:
+    """The setting of keys: name to role and hash."""
+    entries = [
+        {"name": name, "role": role, "key_sha256": digest} for name, (role, digest) in roles.items()
+    ]
+    return json.dumps(entries)
+
+
+def new_host(world: World, folder: Path) -> World:
+    """The same stores seen from a host with an empty disk, and no MLflow."""
+    away = {"var_dir": folder, "mlflow_tracking_uri": NOBODY}
+    return replace(world, settings=world.settings.model_copy(update=away))
+
+
 class Api(httpx.Client):
     """A client of a running API, with its process."""
 

@@ -16,17 +16,9 @@ from configs.settings import ROOT, load_settings
 from models.connect import postgres
 from monitoring.log.labels import said_labels
 from serving.middleware.access import new_key, require_decided
-from tests.worlds.serving import running_api
+from tests.worlds.serving import keys_setting, running_api
 
 USER = {"user_id": 7}
-
-
-def keys_setting(**roles: tuple[str, str]) -> str:
-    """The setting of keys: name to role and hash."""
-    entries = [
-        {"name": name, "role": role, "key_sha256": digest} for name, (role, digest) in roles.items()
-    ]
-    return json.dumps(entries)
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.artifact.cache import ArtifactCache, MlflowFiles
 from models.artifact.mirror import ArtifactMirror
-from tests.worlds.serving import World, running_api
+from tests.worlds.serving import World, new_host, running_api
 
 NOBODY = "http://127.0.0.1:1"
 
@@ -22,12 +21,6 @@ def mirror(world: World, tmp_path: Path) -> ArtifactMirror:
     mirror.fill(cache.get(arm.artifact_uri, arm.digest))
     world.deploy(1)
     return mirror
-
-
-def new_host(world: World, folder: Path) -> World:
-    """The same stores seen from a host with an empty disk, and no MLflow."""
-    away = {"var_dir": folder, "mlflow_tracking_uri": NOBODY}
-    return replace(world, settings=world.settings.model_copy(update=away))
 
 
 def test_a_new_host_serves_while_mlflow_is_down(world, mirror, tmp_path) -> None:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.serving.process.test_new_host import new_host
-from tests.worlds.serving import Api, World, running_api
+from tests.worlds.serving import Api, World, new_host, running_api
 
 
 def ask(api: Api, times: int) -> Counter[int]:

@@ -5,8 +5,7 @@ import re
 import pytest
 
 from serving.middleware.access import new_key
-from tests.serving.middleware.test_request_gate import keys_setting
-from tests.worlds.serving import running_api
+from tests.worlds.serving import keys_setting, running_api
 
 
 @pytest.fixture(scope="module")
