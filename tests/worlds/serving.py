@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from tests.worlds.databases import own_database, url_for
 from tests.worlds.rows import random_matrix
 
 START_LIMIT_S = 60
+NOBODY = "http://127.0.0.1:1"
 
 
 def now() -> datetime:
@@ -141,6 +142,10 @@ def new_host(world: World, folder: Path) -> World:
     """The same stores seen from a host with an empty disk, and no MLflow."""
     away = {"var_dir": folder, "mlflow_tracking_uri": NOBODY}
     return replace(world, settings=world.settings.model_copy(update=away))
+
+
+def bearer(key: tuple[str, str]) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key[0]}"}
 
 
 class Api(httpx.Client):

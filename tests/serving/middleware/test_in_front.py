@@ -3,8 +3,7 @@
 import pytest
 
 from serving.middleware.access import new_key
-from tests.serving.middleware.test_request_gate import bearer, keys_setting
-from tests.worlds.serving import keys_setting, running_api
+from tests.worlds.serving import bearer, keys_setting, running_api
 from tests.worlds.sockets import connect, request, until_closed
 
 USER = {"user_id": 7}

@@ -16,7 +16,7 @@ from configs.settings import ROOT, load_settings
 from models.connect import postgres
 from monitoring.log.labels import said_labels
 from serving.middleware.access import new_key, require_decided
-from tests.worlds.serving import keys_setting, running_api
+from tests.worlds.serving import bearer, keys_setting, running_api
 
 USER = {"user_id": 7}
 
@@ -41,10 +41,6 @@ def guarded(shared_world, shop, ops):
     }
     with running_api(shared_world, **environment) as api:
         yield api
-
-
-def bearer(key: tuple[str, str]) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key[0]}"}
 
 
 def test_without_a_key_nothing_is_answered_but_the_probes(guarded):

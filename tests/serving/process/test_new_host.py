@@ -10,8 +10,6 @@ from models.artifact.cache import ArtifactCache, MlflowFiles
 from models.artifact.mirror import ArtifactMirror
 from tests.worlds.serving import World, new_host, running_api
 
-NOBODY = "http://127.0.0.1:1"
-
 
 @pytest.fixture
 def mirror(world: World, tmp_path: Path) -> ArtifactMirror:
