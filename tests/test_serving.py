@@ -34,7 +34,7 @@ BY_ATTRIBUTES = {
 }
 ANSWER = {
     *("prediction", "probability", "model_version", "latency_ms", "prediction_id", "arm"),
-    *("missing", "degraded", "degraded_reasons"),
+    *("missing", "unseen", "degraded", "degraded_reasons"),
 }
 
 

@@ -190,7 +190,7 @@ class FeatureDefinition:
             number = self.cleaning.number(value)
         except (ValueError, TypeError, OverflowError):
             raise self._invalid(value, f"{expected}, as a number") from None
-        if isinstance(value, str) and number == number:
+        if value != value or (isinstance(value, str) and number == number):
             raise self._invalid(value, f"{expected}, as a number")
         if number == number and not low <= number <= high:
             raise self._invalid(value, expected)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from feature_store.definitions import view as ours
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, InvalidValue
 from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW, known_view
 
 ATTRIBUTES = "attributes"
@@ -101,7 +101,7 @@ class Packing:
             )
         for name, value in given.items():
             if name in self.raw:  # the engine names those that are not
-                self.raw[name].refuse(value)
+                _refuse(self.raw[name], value)
         return dict(given)
 
 
@@ -132,6 +132,18 @@ def pack(table: pa.Table, view: str) -> pa.Table:
         pa.binary(width), table.num_rows, [None, pa.py_buffer(held)]
     )
     return table.drop_columns(names).append_column(f"{PACKED}{view}", rows.cast(pa.binary()))
+
+
+def _refuse(feature: FeatureDefinition, value: object) -> None:
+    try:
+        feature.refuse(value)
+    except InvalidValue as error:
+        low, high = feature.valid_range or (-np.inf, np.inf)
+        number = f"a number from {low:g} to {high:g}"
+        expected = "a word" if feature.kind == "category" else number
+        raise FeatureStoreError(
+            f"The request gives {feature.name} = {value!r}; expected {expected}, or null."
+        ) from error
 
 
 class KnownFields(OnDemandFeatureView):

@@ -178,7 +178,7 @@ def test_errors_are_one_line_and_the_pipe_is_plain_text(shell):
 def test_the_list_of_commands_says_of_each_what_its_own_help_says():
     commands = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
     names = re.findall(r"^│ ([a-z]+) ", commands, re.MULTILINE)
-    assert names == ["list", "show", "compare", "history", "verify", "judge", "watch"]
+    assert names == ["list", "show", "compare", "history", "verify", "judge", "watch", "mirror"]
     for name in names:
         shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).stdout
         purpose = shown.strip().splitlines()[2].strip()
