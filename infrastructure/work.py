@@ -19,6 +19,7 @@ T = TypeVar("T")
 P = ParamSpec("P")
 ENDS_WITHIN_S = 5.0
 """So long a pool that is closed waits for what is under way to notice."""
+LOOK_S = 0.005
 
 
 class _Leave:
@@ -171,8 +172,7 @@ class WorkPool:
         self.threads = threads
         self.room = Room(name, room, wait_s, pieces=threads)
         self.limit_s = limit_s
-        self._leaves: set[_Leave] = set()
-        self._jobs: set[Future[Any]] = set()
+        self._running: set[_Leave] = set()
         self._executor: ThreadPoolExecutor | None = None
 
     async def run(
@@ -208,39 +208,55 @@ class WorkPool:
         context.run(_leave.set, leave)
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix=self.name)
-        job = self._executor.submit(context.run, partial(action, *arguments, **options))
-        self._leaves.add(leave)
-        self._jobs.add(job)
-
-        def end() -> None:
-            self._leaves.discard(leave)
-            self._jobs.discard(job)
-            self.room.leave(size)
-
-        job.add_done_callback(lambda _: _tell(loop, end))
+        self._running.add(leave)
+        answer: asyncio.Future[T] = loop.create_future()
+        end = partial(self._end, leave, size, answer)
+        job = self._executor.submit(context.run, _begin, partial(action, *arguments, **options))
+        job.add_done_callback(partial(_tell, loop, end))
         try:
             async with asyncio.timeout(self.limit_s) as limit:
-                return await asyncio.wrap_future(job)
+                return await answer
         except TimeoutError:
             if not limit.expired():
                 raise  # of the action's own
             raise leave.overdue from None
         finally:
             leave.is_cancelled = True
+            # An error of the work refers to this frame. Together they would keep what it worked
+            # on, some megabytes, until the garbage collector comes by.
+            del job, answer, end
 
     async def close(self) -> None:
         """End what is under way, as soon as it notices, and refuse what waits."""
-        for leave in list(self._leaves):
+        for leave in self._running:
             leave.is_cancelled = True
         self.room.close()
         executor, self._executor = self._executor, None
         if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
-        jobs = [asyncio.wrap_future(job) for job in self._jobs if not job.done()]
-        if jobs:
-            await asyncio.wait(jobs, timeout=ENDS_WITHIN_S)
+            executor.shutdown(wait=False)
+        patience_s = time.monotonic() + ENDS_WITHIN_S
+        while self._running and time.monotonic() < patience_s:
+            await asyncio.sleep(LOOK_S)
+
+    def _end(self, leave: _Leave, size: int, answer: asyncio.Future[Any], job: Future[Any]) -> None:
+        self._running.discard(leave)
+        self.room.leave(size)
+        if answer.done():
+            return
+        error = job.exception()
+        if error is None:
+            answer.set_result(job.result())
+        else:
+            answer.set_exception(error)
 
 
-def _tell(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+def _begin(action: Callable[[], T]) -> T:
+    checkpoint()
+    return action()
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, end: Callable[[Future[Any]], None], job: Future[Any]
+) -> None:
     with suppress(RuntimeError):  # the loop has ended meanwhile: nobody waits for room any more
-        loop.call_soon_threadsafe(action)
+        loop.call_soon_threadsafe(end, job)
