@@ -78,10 +78,10 @@ def require_json(headers: Headers, largest_bytes: int) -> None:
 
 def expected_bytes(headers: Headers, largest_bytes: int) -> int:
     """Tell how large a body may turn out to be, by its head."""
+    if is_gzip(headers):
+        return 2 * largest_bytes  # while it is decompressed it is there in parts and as a whole
     length = headers.get(b"content-length")
-    if length is None or is_gzip(headers):
-        return largest_bytes
-    return int(length)
+    return largest_bytes if length is None else int(length)
 
 
 def is_gzip(headers: Headers) -> bool:

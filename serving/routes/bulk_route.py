@@ -96,24 +96,23 @@ class BulkRoute(APIRoute):
         else:
             await self.bodies.enter(size)
             try:
-                content = await read_body(scope, receive, LARGEST_BODY_BYTES)
-                if not is_gzip(headers):
-                    self.bodies.shrink(size - len(content))
-                    size = len(content)
+                content: bytes | bytearray = await read_body(scope, receive, LARGEST_BODY_BYTES)
+                if is_gzip(headers):
+                    content = await self.pool.run(inflate, content, headers, LARGEST_BODY_BYTES)
+                self.bodies.shrink(size - len(content))
+                size = len(content)
                 response = await self._do(content, headers)
             finally:
                 self.bodies.leave(size)
         await response(scope, receive, send)
 
-    async def _do(self, content: bytearray, headers: Headers) -> Response:
+    async def _do(self, content: bytes | bytearray, headers: Headers) -> Response:
         rows = max(1, content.count(b"{") - 1)  # what they are written in is one more
-        if is_gzip(headers):
-            rows = self.rows.most
         return await self.pool.run_sized(rows, self._work, content, headers)
 
-    def _work(self, content: bytearray, headers: Headers) -> Response:
+    def _work(self, content: bytes | bytearray, headers: Headers) -> Response:
         try:
-            rows = self.rows.read(inflate(content, headers, LARGEST_BODY_BYTES))
+            rows = self.rows.read(content)
         except BadBody as error:
             return refuse_rows(error.errors, self._known)
         body = self._schema.model_construct(None, **{self.rows.name: rows})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import threading
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,6 +49,8 @@ TYPES = {
     "favicon.png": "image/png",
     "start.js": "text/javascript",
 }
+_one_at_a_time = threading.Lock()
+_assets: dict[str, tuple[bytes, bytes]] = {}
 DOCS_PATH = "/docs"
 OPENAPI_PATH = "/openapi.json"
 PATHS = frozenset({DOCS_PATH, OPENAPI_PATH, *(f"{DOCS_PATH}/{name}" for name in TYPES)})
@@ -71,7 +74,10 @@ def add_docs(app: FastAPI) -> None:
     async def show_asset(name: str, request: Request) -> Response:
         if name not in TYPES:
             raise HTTPException(404)
-        return _answer(await asyncio.to_thread(_asset, name), TYPES[name], request)
+        content = _assets.get(name)
+        if content is None:
+            content = await asyncio.to_thread(_asset, name)
+        return _answer(content, TYPES[name], request)
 
     @app.get(OPENAPI_PATH, include_in_schema=False)
     async def show_document(request: Request) -> Response:
@@ -87,9 +93,15 @@ def _answer(content: tuple[bytes, bytes], kind: str, request: Request) -> Respon
     return Response(packed, headers=headers, media_type=kind)
 
 
-@cache
 def _asset(name: str) -> tuple[bytes, bytes]:
-    """A file as it is, and compressed."""
+    """A file as it is, and compressed: by whoever is first, while the others wait."""
+    with _one_at_a_time:
+        if name not in _assets:
+            _assets[name] = _read_asset(name)
+        return _assets[name]
+
+
+def _read_asset(name: str) -> tuple[bytes, bytes]:
     if name == "start.js":
         content = START.encode()
     else:
