@@ -10,9 +10,10 @@ from typing import Any
 _HEAD, _INTERIM = b"HTTP/1.1 ", b"HTTP/1.1 1"
 _LARGE_BYTES = 64 * 1024
 """A longer body is written by itself: to copy it would cost more than another write."""
-LINGER_BYTES = 1024 * 1024
+LINGER_BYTES = 64 * 1024
+"""Of anything but a body no more is taken: who sends on is left waiting, which costs nothing."""
 BODY_LINGER_BYTES = 32 * 1024 * 1024
-"""No more is dropped, of a body or of anything else: whoever sends more does not listen."""
+"""Of a body no more is dropped: whoever sends more does not listen."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 LINGER_S = 2.0
 """So long what a refused caller still sends is taken and dropped. To close at once would reset the
@@ -74,8 +75,8 @@ class AnswerTransport:
         self.is_closing = lambda: True
         cycle = self._protocol.cycle
         has_body = cycle is not None and cycle.more_body
-        most = BODY_LINGER_BYTES if has_body else LINGER_BYTES
-        self._transport.set_protocol(_Lingering(self._transport, self._protocol, most))
+        lingering = _Lingering(self._transport, self._protocol, has_body=has_body)
+        self._transport.set_protocol(lingering)
         self._transport.resume_reading()
         self._transport.write_eof()
 
@@ -93,11 +94,12 @@ class _Lingering(asyncio.Protocol):
     """Drops what comes; tells the protocol before it of nothing but the end."""
 
     def __init__(
-        self, transport: asyncio.Transport, before: asyncio.Protocol, most_bytes: int
+        self, transport: asyncio.Transport, before: asyncio.Protocol, *, has_body: bool
     ) -> None:
         self._transport = transport
         self._before = before
-        self._left_bytes = most_bytes
+        self._has_body = has_body
+        self._left_bytes = BODY_LINGER_BYTES if has_body else LINGER_BYTES
         loop = asyncio.get_running_loop()
         self._end = loop.call_later(LINGER_S, transport.abort)
 
@@ -109,8 +111,10 @@ class _Lingering(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._left_bytes -= len(data)
-        if self._left_bytes < 0:
+        if self._left_bytes < 0 and self._has_body:
             self._transport.abort()
+        elif self._left_bytes < 0:
+            self._transport.pause_reading()
 
     def eof_received(self) -> None:
         pass
