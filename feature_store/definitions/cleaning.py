@@ -18,6 +18,10 @@ WHITE_SPACE = (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 """What is taken off both ends of a text: Unicode's White_Space, and the byte order mark."""
+WHOLE_WITH_FRACTION = r"^([+-]?[0-9]+)\.0+$"
+"""A whole number as pandas and Spark write it where others of its column are missing."""
+LARGEST_WHOLE = 2**53
+"""Above it a float64 no longer holds every whole number: a key may be another one."""
 MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
 """Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
 

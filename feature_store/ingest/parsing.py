@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.cleaning import UNSEEN, WHITE_SPACE, Cleaning
+from feature_store.definitions.cleaning import (
+    LARGEST_WHOLE,
+    UNSEEN,
+    WHITE_SPACE,
+    WHOLE_WITH_FRACTION,
+    Cleaning,
+)
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons, check_column
 
@@ -21,13 +27,7 @@ if TYPE_CHECKING:
 NO_TIME = np.datetime64("1970-01-01", "us")
 """Stands where a row is refused for its time."""
 
-LARGEST_WHOLE = 2.0**53
-"""Above it a float64 no longer holds every whole number: a key may be another one."""
 LARGEST = f"at most {np.finfo(np.float32).max:.2g} either way"
-
-
-WHOLE_WITH_FRACTION = re.compile(r"([+-]?[0-9]+)\.0+")
-"""A whole number as pandas and Spark write it where others of its column are missing."""
 
 
 def clean(column: pl.Series, marks: Collection[str]) -> pl.Series:
@@ -183,8 +183,8 @@ def _refuse_missing(name: str, column: pl.Series, expected: str, reasons: Reason
 def _whole(value: Any) -> int:
     if isinstance(value, float) and not (value.is_integer() and abs(value) <= LARGEST_WHOLE):
         raise ValueError(value)
-    if isinstance(value, str) and (with_fraction := WHOLE_WITH_FRACTION.fullmatch(value)):
-        value = with_fraction[1]
+    if isinstance(value, str):
+        value = re.sub(WHOLE_WITH_FRACTION, r"\1", value)
     return int(np.array(int(value), dtype=np.int64))  # fails above 64 bits
 
 

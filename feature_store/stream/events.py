@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.errors import nearest
-from feature_store.definitions.cleaning import strip
+from feature_store.definitions.cleaning import WHOLE_WITH_FRACTION, strip
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidEvent, InvalidValue
 from feature_store.offline.events import ActivityEvent
@@ -41,8 +41,6 @@ FIELDS = {
     "activity": (*COMMON, "event_type", "amount_cents"),
 }
 
-WHOLE_WITH_FRACTION = re.compile(r"^(-?[0-9]+)\.0+$")
-"""39.0 is 39, as JSON Schema's integer has it: pandas and Spark write it where others miss."""
 NAMES = {name.encode(): name for names in FIELDS.values() for name in names}
 """Names are the same in every entry: looked up, not decoded."""
 
@@ -180,7 +178,7 @@ def _text(name: str, texts: Mapping[str, str]) -> str:
 
 
 def _whole(name: str, text: str | None, most: int) -> int:
-    text = None if text is None else WHOLE_WITH_FRACTION.sub(r"\1", text)
+    text = None if text is None else re.sub(WHOLE_WITH_FRACTION, r"\1", text)
     digits = (text or "").removeprefix("-")
     # Python's int() takes more than that: spaces, underscores, digits of other scripts.
     if text is None or not (digits.isascii() and digits.isdigit() and len(digits) < LONGEST_TEXT):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.cleaning import LARGEST_WHOLE, WHOLE_WITH_FRACTION
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-LARGEST_WHOLE = 2**53
-"""Above it a float64 no longer holds every whole number."""
 BUCKETS = 64
 """Files among which keys in no order are divided: 100 million take some 12 MB each."""
 Keys = NDArray[np.int64]
@@ -66,7 +65,7 @@ def keys_of(column: pa.ChunkedArray | pa.Array, name: str, path: str, first_row:
     if is_text(kind):
         column = pc.utf8_trim_whitespace(column)
         # As pandas and Spark write whole numbers where others of their column are missing.
-        column = pc.replace_substring_regex(column, r"^([+-]?[0-9]+)\.0+$", r"\1")
+        column = pc.replace_substring_regex(column, WHOLE_WITH_FRACTION, r"\1")
     if is_whole and (pc.max(pc.abs(column)).as_py() or 0) > LARGEST_WHOLE:
         raise InputUnusable(
             f"Column '{name}' of {path} is {kind} with keys above 2**53, of which digits are lost "

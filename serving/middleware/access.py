@@ -60,11 +60,7 @@ def needed_permission(path: str) -> Permission | None:
     >>> needed_permission("/predict"), needed_permission("/features/7"), needed_permission("/model")
     ('predict', 'read_features', None)
     """
-    exact = NEEDED.get(path)
-    if exact is not None:
-        return exact
-    above = path[: path.find("/", 1) + 1]
-    return NEEDED.get(above)
+    return NEEDED.get(_rule_of(path))
 
 
 def require_decided(paths: Iterable[str], open_paths: Collection[str]) -> None:
@@ -76,9 +72,13 @@ def require_decided(paths: Iterable[str], open_paths: Collection[str]) -> None:
         Naming it.
     """
     for path in paths:
-        above = path[: path.find("/", 1) + 1]
-        if path and path not in NEEDED and above not in NEEDED and path not in open_paths:
+        if path and _rule_of(path) not in NEEDED and path not in open_paths:
             raise ValueError(f"say in NEEDED which permission {path} needs")
+
+
+def _rule_of(path: str) -> str:
+    """The path itself where it has a rule of its own, else all that lies below its first part."""
+    return path if path in NEEDED else path[: path.find("/", 1) + 1]
 
 
 @dataclass(frozen=True)

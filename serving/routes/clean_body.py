@@ -9,10 +9,8 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from feature_store.definitions.cleaning import Cleaning, strip
+from feature_store.definitions.cleaning import LARGEST_WHOLE, Cleaning, strip
 
-LARGEST_WHOLE = 2.0**53
-"""Above it a float64 no longer holds every whole number: a key may be another one."""
 SPACE = "[ \\t\\r\\n]*"
 SPECIAL = frozenset("\\^$.*+?()[]{}|/")
 

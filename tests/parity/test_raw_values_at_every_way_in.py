@@ -21,6 +21,7 @@ from feature_store.profiles.fold import Changes, RawRows, fold, vectors
 from feature_store.sources.port import Batch
 from feature_store.stream.events import EventParser
 from models.base import feature_matrix
+from models.registry.pyfunc_loader import encode
 from pipelines.batch.features import EngineeredFeatures
 from serving.routes.request_schema import request_schema, to_request
 from tests.worlds.rows import ENGINE, first_rows
@@ -132,6 +133,19 @@ def test_pushes_of_feast_and_frames_for_models(expected: np.ndarray) -> None:
     frame = pl.DataFrame(ROWS).to_pandas()
     for found in (np.stack(pushed)[:, raw], feature_matrix(frame).values):
         assert np.array_equal(found, expected[:, raw], equal_nan=True)
+
+
+def test_frames_for_the_stock_client_of_mlflow(expected: np.ndarray) -> None:
+    # That file travels with the model and imports nothing of ours: it has its own copy of the rule.
+    frame = pl.DataFrame(ROWS).to_pandas()
+    for feature in MODEL_VIEW.raw_features:
+        found = encode(frame[feature.name], feature.meaning, feature.missing_marks)
+        place = MODEL_VIEW.schema.position(feature.name)
+        assert np.array_equal(found, expected[:, place], equal_nan=True)
+    words = ["Private", " private", "Astronaut", "?", "N/A", " ", "\u3000?", "\u0130"]
+    workclass = MODEL_VIEW.schema.features[MODEL_VIEW.schema.position("workclass")]
+    found = encode(pl.Series(words).to_pandas(), workclass.meaning, workclass.missing_marks)
+    assert found.tolist() == [workclass.encode(word) for word in words]
 
 
 def test_what_nobody_defined_stays_unseen_and_what_is_ambiguous_too() -> None:
