@@ -24,10 +24,10 @@ from configs.settings import load_settings
 from feature_store.feature_definitions import MODEL_VIEW
 from monitoring.log.record import new_prediction_ids
 from monitoring.log.writer import PredictionLog
+from serving.bodies.request_schema import request_schema, to_request
 from serving.connect import prediction_service
 from serving.prediction.in_flight import InFlightPrediction, PredictionRequest
 from serving.prediction.missing_attributes import NONE
-from serving.routes.request_schema import request_schema, to_request
 from serving.service import PredictionService
 
 SIZES = {"alone": 1, "of_16": 16}

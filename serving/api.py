@@ -21,6 +21,7 @@ from feature_store.definitions.view import FeatureView
 from infrastructure.background import Repeating
 from infrastructure.work import Room
 from serving.answers import Alive, Ready, json_response, problem, refusal, refusals
+from serving.bodies.request_schema import request_schema, to_request
 from serving.metrics.metrics import Metrics
 from serving.middleware.access import OPEN_PATHS, Caller, KeyHolder, KeyRing, require_decided
 from serving.middleware.access_log import AccessLog
@@ -35,7 +36,6 @@ from serving.routes.contract import document_contract
 from serving.routes.docs_page import PATHS as DOCS_PATHS, add_docs
 from serving.routes.json_route import JsonRoute
 from serving.routes.misdirected import misdirected
-from serving.routes.request_schema import request_schema, to_request
 from serving.service import PredictionService
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}

@@ -11,9 +11,9 @@ from pydantic_core import to_json
 
 from feature_store.definitions.view import FeatureView
 from infrastructure.work import WorkPool
+from serving.bodies.request_schema import request_schema, to_request
 from serving.prediction.batch_predictor import BatchPredictor
 from serving.routes.bulk_route import add_bulk_path
-from serving.routes.request_schema import request_schema, to_request
 from serving.routes.route_documents import EXAMPLE_ID, answers, body_example
 
 MOST_ROWS = 10_000

@@ -16,9 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from infrastructure.work import Room, WorkPool
 from serving.answers import invalid
-from serving.middleware.access import Headers
-from serving.middleware.request_gate import HEADERS
-from serving.routes.bodies import (
+from serving.bodies.content import (
     accepts_gzip,
     expected_bytes,
     inflate,
@@ -26,8 +24,10 @@ from serving.routes.bodies import (
     read_body,
     require_json,
 )
-from serving.routes.request_schema import explain
-from serving.routes.strict_json import MOST_PROBLEMS, BadBody, RowsBody
+from serving.bodies.request_schema import explain
+from serving.bodies.strict_json import MOST_PROBLEMS, BadBody, RowsBody
+from serving.middleware.access import Headers
+from serving.middleware.request_gate import HEADERS
 
 LARGEST_BODY_BYTES = 16 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024

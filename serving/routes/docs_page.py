@@ -16,8 +16,8 @@ from pathlib import Path
 from fastapi import FastAPI, HTTPException, Request, Response
 from pydantic_core import to_json
 
+from serving.bodies.content import accepts_gzip
 from serving.middleware.request_gate import HEADERS
-from serving.routes.bodies import accepts_gzip
 
 PAGE = """<!doctype html>
 <html lang="en">

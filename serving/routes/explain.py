@@ -19,6 +19,7 @@ from models.trees.tree_shap import TreeExplainer
 from monitoring.log.receipts import Receipt, Receipts
 from monitoring.log.record import as_text, new_prediction_id
 from serving.answers import json_response
+from serving.bodies.request_schema import request_schema, to_request
 from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, UnknownEntity
 from serving.middleware.access import current_caller
@@ -27,7 +28,6 @@ from serving.prediction.explainer import SampledExplainer, explainer_of
 from serving.prediction.predictor import PredictionRequest, Predictor
 from serving.routes.json_route import JsonRoute
 from serving.routes.receipts import PredictionId, documents, find_receipt
-from serving.routes.request_schema import request_schema, to_request
 from serving.routes.route_documents import answers, body_example
 
 KEPT = 2

@@ -18,10 +18,10 @@ from monitoring.log.labels import KIND_LABEL, OF_A_SOURCE, REPORTED, LabelRecord
 from monitoring.log.record import time_us_of
 from monitoring.log.writer import SharedLog
 from serving.answers import json_response
+from serving.bodies.clean_body import CleanBody
+from serving.bodies.request_schema import LARGEST_KEY
 from serving.middleware.access import current_caller
 from serving.routes.bulk_route import add_bulk_path, refuse_rows
-from serving.routes.clean_body import CleanBody
-from serving.routes.request_schema import LARGEST_KEY
 from serving.routes.route_documents import EXAMPLE_ID, ID_PATTERN, answers
 
 ACCEPTED = 202

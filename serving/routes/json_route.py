@@ -11,8 +11,8 @@ from fastapi.routing import APIRoute
 from pydantic import ValidationError
 from starlette.types import Receive, Scope, Send
 
-from serving.routes.bodies import read_json
-from serving.routes.strict_json import require_few, require_unique
+from serving.bodies.content import read_json
+from serving.bodies.strict_json import require_few, require_unique
 
 MANY_COLONS = 100
 """More than any such body has, but for those in texts: it is looked at before it is validated."""

@@ -20,12 +20,12 @@ from models.deployment.record import Arm
 from models.errors import RegistryUnavailable
 from models.registry.mlflow_api import MlflowApi
 from serving.answers import json_response
+from serving.bodies.request_schema import LARGEST_KEY
 from serving.deployment.live import DeploymentFollower
 from serving.errors import UnknownEntity
 from serving.middleware.access import current_caller
 from serving.model_loader import ModelLoader
 from serving.prediction.predictor import Predictor
-from serving.routes.request_schema import LARGEST_KEY
 from serving.routes.route_documents import answers
 
 FACTS = (

@@ -23,7 +23,7 @@ from feature_store.stream.events import EventParser
 from models.base import feature_matrix
 from models.registry.pyfunc_loader import encode
 from pipelines.batch.features import EngineeredFeatures
-from serving.routes.request_schema import request_schema, to_request
+from serving.bodies.request_schema import request_schema, to_request
 from tests.worlds.rows import ENGINE, first_rows
 
 N = 500

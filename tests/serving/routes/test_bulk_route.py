@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import ConfigDict
 
+from serving.bodies.clean_body import CleanBody
 from serving.routes.bulk_route import MOST_PROBLEMS, BadBody, RowsBody
-from serving.routes.clean_body import CleanBody
 
 
 class Row(CleanBody):

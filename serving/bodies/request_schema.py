@@ -11,9 +11,9 @@ from pydantic import ConfigDict, Field, create_model, model_validator
 from configs.errors import nearest
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
+from serving.bodies.clean_body import CleanBody, marks_pattern
 from serving.middleware.access import current_caller
 from serving.prediction.predictor import PredictionRequest
-from serving.routes.clean_body import CleanBody, marks_pattern
 
 LARGEST_KEY = 2**63 - 1
 LONGEST_WORD = 100

@@ -5,7 +5,7 @@ from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
 from feature_store.feature_definitions import MODEL_VIEW
-from serving.routes.request_schema import explain, request_schema, to_request
+from serving.bodies.request_schema import explain, request_schema, to_request
 
 SCHEMA = request_schema(MODEL_VIEW)
 KNOWN = ["user_id", "unit_id", *[feature.name for feature in MODEL_VIEW.raw_features]]

@@ -18,8 +18,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
 from infrastructure.work import checkpoint
-from serving.routes.clean_body import CleanBody
-from serving.routes.request_schema import Shown
+from serving.bodies.clean_body import CleanBody
+from serving.bodies.request_schema import Shown
 
 LARGEST_ROW_BYTES = 64 * 1024
 """As much as a body of one prediction: what a row may become in memory is bounded by it."""
