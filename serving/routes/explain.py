@@ -12,6 +12,7 @@ from fastapi import FastAPI, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from feature_store.definitions.schema import MISSING
 from feature_store.definitions.view import FeatureView
 from infrastructure.work import WorkPool, checkpoint
 from models.deployment.record import Arm
@@ -124,7 +125,17 @@ class Explanations:
                 stored = features.stored.not_stored
         [vector] = features.vectors([(request.attributes, stored)])
         is_told = stored is None or current_caller.get().may("read_features")
-        return live.arm, live.model, vector, None if is_told else frozenset(request.attributes)
+        return live.arm, live.model, vector, None if is_told else self._told(request)
+
+    def _told(self, request: PredictionRequest) -> Shown:
+        """The attributes that a request tells; what it leaves open may follow from stored ones."""
+        defined = self.predictor.features.engine.view.definitions
+        return {
+            name
+            for name, value in request.attributes.items()
+            if (code := defined[name].encode(value)) == code
+            and (defined[name].kind != "category" or code != MISSING)
+        }
 
     async def of_receipt(self, receipt: Receipt) -> Subject:
         """Find what was answered in a prediction, and by whom.

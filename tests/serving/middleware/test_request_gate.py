@@ -95,6 +95,10 @@ def test_an_answer_shows_what_its_caller_may_see(guarded, shop, ops):
     assert (of_user["values"], all_of_user["values"]) == ("withheld", "shown")
     told = {each["feature"]: each["value"] for each in of_user["contributions"] if "value" in each}
     assert told == {"age": 36}  # what the caller said itself
+    # What is left open is derived from stored attributes: the rank from the level, and back.
+    for left_open in ({"education_num": None}, {"education": " ?"}, {"education_num": "?"}):
+        answer = guarded.post("/explain", json={"user_id": 7, **left_open}, headers=bearer(shop))
+        assert not any("value" in each for each in answer.json()["contributions"])
     assert len(of_user["contributions"]) == len(all_of_user["contributions"]) == 47
     assert all("value" in each for each in all_of_user["contributions"])
     assert of_user["margin"] == all_of_user["margin"]
