@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -140,10 +139,7 @@ class Receipts:
         ReceiptsUnavailable
             If it is in no segment file, and PostgreSQL does not answer.
         """
-        made_at_s = time_us_of(prediction_id.bytes) / 1e6
-        if made_at_s > time.time() + CLOCKS_DIFFER_S:
-            return None
-        after_s = made_at_s - CLOCKS_DIFFER_S
+        after_s = time_us_of(prediction_id.bytes) / 1e6 - CLOCKS_DIFFER_S
         spooled = partial(find_record, self.folder, KIND_PREDICTION, prediction_id.bytes, after_s)
         problem = None
         for _ in range(2):  # it may be shipped, and its segment removed, between the two looks
