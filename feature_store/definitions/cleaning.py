@@ -22,6 +22,8 @@ WHOLE_WITH_FRACTION = r"^([+-]?[0-9]+)\.0+$"
 """A whole number as pandas and Spark write it where others of its column are missing."""
 LARGEST_WHOLE = 2**53
 """Above it a float64 no longer holds every whole number: a key may be another one."""
+LARGEST_NUMBER = 3.4028234663852886e38
+"""The largest float32: beyond it, either way, a number cannot be held."""
 MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
 """Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
 
@@ -84,7 +86,7 @@ class Cleaning:
         Raises
         ------
         ValueError
-            If the value is no number.
+            If the value is no number, or none that a float32 can hold.
         """
         if value is None:
             return math.nan
@@ -97,6 +99,8 @@ class Cleaning:
             raise ValueError(value)
         else:
             number = float(value)  # type: ignore[arg-type]
+        if abs(number) > LARGEST_NUMBER:
+            raise ValueError(value)
         return math.nan if number in self.mark_numbers else number
 
     def is_mark(self, text: str) -> bool:

@@ -13,7 +13,13 @@ from typing import Any, Literal
 import numpy as np
 
 from configs.errors import did_you_mean
-from feature_store.definitions.cleaning import FIRST_KNOWN, MISSING, UNSEEN, Cleaning
+from feature_store.definitions.cleaning import (
+    FIRST_KNOWN,
+    LARGEST_NUMBER,
+    MISSING,
+    UNSEEN,
+    Cleaning,
+)
 from feature_store.errors import DefinitionError, InvalidValue, UnknownFeature
 
 __all__ = [
@@ -32,7 +38,6 @@ FeatureFunction = Callable[..., np.ndarray]
 
 LARGEST_EXACT_INTEGER = 2**24
 """Above it float32 no longer holds every whole number."""
-LARGEST_NUMBER = float(np.finfo(np.float32).max)
 VALUE_SHOWN = 60
 
 
@@ -151,7 +156,7 @@ class FeatureDefinition:
         Raises
         ------
         InvalidValue
-            If it is no number where one is expected.
+            If it is no number where one is expected, or none that a float32 can hold.
 
         Examples
         --------

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, create_model, model_validator
 
 from configs.errors import nearest
-from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.cleaning import LARGEST_NUMBER
+from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from serving.bodies.clean_body import CleanBody, marks_pattern
 from serving.middleware.access import current_caller
@@ -163,9 +164,9 @@ def _attribute(feature: FeatureDefinition) -> Any:
         )
         return Annotated[str | None, field]
     number = int if feature.kind == "integer" else float
-    limits: dict[str, Any] = {}
-    if feature.valid_range is not None:
-        limits = dict(zip(("ge", "le"), map(number, feature.valid_range), strict=True))
+    largest = LARGEST_EXACT_INTEGER if feature.kind == "integer" else LARGEST_NUMBER
+    given = feature.valid_range or (-largest, largest)
+    limits: dict[str, Any] = dict(zip(("ge", "le"), map(number, given), strict=True))
 
     def name_marks(schema: dict[str, Any]) -> None:
         mark = {"type": "string", "pattern": marks_pattern(feature.cleaning)}

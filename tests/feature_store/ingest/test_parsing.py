@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons
@@ -92,6 +92,7 @@ RAW = st.text(st.sampled_from("Female mMALE?1n/a.0\u00a0\u2003\t\u0130\u212a"), 
 
 
 @given(st.lists(st.one_of(st.none(), RAW, st.sampled_from(["Male", "?", "N/A"])), min_size=1))
+@example(["1E100", "-1e39", "3.4e38", "1e999", "nan"])
 def test_a_column_is_read_as_its_values_one_by_one(values: list[str | None]) -> None:
     sex = replace(SEX, missing_marks=("?", "n/a"))
     parsed, _ = parse_categories(sex, clean(pl.Series("x", values, pl.String), sex.missing_marks))

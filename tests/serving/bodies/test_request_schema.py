@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
+from feature_store.definitions.view import FeatureView
 from feature_store.feature_definitions import MODEL_VIEW
 from serving.bodies.request_schema import explain, request_schema, to_request
 
@@ -131,3 +132,25 @@ def test_any_body_is_a_request_or_explained(body):
     for problem in problems_with(text):
         json.dumps(problem).encode()
         assert problem["expected"]
+
+
+@pytest.mark.parametrize(
+    ("body", "is_taken"),
+    [
+        ({"weight": 1e38}, True),
+        ({"weight": -1e39}, False),
+        ({"visits": 2**24}, True),
+        ({"visits": 2**24 + 1}, False),
+    ],
+)
+def test_a_number_without_a_range_is_one_that_can_be_held_to_the_last_digit(body, is_taken):
+    view = FeatureView("people", "person_id")
+    view.raw("weight", description="In kilograms.")
+    view.raw("visits", integer=True, description="How many.")
+    schema = request_schema(view)
+    try:
+        schema.read_json(json.dumps(body).encode())
+    except ValidationError:
+        assert not is_taken
+    else:
+        assert is_taken
