@@ -20,6 +20,7 @@ from feature_store.definitions.cleaning import (
     UNSEEN,
     Cleaning,
 )
+from feature_store.definitions.entity import KEY, Entity
 from feature_store.errors import DefinitionError, InvalidValue, UnknownFeature
 
 __all__ = [
@@ -228,13 +229,23 @@ class FeatureSchema:
     """Names and kinds of a view's features in the order of its vectors, with a fingerprint.
 
     The fingerprint (16 hex characters) covers everything that decides what a stored value means:
-    names, order, kinds, versions, vocabularies, ranges and inputs. ``whole`` is the schema that
-    some of the features were selected from, or None.
+    names, order, kinds, versions, vocabularies, ranges and inputs, and the key where it is not a
+    whole number.
+
+    Parameters
+    ----------
+    view, features
+        The view's name, and its features in the order of the vector.
+    whole
+        The schema that the features were selected from, or None.
+    key
+        What the features are about where its key is no whole number, else None.
     """
 
     view: str
     features: tuple[FeatureDefinition, ...]
     whole: FeatureSchema | None = None
+    key: Entity | None = None
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -249,7 +260,7 @@ class FeatureSchema:
     @cached_property
     def fingerprint(self) -> str:
         """First 16 hex characters of the SHA-256 of the features' meaning."""
-        meaning = [self.view, *(feature.meaning for feature in self.features)]
+        meaning = [self.view, *self.meaning]
         return hashlib.sha256(json.dumps(meaning).encode()).hexdigest()[:16]
 
     @property
@@ -260,7 +271,13 @@ class FeatureSchema:
     @classmethod
     def from_meaning(cls, view: str, meaning: Sequence[Mapping[str, Any]]) -> FeatureSchema:
         """The schema of a stored definition; its fingerprint is that of the original."""
-        return cls(view, tuple(FeatureDefinition.from_meaning(each) for each in meaning))
+        keys = [Entity.from_meaning(each) for each in meaning if each["name"] == KEY]
+        features = [each for each in meaning if each["name"] != KEY]
+        return cls(
+            view,
+            tuple(FeatureDefinition.from_meaning(each) for each in features),
+            key=keys[0] if keys else None,
+        )
 
     @property
     def is_windowed(self) -> bool:
@@ -270,7 +287,8 @@ class FeatureSchema:
     @property
     def meaning(self) -> list[dict[str, Any]]:
         """Everything that decides what stored values mean, as the stores keep it."""
-        return [feature.meaning for feature in self.features]
+        key = [] if self.key is None else [self.key.meaning]
+        return [*key, *(feature.meaning for feature in self.features)]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -298,7 +316,7 @@ class FeatureSchema:
     def select(self, names: Sequence[str]) -> FeatureSchema:
         """Return the schema of some of the features, in the given order."""
         chosen = tuple(self.features[self.position(name)] for name in names)
-        return FeatureSchema(self.view, chosen, self.whole or self)
+        return FeatureSchema(self.view, chosen, self.whole or self, self.key)
 
     def decode(self, vector: np.ndarray) -> dict[str, int | float | str | None]:
         """Turn one vector ``(p,)`` into a mapping from name to value as people know it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.rules import refuse_unrepeatable
 from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
 from feature_store.errors import DefinitionError
@@ -15,8 +16,10 @@ class FeatureView:
 
     Parameters
     ----------
-    name, entity
-        The view's name and the name of its entity key.
+    name
+        The view's name.
+    entity
+        What the features are about: an `Entity`, or the name of one whose keys are whole numbers.
     tags
         Tags that every feature of the view carries.
     missing
@@ -39,12 +42,13 @@ class FeatureView:
     def __init__(
         self,
         name: str,
-        entity: str,
+        entity: Entity | str,
         tags: Mapping[str, str] | None = None,
         missing: Iterable[str] = (),
     ) -> None:
         self.name = name
-        self.entity = entity
+        self.key = Entity.of(entity)
+        self.entity = self.key.name
         self.tags = dict(tags or {})
         self.missing_marks = tuple(missing)
         self.definitions: dict[str, FeatureDefinition] = {}
@@ -136,7 +140,7 @@ class FeatureView:
     @property
     def schema(self) -> FeatureSchema:
         """The schema of all features."""
-        return FeatureSchema(self.name, tuple(self.definitions.values()))
+        return FeatureSchema(self.name, tuple(self.definitions.values()), key=self.key.digested)
 
     @property
     def raw_features(self) -> tuple[FeatureDefinition, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefinition, FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.definitions.window_plan import ActivityPlan, microseconds
@@ -41,7 +42,7 @@ class ActivityView:
     def __init__(
         self,
         name: str,
-        entity: str,
+        entity: Entity | str,
         *,
         windows: Mapping[str, str],
         ttl: str,
@@ -51,7 +52,8 @@ class ActivityView:
         for span in (*windows, *windows.values(), ttl):
             microseconds(span)  # refuses what is no span of time
         self.name = name
-        self.entity = entity
+        self.key = Entity.of(entity)
+        self.entity = self.key.name
         self.windows = dict(windows)
         self.ttl_text = ttl
         self.version = version
@@ -73,7 +75,7 @@ class ActivityView:
     @property
     def schema(self) -> FeatureSchema:
         """The schema of all features."""
-        return FeatureSchema(self.name, tuple(self.definitions.values()))
+        return FeatureSchema(self.name, tuple(self.definitions.values()), key=self.key.digested)
 
     @property
     def plan(self) -> ActivityPlan:
