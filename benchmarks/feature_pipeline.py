@@ -30,7 +30,7 @@ def run_pipeline(settings: Settings) -> None:
     before, reading = watermark.position(), source.read()
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        compute(reading, staging, settings.feature, None, Stopwatch())
+        compute(reading, staging, MODEL_VIEW, settings.feature, None, Stopwatch())
         versions.start_fill(offline, online, MODEL_VIEW.entity)
         materialize(offline, online, staging.store().keys)
         versions.switch(offline, online, settings.feature.max_bad_share)

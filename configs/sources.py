@@ -127,11 +127,22 @@ class Meaning(Section):
 
     name: str | None = Field(None, pattern="^[a-z][a-z0-9_-]*$", description="of its watermark")
     rename: dict[str, str] = Field({}, description="the source's name of a column -> ours")
-    key_column: str | None = Field(None, description="None: rows are counted in file order")
+    key_column: str | tuple[str, ...] | None = Field(
+        None,
+        description="or the columns of a key of several parts, in the order of the entity's "
+        "definition; None: rows are counted in file order",
+    )
     event_time_column: str | None = Field(None, description="None: spread by 'event_time'")
     label_column: str | None = None
     label_values: dict[str, int] = Field({}, description="text in the source -> 0 or 1")
     reference: ReferenceConfig | None = None
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns that hold the key; none when rows are counted."""
+        if self.key_column is None:
+            return ()
+        return (self.key_column,) if isinstance(self.key_column, str) else self.key_column
 
     @model_validator(mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from configs.settings import ROOT, Settings, load_settings
 from configs.sources import FileReading, HttpReading, SqlReading
 from feature_store.definitions.engine import Engine
+from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.window_plan import ActivityPlan
 from feature_store.errors import FeatureStoreError, SourceError
@@ -20,7 +21,7 @@ from feature_store.offline_store import OfflineStore, missing_vector
 from feature_store.online.deadline import bounded, bounded_by_cancelling
 from feature_store.online_store import OnlineStore, read_views
 from feature_store.profiles.writer import ProfileChange, ProfileWriter
-from feature_store.references import by_view, resolve
+from feature_store.references import by_view, refuse_several_entities, resolve
 from feature_store.sources.files import FileSource
 from feature_store.sources.http import HttpSource
 from feature_store.sources.http_client import ApiClient
@@ -191,6 +192,7 @@ def get_training_data(
     label_column: str,
     start_date: datetime | str,
     end_date: datetime | str,
+    known_by: datetime | str | None = None,
 ) -> tuple[pd.DataFrame, pd.Series]:
     """Features as of each label's time, and the labels, for label times in ``[start, end)``.
 
@@ -203,6 +205,9 @@ def get_training_data(
         Name of the label, as in the feature settings.
     start_date, end_date
         UTC unless they say otherwise; ``"2020-01-01"`` works too.
+    known_by
+        Only what the store had learned by then, of features as of labels: the training set of a
+        past day, whatever came or was corrected since.
 
     Returns
     -------
@@ -230,18 +235,19 @@ def get_training_data(
         utc_time(start_date),
         utc_time(end_date),
         ttl=ttl(settings),
+        known_by=None if known_by is None else utc_time(known_by),
     )
 
 
 def get_online_features(
-    entity_id: int, features: Sequence[str]
+    entity_id: KeyValue, features: Sequence[str]
 ) -> Mapping[str, int | float | str | None]:
     """Newest values of some features of one entity, from Redis, in one round trip.
 
     Parameters
     ----------
     entity_id
-        For example a ``user_id``.
+        The entity's key: a ``user_id``, or the texts and numbers that its definition says.
     features
         Names, with or without the view: ``"age"``, ``"user_features:age"``, ``"user_features:*"``,
         ``"user_activity:events_count_7d"``.
@@ -253,18 +259,22 @@ def get_online_features(
 
     Raises
     ------
-    UnknownFeature, EntityNotFound, StoreUnavailable
-        If a name is unknown, no view has a row, or Redis does not answer within the deadline.
+    UnknownFeature, InvalidValue, EntityNotFound, StoreUnavailable
+        If a name is unknown, the key is none of the views', no view has a row, or Redis does not
+        answer within the deadline.
     """
     references, settings = resolve(features), load_settings()
     if not references:
         return {}
+    refuse_several_entities(references)
+    entity = references[0].view.key
+    identity = entity.identity(entity.read(entity_id))
     deadline_ms = settings.feature.online.read_deadline_ms
     schemas = [view.schema for view, _ in by_view(references)]
     first = online_store(settings, deadline_ms, schemas[0])
     stores = [first, *(first.of(schema, view_ttl(settings, schema)) for schema in schemas[1:])]
     values: dict[tuple[str, str], int | float | str | None] = {}
-    for store, row in zip(stores, read_views(stores, entity_id), strict=True):
+    for store, row in zip(stores, read_views(stores, identity), strict=True):
         vector = missing_vector(store.schema) if row is None else row.vector
         decoded = store.schema.decode(vector)
         values |= {(store.schema.view, name): value for name, value in decoded.items()}

@@ -6,6 +6,7 @@ FeatureStoreError
 ├── SourceError           a source is missing, out of reach, altered or damaged
 ├── ValidationFailed      more bad rows than the settings allow
 ├── InvalidValue          a raw value that its feature cannot have
+├── KeyCollision          two keys of an entity would be stored under one identity
 ├── InvalidEvent          an event that cannot be stored as it is
 ├── StreamFull            consumers do not keep up with the events that come
 ├── SchemaMismatch        stored bytes belong to another definition of the features
@@ -42,6 +43,10 @@ class ValidationFailed(FeatureStoreError):
 
 class InvalidValue(FeatureStoreError):
     """A raw value that its feature cannot have."""
+
+
+class KeyCollision(FeatureStoreError):
+    """Two keys of an entity would be stored under one identity."""
 
 
 class InvalidEvent(FeatureStoreError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from configs.errors import did_you_mean
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.windowed_view import View
-from feature_store.errors import UnknownFeature
+from feature_store.errors import FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import MODEL_VIEW, VIEWS
 
 
@@ -53,6 +53,23 @@ def by_view(references: Sequence[Reference]) -> list[tuple[View, FeatureSchema]]
         (view, view.schema.select([each.name for each in references if each.view is view]))
         for view in views.values()
     ]
+
+
+def refuse_several_entities(references: Sequence[Reference]) -> None:
+    """Refuse features that no single key leads to.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the views are about several entities.
+    """
+    first = references[0].view
+    for each in references:
+        if each.view.key != first.key:
+            raise FeatureStoreError(
+                f"'{first.name}' is about '{first.entity}' and '{each.view.name}' is about "
+                f"'{each.view.entity}': no one key leads to both. Ask for them apart."
+            )
 
 
 def view_named(name: str) -> View:

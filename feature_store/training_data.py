@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
 from feature_store.errors import FeatureStoreError
+from feature_store.offline.entity_keys import find_keys
 from feature_store.offline_store import Labels, OfflineStore
-from feature_store.references import Reference, by_view
+from feature_store.references import Reference, by_view, refuse_several_entities
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,10 +32,13 @@ class TrainingRows:
         ``(n, p)``, by entity key.
     labels
         int8 ``(n,)``, 0 or 1.
+    key_texts
+        Each entity's key as one text ``(n,)``, where it is no whole number.
     """
 
     features: FeatureMatrix
     labels: NDArray[np.int8]
+    key_texts: NDArray[np.object_] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -67,7 +72,10 @@ def training_rows(
     features, found = store.historical(
         schema, entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
     )
-    return TrainingRows(features.rows(found), labels.values[found])
+    features, texts = features.rows(found), None
+    if schema.key is not None:
+        texts = np.array(find_keys(store.postgres, schema.key, features.keys), dtype=object)
+    return TrainingRows(features, labels.values[found], texts)
 
 
 def training_frame(
@@ -78,6 +86,7 @@ def training_frame(
     end: datetime,
     *,
     ttl: timedelta | None = None,
+    known_by: datetime | None = None,
 ) -> tuple[pd.DataFrame, pd.Series]:
     """`training_rows` of features of several views, decoded for people, in the order asked for.
 
@@ -86,25 +95,39 @@ def training_frame(
     Raises
     ------
     FeatureStoreError
-        If the range is empty or holds no labels.
+        If the range is empty or holds no labels, or the views are about several entities.
     """
     import pandas as pd
 
-    labels, entity = _labels(store, start, end), references[0].view.entity
+    refuse_several_entities(references)
+    labels, entity = _labels(store, start, end, known_by), references[0].view.key
     matrices, known = {}, np.zeros(len(labels), dtype=bool)
     for view, schema in by_view(references):
         matrices[view.name], found = store.historical(
-            schema, view.entity, labels.keys, labels.times, ttl=ttl
+            schema, view.entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
         )
         known |= found
     matrices = {name: matrix.rows(known) for name, matrix in matrices.items()}
-    index = pd.Index(labels.keys[known], name=entity)
+    index = _index_of(store, entity, labels.keys[known])
     columns = {
         each.name: decoded_column(matrix, matrix.schema.position(each.name))
         for each in references
         for matrix in [matrices[each.view.name]]
     }
     return pd.DataFrame(columns, index), pd.Series(labels.values[known], index, name=label_column)
+
+
+def _index_of(store: OfflineStore, entity: Entity, identities: NDArray[np.int64]) -> pd.Index:
+    """The keys behind identities ``(n,)``, one level a part."""
+    import pandas as pd
+
+    if entity.is_whole:
+        return pd.Index(identities, name=entity.name)
+    texts = [text or "" for text in find_keys(store.postgres, entity, identities)]
+    if len(entity.parts) == 1:
+        return pd.Index(texts, name=entity.columns[0])
+    keys = [tuple(entity.values(entity.parse(text)).values()) for text in texts]
+    return pd.MultiIndex.from_tuples(keys, names=entity.columns)
 
 
 def decoded_column(matrix: FeatureMatrix, place: int) -> Any:

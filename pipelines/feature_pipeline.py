@@ -92,7 +92,7 @@ def feature_pipeline(
 
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        stats = compute(reading, staging, settings.feature, during, stopwatch)
+        stats = compute(reading, staging, MODEL_VIEW, settings.feature, during, stopwatch)
         if not stats.rows:
             report_nothing(mode, during, before)
         else:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from configs.output import Display, Table
 from configs.settings import Settings
 from feature_store.command_line.names import schema_of, unknown_entity
+from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.offline import events as activity_events
@@ -59,10 +60,12 @@ def feature_facts(view: ActivityView, feature: FeatureDefinition) -> dict[str, A
     }
 
 
-def history(view: ActivityView, entity: int, version: str | None, offline: OfflineStore) -> Display:
+def history(
+    view: ActivityView, entity: KeyValue, version: str | None, offline: OfflineStore
+) -> Display:
     """Every event of an entity, and the values just after each."""
     schema = schema_of(view, version, offline)
-    events, matrix = ActivityStore(offline.postgres).history(schema, entity)
+    events, matrix = ActivityStore(offline.postgres).history(schema, view.key.identity(entity))
     if not len(events):
         raise unknown_entity(view, entity, offline)
     names = ("event_id", "event_type", "amount_cents")
@@ -75,7 +78,8 @@ def history(view: ActivityView, entity: int, version: str | None, offline: Offli
         }
         for row, vector in zip(events.iter_rows(named=True), matrix.values, strict=True)
     ]
-    data = {"view": view.name, view.entity: entity, "version": schema.fingerprint, "rows": rows}
+    facts = {"view": view.name, **view.key.values(entity), "version": schema.fingerprint}
+    data = {**facts, "rows": rows}
     lines = [
         (
             *(row["event_time"], row["event_type"], _money(row["amount_cents"])),
@@ -84,8 +88,8 @@ def history(view: ActivityView, entity: int, version: str | None, offline: Offli
         for row in rows
     ]
     title = (
-        f"{view.name} of {view.entity} {entity}: {len(rows)} events and the values just after "
-        f"each, version {schema.fingerprint}"
+        f"{view.name} of {view.entity} {view.key.text(entity)}: {len(rows)} events and the values "
+        f"just after each, version {schema.fingerprint}"
     )
     return Display(data, [Table(title, ("event time", "type", "amount", *schema.names), lines)])
 

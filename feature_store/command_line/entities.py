@@ -13,12 +13,13 @@ from configs.settings import load_settings
 from feature_store import connect
 from feature_store.command_line import activity
 from feature_store.command_line.names import (
-    UserId,
+    KeyOption,
     VersionOption,
     ViewOption,
     schema_of,
     unknown_entity,
 )
+from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import EntityNotFound
 from feature_store.feature_definitions import MODEL_VIEW
@@ -32,9 +33,9 @@ Values = dict[str, int | float | str | None]
 commands = typer.Typer()
 
 
-@commands.command(epilog="Example: python -m feature_store get --user-id 12345")
+@commands.command(epilog="Example: python -m feature_store get --key 12345")
 def get(
-    user_id: UserId,
+    key: KeyOption,
     view: ViewOption = MODEL_VIEW.name,
     version: VersionOption = None,
     as_json: AsJson = False,
@@ -43,18 +44,19 @@ def get(
     """Show the online row of an entity: values, times, age, version."""
     settings, now = load_settings(), datetime.now(UTC)
     defined = view_named(view)
+    entity = defined.key.parse(key)
     offline = connect.offline_store(settings)
     schema = schema_of(defined, version, offline)
     store = connect.online_store(settings, schema=schema)  # a person waits longer than a request
     try:
-        row = store.read(user_id)
+        row = store.read(defined.key.identity(entity))
     except EntityNotFound as error:
-        raise unknown_entity(defined, user_id, offline, error) from None
+        raise unknown_entity(defined, entity, offline, error) from None
     event, created = moment_of(row.event_time_us), moment_of(row.created_time_us)
     decoded = schema.decode(row.vector)
     data = {
         "view": view,
-        defined.entity: user_id,
+        **defined.key.values(entity),
         "version": schema.fingerprint,
         "event_time": event,
         "created_time": created,
@@ -69,14 +71,14 @@ def get(
     ]
     units = {feature.name: feature.unit for feature in schema.features}
     values = [(name, text(value), units[name]) for name, value in decoded.items()]
-    title = f"{view} of {defined.entity} {user_id}"
+    title = f"{view} of {defined.entity} {defined.key.text(entity)}"
     tables = [Table(title, ("", ""), about), Table("", ("feature", "value", "unit"), values)]
     show(Display(data, tables), as_json=as_json)
 
 
-@commands.command(epilog="Example: python -m feature_store history --user-id 12345")
+@commands.command(epilog="Example: python -m feature_store history --key 12345")
 def history(
-    user_id: UserId,
+    key: KeyOption,
     view: ViewOption = MODEL_VIEW.name,
     version: VersionOption = None,
     as_json: AsJson = False,
@@ -85,16 +87,19 @@ def history(
     """Show every offline row of an entity and what changed, or every event and what followed."""
     settings = load_settings()
     defined, offline = view_named(view), connect.offline_store(settings)
+    entity = defined.key.parse(key)
     if isinstance(defined, ActivityView):
-        answer = activity.history(defined, user_id, version, offline)
+        answer = activity.history(defined, entity, version, offline)
     else:
-        answer = _history(defined, user_id, version, offline)
+        answer = _history(defined, entity, version, offline)
     show(answer, as_json=as_json)
 
 
-def _history(defined: View, entity: int, version: str | None, offline: OfflineStore) -> Display:
+def _history(
+    defined: View, entity: KeyValue, version: str | None, offline: OfflineStore
+) -> Display:
     stored = offline.versions.readable(schema_of(defined, version, offline))
-    where = [f"{stored.entity} = {entity}"]
+    where = [f"{stored.entity} = {defined.key.identity(entity)}"]
     rows = [row for block in every_row(offline.postgres, stored, where) for row in _rows(block)]
     if not rows:
         raise unknown_entity(defined, entity, offline)
@@ -102,13 +107,17 @@ def _history(defined: View, entity: int, version: str | None, offline: OfflineSt
     for row in rows:
         row["changes"] = _changes(before, row["values"]) if before else {}
         before = row["values"]
-    facts = {"view": defined.name, defined.entity: entity, "version": stored.fingerprint}
+    facts = {
+        "view": defined.name,
+        **defined.key.values(entity),
+        "version": stored.fingerprint,
+    }
     lines = [
         (place, row["event_time"], row["created_time"], _shown_changes(row["changes"], place))
         for place, row in enumerate(rows, start=1)
     ]
     title = (
-        f"{defined.name} of {defined.entity} {entity}: {len(rows)} rows, "
+        f"{defined.name} of {defined.entity} {defined.key.text(entity)}: {len(rows)} rows, "
         f"version {stored.fingerprint}"
     )
     columns = ("row", "event time", "created time", "changes")

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from configs.errors import did_you_mean
+from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.definitions.windowed_view import View
 from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
@@ -16,7 +17,15 @@ from feature_store.references import view_named
 
 ViewOption = Annotated[str, typer.Option(help="The feature view.")]
 ViewArgument = Annotated[str, typer.Argument(help="A feature view.")]
-UserId = Annotated[int, typer.Option(help="The entity's key.")]
+KeyOption = Annotated[
+    str,
+    typer.Option(
+        "--key",
+        "--user-id",
+        metavar="KEY",
+        help="The entity's key; one of several parts as they are defined: JFK,LAX",
+    ),
+]
 VersionOption = Annotated[
     str | None,
     typer.Option(help="Fingerprint of a stored version, or its beginning; this code's if absent."),
@@ -48,26 +57,37 @@ def schema_of(view: View, version: str | None, offline: OfflineStore) -> Feature
 
 
 def unknown_entity(
-    view: View, entity: int, offline: OfflineStore, error: EntityNotFound | None = None
+    view: View, key: KeyValue, offline: OfflineStore, error: EntityNotFound | None = None
 ) -> EntityNotFound:
     """The error for an entity that has no rows, with the nearest one that has."""
-    found = str(error).split(". ")[0] if error else f"No rows of {view.name} {entity}"
+    text = view.key.text(key)
     try:
-        near = _nearest(view, entity, offline)
+        near = _nearest(view, key, offline)
     except FeatureStoreError:
         near = None
+    if error is None or not view.key.is_whole:
+        found = f"No rows of {view.name} {text}"
+    else:
+        found = str(error).split(". ")[0]
     hint = f"Did you mean {near}?" if near is not None else "The store has no rows yet."
     return EntityNotFound(f"{found}. {hint}")
 
 
-def _nearest(view: View, entity: int, offline: OfflineStore) -> int | None:
-    table, key = offline.table(view.schema), view.entity
+def _nearest(view: View, key: KeyValue, offline: OfflineStore) -> str | None:
+    table, column = offline.table(view.schema), view.entity
+    if view.key.is_whole:
+        stored, at, distance = column, "%(at)s", f"abs({column} - %(at)s::numeric)"
+        rows = table
+    else:
+        # In the order of the texts: the neighbours have most of their beginning in common.
+        stored, at, distance = "key", "%(at)s::text", "key"
+        rows = f"(SELECT key FROM entity_keys WHERE entity = '{view.entity}') AS known"
     query = (
-        f"SELECT {key} FROM ("
-        f"(SELECT {key} FROM {table} WHERE {key} <= %(at)s ORDER BY {key} DESC LIMIT 1) UNION ALL "
-        f"(SELECT {key} FROM {table} WHERE {key} >= %(at)s ORDER BY {key} LIMIT 1)) AS near "
-        f"ORDER BY abs({key} - %(at)s::numeric) LIMIT 1"
+        f"SELECT {stored} FROM ((SELECT {stored} FROM {rows} WHERE {stored} <= {at} "
+        f"ORDER BY {stored} DESC LIMIT 1) UNION ALL (SELECT {stored} FROM {rows} "
+        f"WHERE {stored} >= {at} ORDER BY {stored} LIMIT 1)) AS near ORDER BY {distance} LIMIT 1"
     )
+    at_key = key if view.key.is_whole else view.key.text(key)
     with offline.postgres.transaction() as connection:
-        row = connection.execute(query, {"at": entity}).fetchone()
-    return int(row[0]) if row else None
+        row = connection.execute(query, {"at": at_key}).fetchone()
+    return str(row[0]) if row else None

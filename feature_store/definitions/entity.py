@@ -27,7 +27,7 @@ KeyValue = int | str | tuple[int | str, ...]
 
 LARGEST_KEY = 2**63 - 1
 LONGEST_KEY = 128
-"""In characters, of a key as one text: it is the unit of experiments, and stands in each receipt."""
+"""In characters, of a key as one text: it is a unit of experiments, and stands in receipts."""
 KEY = "(key)"
 """Stands in a schema's meaning where its features have their names."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -57,7 +57,7 @@ class KeyPart:
             If it is of another type, missing or too long.
         """
         try:
-            return _whole(value) if self.type == "integer" else _text(value)
+            return whole_number(value) if self.type == "integer" else _text(value)
         except (ValueError, TypeError, OverflowError):
             raise InvalidValue(
                 f"{self.name} is {_shown(value)}, expected {self.expected}"
@@ -194,9 +194,7 @@ class Entity:
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         if is_sequence and len(value) == len(self.parts):  # type: ignore[arg-type]
             return value  # type: ignore[return-value]
-        raise InvalidValue(
-            f"{self.name} is {_shown(value)}, expected {' and '.join(self.columns)}"
-        )
+        raise InvalidValue(f"{self.name} is {_shown(value)}, expected {' and '.join(self.columns)}")
 
     def parse(self, text: str) -> KeyValue:
         """Read a key that a person wrote as one text: in a command line, in an address.
@@ -258,7 +256,14 @@ def identity_of(text: str) -> int:
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _whole(value: object) -> int:
+def whole_number(value: object) -> int:
+    """A value, typed or a text, as a whole number of 64 bits.
+
+    Raises
+    ------
+    ValueError, TypeError, OverflowError
+        If it is none, or a float so large that it may stand for another one.
+    """
     if isinstance(value, bool) or value is None:
         raise ValueError(value)
     if isinstance(value, str):

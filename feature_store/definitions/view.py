@@ -10,6 +10,9 @@ from feature_store.definitions.rules import refuse_unrepeatable
 from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
 from feature_store.errors import DefinitionError
 
+RESERVED = ("event_timestamp", "created_timestamp", "row_digest", "from_changes")
+"""Columns of a view's table beside its entity and its features."""
+
 
 class FeatureView:
     """The features of one entity, in the order in which they are defined.
@@ -174,6 +177,11 @@ class FeatureView:
         if definition.name in self.definitions:
             raise DefinitionError(
                 f"Feature '{definition.name}' is defined twice in '{self.name}'. Rename one."
+            )
+        if definition.name in {self.entity, *RESERVED}:
+            raise DefinitionError(
+                f"Feature '{definition.name}' of '{self.name}' has the name of a column that every "
+                f"view's table has: {', '.join((self.entity, *RESERVED))}. Rename it."
             )
         if not definition.description:
             raise DefinitionError(

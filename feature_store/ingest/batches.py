@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import Meaning
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import SourceError
 from feature_store.ingest.parsing import (
+    ParsedKeys,
     clean,
     parse_categories,
     parse_keys,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 HASH_MULTIPLIER = 2_654_435_761
 """Knuth's multiplicative hash, 2**32 over the golden ratio: spreads consecutive keys evenly."""
+ROWS_THAT_TELL = 20
+"""If none of so many rows has a usable key, the keys are of another type."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ class RawTable:
     ----------
     batch
         The rows as they were read.
-    keys, times
-        int64 and datetime64[us] ``(n,)``.
+    keys
+        Identities, and the texts behind them.
+    times
+        datetime64[us] ``(n,)``.
     columns
         Raw column name to float32 numbers or int64 codes ``(n,)``.
     labels
@@ -56,7 +62,7 @@ class RawTable:
     """
 
     batch: Batch
-    keys: NDArray[np.int64]
+    keys: ParsedKeys
     times: NDArray[np.datetime64]
     columns: Mapping[str, NDArray[Any]]
     labels: NDArray[np.int8] | None
@@ -87,7 +93,7 @@ def parse(
     """
     texts = wanted_columns(batch, view, source)
     reasons: Reasons = {place: broken.reason for place, broken in batch.broken.items()}
-    keys, times = keys_and_times(batch, texts, source, event_time, reasons)
+    keys, times = keys_and_times(batch, texts, view.key, source, event_time, reasons)
     columns: dict[str, NDArray[Any]] = {}
     unseen: Counter[str] = Counter()
     for feature in view.raw_features:
@@ -110,7 +116,7 @@ def inside(
         return batch
     texts = wanted_columns(batch, view, config.source)
     reasons: Reasons = {}
-    _, times = keys_and_times(batch, texts, config.source, config.event_time, reasons)
+    _, times = keys_and_times(batch, texts, view.key, config.source, config.event_time, reasons)
     which = (times >= _moment(interval.start)) & (times < _moment(interval.end))
     which[list(reasons)] = False
     return batch.rows(which)
@@ -119,21 +125,22 @@ def inside(
 def engineer(table: RawTable, engine: Engine) -> FeatureMatrix:
     """Compute the features of every row of a raw table."""
     values = engine.table(table.columns)
-    return FeatureMatrix(values, table.keys, table.times, engine.schema)
+    return FeatureMatrix(values, table.keys.identities, table.times, engine.schema)
 
 
 def good_rows(
     table: RawTable, matrix: FeatureMatrix, reasons: Reasons
-) -> tuple[FeatureMatrix, Labels]:
-    """Features and labels of the rows that are not refused."""
+) -> tuple[FeatureMatrix, Labels, ParsedKeys]:
+    """Features, labels and keys of the rows that are not refused."""
     good = np.ones(len(table), dtype=bool)
     good[list(reasons)] = False
-    labels = table.labels
+    labels, keys = table.labels, table.keys.rows(good)
     if labels is None:
         nothing = np.zeros(len(table), dtype=bool)
         no_values = np.empty(0, dtype=np.int8)
-        return matrix.rows(good), Labels(table.keys[nothing], no_values, table.times[nothing])
-    return matrix.rows(good), Labels(table.keys[good], labels[good], table.times[good])
+        no_labels = Labels(table.keys.identities[nothing], no_values, table.times[nothing])
+        return matrix.rows(good), no_labels, keys
+    return matrix.rows(good), Labels(keys.identities, labels[good], table.times[good]), keys
 
 
 def quarantined_rows(table: RawTable, reasons: Reasons) -> list[QuarantinedRow]:
@@ -162,7 +169,7 @@ def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.
 
 def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
     """Our columns out of the source's, cleaned."""
-    optional = (source.key_column, source.event_time_column, source.label_column)
+    optional = (*source.key_columns, source.event_time_column, source.label_column)
     wanted = [*(f.name for f in view.raw_features), *(name for name in optional if name)]
     named = [source.rename.get(name, name) for name in batch.columns.columns]
     twice = [name for name in wanted if named.count(name) > 1]
@@ -188,16 +195,51 @@ def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str
 def keys_and_times(
     batch: Batch,
     texts: Mapping[str, pl.Series],
+    entity: Entity,
     source: Meaning,
     event_time: EventTimeConfig,
     reasons: Reasons,
-) -> tuple[NDArray[np.int64], NDArray[np.datetime64]]:
-    """Entity keys and event times ``(n,)`` of a batch; adds why those of a row cannot be used."""
-    key, time = source.key_column, source.event_time_column
-    keys = parse_keys(key, texts[key], reasons) if key else batch.ordinals
+) -> tuple[ParsedKeys, NDArray[np.datetime64]]:
+    """Entity keys and event times ``(n,)`` of a batch; adds why those of a row cannot be used.
+
+    Raises
+    ------
+    SourceError
+        If the source's keys are of another type than the entity's: of many rows none has one.
+    """
+    columns, time = source.key_columns, source.event_time_column
+    if columns:
+        _refuse_other_columns(entity, columns)
+        refused: Reasons = {}
+        keys = parse_keys(entity, [texts[name] for name in columns], refused)
+        _refuse_other_keys(entity, refused, len(batch))
+        for place, reason in refused.items():
+            reasons.setdefault(place, reason)
+    else:
+        _refuse_other_columns(entity, ("(its rows, counted)",))
+        keys = ParsedKeys(batch.ordinals)
     if time is None:
-        return keys, event_times(keys, event_time)
+        return keys, event_times(keys.identities, event_time)
     return keys, parse_times(time, texts[time], reasons)
+
+
+def _refuse_other_columns(entity: Entity, columns: Sequence[str]) -> None:
+    is_counted = columns[0].startswith("(")
+    if len(columns) != len(entity.parts) or (is_counted and not entity.is_whole):
+        parts = " and ".join(f"{part.name} ({part.type})" for part in entity.parts)
+        raise SourceError(
+            f"The key of '{entity.name}' is {parts}, and 'source.key_column' says "
+            f"{', '.join(columns)}. Name the columns that hold it, in this order."
+        )
+
+
+def _refuse_other_keys(entity: Entity, refused: Reasons, n: int) -> None:
+    if n >= ROWS_THAT_TELL and len(refused) == n:
+        raise SourceError(
+            f"None of the first {n:,} rows has a key of '{entity.name}': {refused[0]}. If that is "
+            f"what its keys look like, say so where it is defined: Entity('{entity.name}', "
+            "key='string'), or key='integer', or the names of several columns."
+        )
 
 
 def _moment(moment: datetime) -> np.datetime64:

@@ -6,7 +6,7 @@ from configs.command_line import Stopwatch, progress
 from configs.feature_config import FeatureConfig
 from feature_store.definitions import validation
 from feature_store.definitions.engine import Engine
-from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.definitions.view import FeatureView
 from feature_store.ingest import batches as ingest
 from feature_store.ingest.batches import Interval
 from feature_store.ingest.run_stats import RunStats
@@ -17,18 +17,19 @@ from feature_store.sources.port import Reading
 def compute(
     reading: Reading,
     staging: Staging,
+    view: FeatureView,
     config: FeatureConfig,
     during: Interval | None,
     stopwatch: Stopwatch,
 ) -> RunStats:
     """Read, parse, compute and check batch by batch, and keep the good rows aside."""
-    engine, stats = Engine(MODEL_VIEW), RunStats()
+    engine, stats = Engine(view), RunStats()
     with progress("Loading", None, " rows") as advance:
         stopwatch.lap()
         for read in reading:
-            batch = ingest.inside(read, MODEL_VIEW, config, during)
+            batch = ingest.inside(read, view, config, during)
             if len(batch):
-                table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
+                table = ingest.parse(batch, view, config.source, config.event_time)
                 stopwatch.spend("load")
                 matrix = ingest.engineer(table, engine)
                 stopwatch.spend("engineer")
@@ -36,8 +37,8 @@ def compute(
                 refused |= table.reasons
                 stats.add(table, refused, failing)
                 stopwatch.spend("validate")
-                features, labels = ingest.good_rows(table, matrix, refused)
-                staging.add(features, labels, ingest.quarantined_rows(table, refused))
+                features, labels, keys = ingest.good_rows(table, matrix, refused)
+                staging.add(features, labels, ingest.quarantined_rows(table, refused), keys.texts)
                 stopwatch.spend("store")
             advance(len(read))
         stopwatch.spend("load")

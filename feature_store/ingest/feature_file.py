@@ -23,6 +23,8 @@ TIME, LABEL, FINGERPRINT = "event_timestamp", "label", b"schema_fingerprint"
 def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
     """Write rows: key, time, label, and every feature as float32 (categories as their codes).
 
+    A key that is no whole number is written as its one text.
+
     Equal rows give equal bytes.
     """
     import pyarrow as pa
@@ -30,7 +32,7 @@ def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
 
     features = rows.features
     columns = {
-        entity: features.keys,
+        entity: features.keys if rows.key_texts is None else rows.key_texts,
         TIME: features.times.astype("datetime64[us]"),
         LABEL: rows.labels,
         **dict(zip(features.schema.names, features.values.T, strict=True)),
@@ -60,14 +62,17 @@ def read_rows(path: Path, schema: FeatureSchema, entity: str) -> TrainingRows:
             f"{path} holds features {found}; this code defines {schema.fingerprint}. Run "
             "`dvc repro`, or check out the commit that it belongs to."
         )
+    keys, texts = table[entity].to_numpy(), None
+    if schema.key is not None:
+        texts, keys = keys, schema.key.identities(keys)
     values = np.column_stack([table[name].to_numpy() for name in schema.names])
     matrix = FeatureMatrix(
         np.ascontiguousarray(values, dtype=np.float32),
-        table[entity].to_numpy(),
+        keys,
         table[TIME].to_numpy().astype("datetime64[us]"),
         schema,
     )
-    return TrainingRows(matrix, table[LABEL].to_numpy().astype(np.int8))
+    return TrainingRows(matrix, table[LABEL].to_numpy().astype(np.int8), texts)
 
 
 def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entity: str) -> Stored:
@@ -82,7 +87,7 @@ def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entit
     labels = Labels(features.keys, rows.labels, features.times)
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, features.schema, entity)
-        staging.add(features, labels, [])
+        staging.add(features, labels, [], rows.key_texts)
         versions.start_fill(offline, online, entity)
         stored = staging.store()
         materialize(offline, online, stored.keys)

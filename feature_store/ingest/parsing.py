@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.cleaning import (
-    LARGEST_WHOLE,
-    UNSEEN,
-    WHITE_SPACE,
-    WHOLE_WITH_FRACTION,
-    Cleaning,
-)
+from feature_store.definitions.cleaning import UNSEEN, WHITE_SPACE, Cleaning
+from feature_store.definitions.entity import Entity, whole_number
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons, check_column
+from feature_store.errors import InvalidValue
 
 if TYPE_CHECKING:
     import polars as pl
@@ -78,11 +74,44 @@ def parse_categories(
     return codes, Counter({str(word): n for word, (code, n) in counts.items() if code == UNSEEN})
 
 
-def parse_keys(name: str, column: pl.Series, reasons: Reasons) -> NDArray[np.int64]:
-    """A cleaned column as int64 ``(n,)``; 0 stands for what is refused, and nothing is missing."""
-    parsed = _parsed(column, _whole, 0, name, "a whole number", reasons)
-    _refuse_missing(name, column, "a whole number", reasons)
-    return parsed
+@dataclass(frozen=True)
+class ParsedKeys:
+    """Keys of many rows.
+
+    Parameters
+    ----------
+    identities
+        int64 ``(n,)``; 0 stands for what is refused.
+    texts
+        Each key as one text ``(n,)``; None of entities whose keys are whole numbers.
+    """
+
+    identities: NDArray[np.int64]
+    texts: NDArray[np.object_] | None = None
+
+    def rows(self, which: NDArray[np.bool_]) -> ParsedKeys:
+        """Return the chosen ones."""
+        texts = None if self.texts is None else self.texts[which]
+        return ParsedKeys(self.identities[which], texts)
+
+
+def parse_keys(entity: Entity, columns: Sequence[pl.Series], reasons: Reasons) -> ParsedKeys:
+    """Cleaned columns, one a part of the key, as identities; nothing is missing."""
+    if entity.is_whole:
+        [column], [part] = columns, entity.parts
+        # All at once: `Entity.read` one by one says the same.
+        parsed = _parsed(column, whole_number, 0, column.name, part.expected, reasons)
+        _refuse_missing(column.name, column, part.expected, reasons)
+        return ParsedKeys(parsed)
+    texts = np.full(len(columns[0]), "", dtype=object)
+    for row, values in enumerate(zip(*(column.to_list() for column in columns), strict=True)):
+        try:
+            texts[row] = entity.text(entity.read(values if len(values) > 1 else values[0]))
+        except InvalidValue as error:
+            reasons.setdefault(row, str(error))
+    identities = entity.identities(texts.tolist())
+    identities[texts == ""] = 0
+    return ParsedKeys(identities, texts)
 
 
 def parse_times(name: str, column: pl.Series, reasons: Reasons) -> NDArray[np.datetime64]:
@@ -151,7 +180,9 @@ def _parsed(
 
     kind = pl.Float64 if parse is float else pl.Int64
     # A cast would cut fractions off keys, and make numbers of times.
-    is_cut = column.dtype.is_temporal() or (column.dtype.is_float() and kind == pl.Int64)
+    is_cut = column.dtype.is_temporal() or (
+        kind == pl.Int64 and (column.dtype.is_float() or column.dtype == pl.Boolean)
+    )
     numbers = column.clear(len(column)).cast(kind) if is_cut else column.cast(kind, strict=False)
     parsed = numbers.fill_null(absent).to_numpy(writable=True)
     for row in (numbers.is_null() & column.is_not_null()).arg_true().to_list():
@@ -178,14 +209,6 @@ def _or_refused(
 def _refuse_missing(name: str, column: pl.Series, expected: str, reasons: Reasons) -> None:
     for row in column.is_null().arg_true().to_list():
         reasons.setdefault(row, f"{name} is missing, expected {expected}")
-
-
-def _whole(value: Any) -> int:
-    if isinstance(value, float) and not (value.is_integer() and abs(value) <= LARGEST_WHOLE):
-        raise ValueError(value)
-    if isinstance(value, str):
-        value = re.sub(WHOLE_WITH_FRACTION, r"\1", value)
-    return int(np.array(int(value), dtype=np.int64))  # fails above 64 bits
 
 
 def _moment(text: str) -> np.datetime64:

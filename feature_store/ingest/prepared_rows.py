@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from configs.feature_config import FeatureConfig
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.ingest.batches import keys_and_times, wanted_columns
+from feature_store.ingest.parsing import ParsedKeys
 from feature_store.sources.port import Source
 
 if TYPE_CHECKING:
@@ -52,15 +54,26 @@ def prepare(source: Source, view: FeatureView, config: FeatureConfig) -> Prepare
     for batch in source.read():
         texts = wanted_columns(batch, view, config.source)
         reasons: Reasons = {place: broken.reason for place, broken in batch.broken.items()}
-        keys, times = keys_and_times(batch, texts, config.source, config.event_time, reasons)
+        keys, times = keys_and_times(
+            batch, texts, view.key, config.source, config.event_time, reasons
+        )
         good = np.ones(len(batch), dtype=bool)
         good[list(reasons)] = False
         refused += len(reasons)
-        given = (config.source.key_column, config.source.event_time_column)
-        raw = {name: texts[name] for name in texts if name not in given}
-        frame = pl.DataFrame({view.entity: keys, EVENT_TIME: times, **raw})
+        kept = {*(feature.name for feature in view.raw_features), config.source.label_column}
+        raw = {name: texts[name] for name in texts if name in kept}
+        frame = pl.DataFrame({**_key_columns(view.key, keys), EVENT_TIME: times, **raw})
         frames.append(frame.filter(pl.Series(good)))
     return Prepared(pl.concat(frames), refused)
+
+
+def _key_columns(entity: Entity, keys: ParsedKeys) -> dict[str, Any]:
+    if keys.texts is None:
+        return {entity.columns[0]: keys.identities}
+    if len(entity.parts) == 1:
+        return {entity.columns[0]: keys.texts.tolist()}
+    values = [entity.parse(text) if text else (None,) * len(entity.parts) for text in keys.texts]
+    return dict(zip(entity.columns, map(list, zip(*values, strict=True)), strict=True))
 
 
 def reading_prepared(config: FeatureConfig, view: FeatureView, path: str) -> FeatureConfig:
@@ -69,7 +82,7 @@ def reading_prepared(config: FeatureConfig, view: FeatureView, path: str) -> Fea
         "type": "files",
         "name": SOURCE_NAME,
         "files": [{"path": path}],
-        "key_column": view.entity,
+        "key_column": view.key.columns[0] if len(view.key.parts) == 1 else view.key.columns,
         "event_time_column": EVENT_TIME,
         **config.source.model_dump(include={"missing", "label_column", "label_values"}),
     }

@@ -19,6 +19,7 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import CopyColumn
+from feature_store.offline.entity_keys import note_staged_keys
 from feature_store.offline.postgres import copy_into, insert_changed, keep_last, lock_table
 from feature_store.offline_store import Labels, QuarantinedRow
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import psycopg
 
 ROWS, LABELS, QUARANTINE = "staged_rows", "staged_labels", "staged_quarantine"
+KEYS = "staged_keys"
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,22 @@ class Staging:
         self._stage_nothing()
 
     def add(
-        self, features: FeatureMatrix, labels: Labels, refused: Sequence[QuarantinedRow]
+        self,
+        features: FeatureMatrix,
+        labels: Labels,
+        refused: Sequence[QuarantinedRow],
+        keys: NDArray[np.object_] | None = None,
     ) -> None:
-        """Keep the rows of one batch aside; of two rows for one event the later one counts."""
+        """Keep the rows of one batch aside; of two rows for one event the later one counts.
+
+        Parameters
+        ----------
+        keys
+            The text ``(n,)`` of each row's key, where it is no whole number.
+        """
+        if self.schema.key is not None:
+            assert keys is not None, "rows under digests come with their keys"
+            self._keep_keys(features.keys, keys)
         self._copy(ROWS, self._row_columns(features))
         self._copy(LABELS, _label_columns(labels))
         with self.connection.cursor() as cursor:
@@ -91,6 +106,8 @@ class Staging:
         table = tables.table_name(self.schema)
         rows = self._later_ones(ROWS, (self.entity, "event_timestamp"))
         self._later_ones(LABELS, ("user_id", "label_time"))
+        if self.schema.key is not None:
+            note_staged_keys(self.connection, self.schema.key, KEYS)
         # One writer a table at a time; the time is taken while no other writes, so that times and
         # the order of writing agree.
         for locked in (table, "labels"):
@@ -125,7 +142,15 @@ class Staging:
             f"CREATE TEMP TABLE {QUARANTINE} "
             "(view text, source text, row_number bigint, reason text, raw text)"
         )
+        self.connection.execute(f"CREATE TEMP TABLE {KEYS} (id bigint, key text)")
         self.connection.commit()
+
+    def _keep_keys(self, identities: NDArray[np.int64], texts: NDArray[np.object_]) -> None:
+        _, first = np.unique(identities, return_index=True)
+        self.connection.execute(
+            f"INSERT INTO {KEYS} SELECT * FROM unnest(%s::bigint[], %s::text[])",
+            (identities[first].tolist(), texts[first].tolist()),
+        )
 
     def _row_columns(self, features: FeatureMatrix) -> list[CopyColumn]:
         columns = tables.copy_columns(features, self.entity, features.times)

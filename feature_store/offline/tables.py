@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.offline import events as activity_events
 from feature_store.offline.binary_copy import CopyColumn
@@ -49,10 +50,33 @@ CREATE VIEW {schema.view} AS {readable_rows(schema, entity)}"""
 
 def readable_rows(schema: FeatureSchema, entity: str) -> str:
     """Query of the rows of exactly this definition, with words in place of category codes."""
-    columns = "".join(f",\n    {_readable(f)} AS {f.name}" for f in schema.features)
+    # A part of the key that is a feature, too, stands there once: it is never missing.
+    parts = () if schema.key is None else schema.key.columns
+    features = [feature for feature in schema.features if feature.name not in parts]
+    columns = "".join(f",\n    {_readable(f)} AS {f.name}" for f in features)
+    table = table_name(schema)
+    if schema.key is None:
+        keys, joined = [entity], ""
+    else:
+        keys = key_columns(schema.key, "keys.key")
+        joined = (
+            f" LEFT JOIN entity_keys AS keys ON keys.entity = '{schema.key.name}' "
+            f"AND keys.id = {table}.{entity}"
+        )
     return f"""
-SELECT {entity}, event_timestamp, created_timestamp{columns}
-FROM {table_name(schema)}"""
+SELECT {", ".join(keys)}, event_timestamp, created_timestamp{columns}
+FROM {table}{joined}"""
+
+
+def key_columns(key: Entity, text: str) -> list[str]:
+    """SQL of the columns of a key, out of the SQL of its text."""
+    if len(key.parts) == 1:
+        return [f"{text} AS {key.name}"]
+    sql_types = {"integer": "::bigint", "string": ""}
+    return [
+        f"({text}::jsonb ->> {place}){sql_types[part.type]} AS {part.name}"
+        for place, part in enumerate(key.parts)
+    ]
 
 
 def definition_json(schema: FeatureSchema) -> str:

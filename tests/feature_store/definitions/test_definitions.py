@@ -144,3 +144,11 @@ def test_a_table_that_changes_is_a_change_of_the_features_that_read_it() -> None
         assert catalogue.code_hash(feature) != before
     finally:
         table[2] = 0
+
+
+@pytest.mark.parametrize("name", ["person_id", "event_timestamp", "row_digest"])
+def test_a_feature_cannot_have_the_name_of_a_column_that_every_table_has(name):
+    view = FeatureView("people", "person_id")
+
+    with pytest.raises(DefinitionError, match=f"'{name}' of 'people' has the name of a column"):
+        view.raw(name, description="Taken.")

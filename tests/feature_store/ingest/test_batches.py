@@ -58,7 +58,7 @@ def test_the_original_files_hold_48842_good_rows() -> None:
         matrix = ingest.engineer(table, engine)
         assert validation.check_features(matrix.schema, matrix.values) == ({}, {})
         stats.add(table, table.reasons, {})
-        keys += table.keys.tolist()
+        keys += table.keys.identities.tolist()
         assert table.labels is not None
         positive += int(table.labels.sum())
     assert stats.rows == 32_561 + 16_281 == 48_842
@@ -116,7 +116,7 @@ def test_refused_rows_keep_their_text_and_others_their_keys(tmp_path: Path) -> N
     source = source_of(tmp_path, GOOD, GOOD.replace("39", "-3"), GOOD)
     table = ingest.parse(batches(source, tmp_path)[0], MODEL_VIEW, source, EVENT_TIME)
     matrix = ingest.engineer(table, Engine(MODEL_VIEW))
-    features, labels = ingest.good_rows(table, matrix, table.reasons)
+    features, labels, _ = ingest.good_rows(table, matrix, table.reasons)
     assert features.keys.tolist() == labels.keys.tolist() == [1, 3]
     [refused] = ingest.quarantined_rows(table, table.reasons)
     assert (refused.source, refused.row_number, refused.raw["age"]) == ("raw.csv.gz", 2, "-3")

@@ -109,5 +109,5 @@ def computed(settings: Settings) -> TrainingRows:
     (batch,) = connect.raw_source(settings).read()
     table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
     matrix = ingest.engineer(table, Engine(MODEL_VIEW))
-    features, labels = ingest.good_rows(table, matrix, table.reasons)
+    features, labels, _ = ingest.good_rows(table, matrix, table.reasons)
     return TrainingRows(features, labels.values)

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import example, given, strategies as st
 
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons
 from feature_store.errors import InvalidValue
@@ -121,16 +122,52 @@ def test_a_number_that_marks_a_missing_value_does_so_typed_too() -> None:
 def test_keys_are_whole_numbers_to_the_last_digit_and_never_missing() -> None:
     reasons: Reasons = {}
     largest = 2**63 - 1
-    keys = parse_keys("id", column(str(largest), "1.5", None, "9" * 20, " 7 ", "8.0"), reasons)
-    assert keys[[0, 4, 5]].tolist() == [largest, 7, 8]
+    texts = column(str(largest), "1.5", None, "9" * 20, " 7 ", "8.0")
+    keys = parse_keys(Entity("id"), [texts.alias("id")], reasons)
+    assert keys.identities[[0, 4, 5]].tolist() == [largest, 7, 8]
+    assert keys.texts is None
+    expected = "expected a whole number of at most 64 bits"
     assert reasons == {
-        1: "id is '1.5', expected a whole number",
-        2: "id is missing, expected a whole number",
-        3: f"id is '{'9' * 20}', expected a whole number",
+        1: f"id is '1.5', {expected}",
+        2: f"id is missing, {expected}",
+        3: f"id is '{'9' * 20}', {expected}",
+    }
+    for typed in (column(5.0, 5.5), column(2.0**60, 5.0), column(True, False)):
+        reasons = {}
+        keys = parse_keys(Entity("id"), [typed], reasons)
+        refused = [0, 1] if typed.dtype == pl.Boolean else [int(keys.identities[0] == 5)]
+        assert list(reasons) == refused
+
+
+def test_a_key_of_texts_is_told_by_its_text_and_one_of_parts_by_all_of_them() -> None:
+    plane = Entity("tail", key="string")
+    reasons: Reasons = {}
+    keys = parse_keys(plane, [column("N1", " N2 ", None, "x" * 200, "n1")], reasons)
+    assert keys.texts is not None
+    assert keys.texts.tolist() == ["N1", "N2", "", "", "n1"]
+    assert keys.identities.tolist() == [
+        *(plane.identity("N1"), plane.identity("N2"), 0, 0, plane.identity("n1"))
+    ]
+    expected = "expected a text of 1 to 128 characters"
+    assert reasons == {
+        2: f"tail is missing, {expected}",
+        3: f"tail is '{'x' * 60}…', {expected}",
     }
     reasons = {}
-    assert parse_keys("id", column(5.0, 5.5), reasons)[0] == 5
-    assert list(reasons) == [1]
+    gate = Entity("gate", key={"airport": "string", "number": "integer"})
+    keys = parse_keys(gate, [column("JFK", "JFK", "LAX"), column(1.0, None, 2.0)], reasons)
+    assert keys.texts is not None
+    assert keys.texts.tolist() == ['["JFK",1]', "", '["LAX",2]']
+    assert reasons == {1: "number is missing, expected a whole number of at most 64 bits"}
+    kept = keys.rows(np.array([True, False, True]))
+    assert kept.identities.tolist() == [gate.identity(("JFK", 1)), gate.identity(("LAX", 2))]
+
+
+@pytest.mark.parametrize("values", [(14228, 7), (1.5, 2.5), (True, False)])
+def test_a_typed_column_is_no_key_of_texts(values: tuple[object, ...]) -> None:
+    reasons: Reasons = {}
+    parse_keys(Entity("tail", key="string"), [column(*values)], reasons)
+    assert list(reasons) == [0, 1]
 
 
 def test_times_are_utc_whatever_their_type_and_never_missing() -> None:

@@ -78,7 +78,7 @@ def stored(offline: OfflineStore, reading: Reading) -> tuple[RunStats, Stored]:
     """Compute and store as the pipeline does."""
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        stats = compute(reading, staging, CONFIG, None, Stopwatch())
+        stats = compute(reading, staging, MODEL_VIEW, CONFIG, None, Stopwatch())
         return stats, staging.store()
 
 

@@ -1,0 +1,23 @@
+"""The keys of entities that are no whole numbers, beside the identities that stand for them."""
+
+from __future__ import annotations
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+# id: what the column of the entity holds in the tables of features, events, labels and receipts.
+TABLE = """
+CREATE TABLE IF NOT EXISTS entity_keys (
+    entity text NOT NULL,
+    id bigint NOT NULL,
+    key text NOT NULL,
+    PRIMARY KEY (entity, id)
+)
+"""
+
+
+def upgrade() -> None:
+    """Add the table."""
+    op.get_bind().exec_driver_sql(TABLE)
