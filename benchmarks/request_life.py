@@ -105,7 +105,7 @@ class Batch:
             to_json(vars(pending.future.result()))
 
     def _read(self, body: bytes) -> PredictionRequest:
-        return to_request(self.validate(body), MODEL_VIEW.entity)
+        return to_request(self.validate(body), MODEL_VIEW.key)
 
     def _pending(self, request: PredictionRequest) -> InFlightPrediction:
         pending = InFlightPrediction(request, asyncio.get_running_loop().create_future(), 0.0)

@@ -157,7 +157,7 @@ def _add_predict(
     @app.post("/predict", response_model=Answer, responses=refusals(404, 422, 503))
     async def predict(body: body_schema) -> bytes:  # type: ignore[valid-type]
         """Predict; a receipt of the prediction is kept under its ``prediction_id``."""
-        answer = await service.predictor.predict(to_request(body, view.entity))
+        answer = await service.predictor.predict(to_request(body, view.key))
         asyncio.get_running_loop().call_soon(metrics.observe, answer)  # while it is on its way
         return to_json(vars(answer))
 
@@ -199,7 +199,7 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
 
 
 def _add_refusals(app: FastAPI, view: FeatureView) -> None:
-    known = [view.entity, "unit_id", *[feature.name for feature in view.raw_features]]
+    known = [*view.key.columns, "unit_id", *[feature.name for feature in view.raw_features]]
 
     @app.exception_handler(FTIError)
     async def refuse(request: Request, error: FTIError) -> Response:

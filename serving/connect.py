@@ -12,6 +12,7 @@ from configs.settings import Settings
 from feature_store.connect import redis_client, ttl
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FeatureSchema
+from feature_store.definitions.view import FeatureView
 from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure import embedded
 from infrastructure.background import Repeating
@@ -65,8 +66,14 @@ LOOKUP_LIMIT_S = 1.0
 """Longest wait for PostgreSQL of a request that looks something up."""
 
 
-def prediction_service(settings: Settings) -> PredictionService:
-    """Everything behind the API; nothing is connected before it is started."""
+def prediction_service(settings: Settings, view: FeatureView = MODEL_VIEW) -> PredictionService:
+    """Everything behind the API; nothing is connected before it is started.
+
+    Parameters
+    ----------
+    view
+        Whose features the models take.
+    """
     api = settings.deployment.api
     follower = deployment_follower(settings)
     reader = online_reader(settings)
@@ -75,8 +82,8 @@ def prediction_service(settings: Settings) -> PredictionService:
     )
     shipper = PredictionShipper(log.folder, postgres(settings), SHIPPING_REST_SHARE)
     metrics = Metrics()
-    predictor = _predictor(settings, reader, follower, log, metrics)
-    batches = _batches(settings, predictor, metrics)
+    predictor = _predictor(settings, view, reader, follower, log, metrics)
+    batches = _batches(settings, view, predictor, metrics)
     pools = WorkPools.of(api)
     table = PostgresReader(cache(partial(embedded.postgres_url, settings)), LOOKUP_LIMIT_S)
     return PredictionService(
@@ -92,7 +99,7 @@ def prediction_service(settings: Settings) -> PredictionService:
         table=table,
         batches=batches,
         pools=pools,
-        routes=_routes(settings, predictor, batches, table, pools),
+        routes=_routes(settings, view, predictor, batches, table, pools),
         model_name=settings.model_name,
         project=settings.feature.project,
     )
@@ -100,6 +107,7 @@ def prediction_service(settings: Settings) -> PredictionService:
 
 def _routes(
     settings: Settings,
+    view: FeatureView,
     predictor: Predictor,
     batches: BatchPredictor,
     table: PostgresReader,
@@ -110,7 +118,7 @@ def _routes(
     receipts = Receipts(table, predictor.log.folder, pools.lookups)
     models = PastModels(follower, follower.loader, table, name, pools.models)
     lineages = Lineages(follower.loader, partial(_mlflow_url, settings), name, pools.models)
-    view, texts = MODEL_VIEW, predictor.texts
+    texts = predictor.texts
     return [
         partial(add_receipts, view=view, receipts=receipts, models=models, pool=pools.lookups),
         partial(
@@ -155,13 +163,15 @@ def deployment_follower(settings: Settings) -> DeploymentFollower:
     return DeploymentFollower(*_staged_files(settings), model_loader(settings), engine)
 
 
-def _batches(settings: Settings, predictor: Predictor, metrics: Metrics) -> BatchPredictor:
+def _batches(
+    settings: Settings, view: FeatureView, predictor: Predictor, metrics: Metrics
+) -> BatchPredictor:
     def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
-        rows, entity = predictor.reader.rows(schema), MODEL_VIEW.entity
+        rows, entity = predictor.reader.rows(schema), view.entity
         return UnrememberedFeatureSource(rows, entity, nothing, ttl(settings), remembered=0)
 
     return BatchPredictor(
-        FeatureVersions(Engine(MODEL_VIEW), source),
+        FeatureVersions(Engine(view), source),
         OnlineRows(partial(redis_client, settings, BATCH_READ_MS)),
         predictor.follower,
         SharedLog(predictor.log.folder, predictor.log.segment_bytes),
@@ -223,6 +233,7 @@ def _staged_files(settings: Settings) -> tuple[CurrentFile, AgentFile, RestageRe
 
 def _predictor(
     settings: Settings,
+    view: FeatureView,
     reader: OnlineReader,
     follower: DeploymentFollower,
     log: PredictionLog,
@@ -231,14 +242,14 @@ def _predictor(
     def source(schema: FeatureSchema, nothing: NDArray[np.float32]) -> StoredFeatureSource:
         return StoredFeatureSource(
             reader.rows(schema),
-            MODEL_VIEW.entity,
+            view.entity,
             nothing,
             ttl=ttl(settings),
             remembered=settings.deployment.api.remembered_users,
             on_age=metrics.age,
         )
 
-    features = FeatureVersions(Engine(MODEL_VIEW), source)
+    features = FeatureVersions(Engine(view), source)
     deployment = settings.deployment
     return Predictor(
         *(features, reader, follower, log),

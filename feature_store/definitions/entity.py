@@ -26,6 +26,7 @@ KeyValue = int | str | tuple[int | str, ...]
 """A key as people write it: one value, or one a part."""
 
 LARGEST_KEY = 2**63 - 1
+"""A whole number lies between this and its negative."""
 LONGEST_KEY = 128
 """In characters, of a key as one text: it is a unit of experiments, and stands in receipts."""
 KEY = "(key)"
@@ -275,7 +276,7 @@ def whole_number(value: object) -> int:
 
 
 def _of_64_bits(whole: int) -> int:
-    if not -LARGEST_KEY - 1 <= whole <= LARGEST_KEY:
+    if not -LARGEST_KEY <= whole <= LARGEST_KEY:
         raise ValueError(whole)
     return whole
 

@@ -84,7 +84,8 @@ class ModelArtifact:
         """
         try:
             view, whole = self.schema["view"], self.schema.get("selected_from")
-            schema = FeatureSchema.from_meaning(view, self.schema["features"])
+            key = [self.schema["key"]] if "key" in self.schema else []
+            schema = FeatureSchema.from_meaning(view, [*key, *self.schema["features"]])
             if whole is not None:
                 schema = replace(schema, whole=FeatureSchema.from_meaning(view, whole))
         except (KeyError, TypeError) as error:
@@ -199,8 +200,9 @@ def schema_json(schema: FeatureSchema, entity: str) -> bytes:
     about = {"view": schema.view, "entity": entity, "fingerprint": schema.fingerprint}
     selected = {"selected_from": schema.whole.meaning} if schema.whole else {}
     marks = {f.name: f.missing_marks for f in schema.features if f.missing_marks}
-    features = {"features": schema.meaning, "missing_marks": marks}
-    return json_bytes(about | features | selected)
+    features = {"features": [f.meaning for f in schema.features], "missing_marks": marks}
+    key = {} if schema.key is None else {"key": schema.key.meaning}
+    return json_bytes(about | key | features | selected)
 
 
 def example_json(vectors: NDArray[np.float32], probabilities: Sequence[float]) -> bytes:

@@ -27,6 +27,7 @@ from feature_store.offline.postgres import lock_table
 from feature_store.online.row_codec import moment_of
 from monitoring.errors import RecordCorrupt
 from monitoring.log.reader import REQUEST_ATTRIBUTES
+from monitoring.log.record import packed_user, user_of
 
 KIND_LABEL = b"LBL2"
 """Kind of a label's record; another layout gets another number."""
@@ -38,7 +39,6 @@ REPORTED, OF_A_SOURCE = 0, 1
 _LAYOUT = struct.Struct("<16sqbqq")
 _AUTHORITY = struct.Struct("<b")
 _NO_PREDICTION = bytes(16)
-_NO_USER = 0  # keys start at 1
 
 Key = bytes | tuple[int | None, int]
 
@@ -82,7 +82,7 @@ class LabelRecord:
         """Give the body of the record; `unpack` reads it back."""
         fixed = _LAYOUT.pack(
             self.prediction_id or _NO_PREDICTION,
-            self.user_id or _NO_USER,
+            packed_user(self.user_id),
             self.label,
             self.label_time_us,
             self.received_at_us,
@@ -111,7 +111,7 @@ class LabelRecord:
             ) from error
         return cls(
             None if prediction_id == _NO_PREDICTION else prediction_id,
-            None if user_id == _NO_USER else user_id,
+            user_of(user_id),
             label,
             label_time_us,
             received_at_us,

@@ -33,7 +33,7 @@ KIND_PREDICTION = b"PRD1"
 """Kind of a prediction's record; another layout gets another number."""
 
 _HEAD = struct.Struct("<16sqqqHHHHB")
-_NO_USER = 0  # keys start at 1
+_NO_USER, _USER_0 = 0, -(2**63)  # no key is so small
 _NO_EVENT = -(2**63)
 
 
@@ -279,7 +279,7 @@ def parts_of(body: bytes) -> Parts:
         return Parts(
             prediction_id,
             predicted_at_us,
-            None if user_id == _NO_USER else user_id,
+            user_of(user_id),
             None if event_time_us == _NO_EVENT else event_time_us,
             unit,
             context,
@@ -291,6 +291,18 @@ def parts_of(body: bytes) -> Parts:
         raise RecordCorrupt(
             f"A prediction record of {len(body)} bytes cannot be read: {error}."
         ) from error
+
+
+def packed_user(user_id: int | None) -> int:
+    """The number that stands for a user in a record; users may have the key 0."""
+    return user_id or (_NO_USER if user_id is None else _USER_0)
+
+
+def user_of(packed: int) -> int | None:
+    """The user that a number in a record stands for."""
+    if packed == _NO_USER:
+        return None
+    return 0 if packed == _USER_0 else packed
 
 
 def pack_prediction(
@@ -309,7 +321,7 @@ def pack_prediction(
     head = _HEAD.pack(
         prediction_id,
         predicted_at_us,
-        _NO_USER if user_id is None else user_id,
+        packed_user(user_id),
         _NO_EVENT if event_time_us is None else event_time_us,
         len(encoded_unit),
         len(encoded_context),

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field, create_model, model_validator
 
 from configs.errors import nearest
 from feature_store.definitions.cleaning import LARGEST_NUMBER
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from serving.bodies.clean_body import CleanBody, marks_pattern
+from serving.bodies.key_fields import key_fields, read_key
 from serving.middleware.access import current_caller
 from serving.prediction.predictor import PredictionRequest
 
-LARGEST_KEY = 2**63 - 1
 LONGEST_WORD = 100
 LONGEST_UNIT = 128
 LONGEST_VALUE_SHOWN = 100
@@ -38,6 +39,10 @@ class Body(CleanBody):
         validate_by_alias=True,
     )
 
+    no_attributes: ClassVar[frozenset[str]] = frozenset()
+    """Fields that are no raw attributes: they say whom the request is about."""
+    attributes: ClassVar[frozenset[str]] = frozenset()
+
     unit_id: Annotated[
         str | None,
         Field(
@@ -55,26 +60,22 @@ def request_schema(view: FeatureView) -> type[Body]:
 
     Names may be written with hyphens or underscores.
     """
-    key = Annotated[
-        int | None,
-        Field(
-            ge=1,
-            le=LARGEST_KEY,
-            alias=view.entity,
-            description="Whose stored features to use; attributes in the body win over them.",
-            examples=[12345],
-        ),
-    ]
-    fields: dict[str, Any] = {view.entity: (key, None)}
+    fields = key_fields(
+        view.key, "Whose stored features to use; attributes in the body win over them."
+    )
     fields |= {feature.name: (_attribute(feature), None) for feature in view.raw_features}
+    raw = [feature.name for feature in view.raw_features]
+    named = frozenset(view.key.columns) - frozenset(raw)
 
     def asks_something(body: Body) -> Body:
         given = body.model_fields_set - {"unit_id"}
-        if not given or (given == {view.entity} and getattr(body, view.entity) is None):
-            raise ValueError(f"'{view.entity}' or at least one of {', '.join(raw)}")
+        if given <= named and all(getattr(body, name) is None for name in given):
+            names = " and ".join(f"'{name}'" for name in view.key.columns)
+            raise ValueError(f"{names} or at least one of {', '.join(raw)}")
+        if not view.key.is_whole:
+            read_key(view.key, body.__dict__, raw)  # refuses what is no key
         return body
 
-    raw = [feature.name for feature in view.raw_features]
     validators = {"asks_something": model_validator(mode="after")(asks_something)}
     schema = create_model(
         "PredictionRequest",
@@ -88,32 +89,41 @@ def request_schema(view: FeatureView) -> type[Body]:
         if feature.kind != "category"
         for name in (feature.name, _hyphened(feature))
     }
-    schema.model_config["json_schema_extra"] = partial(_describe_either, view.entity)
+    schema.no_attributes = named | {"unit_id"}
+    schema.attributes = frozenset(raw)
+    schema.model_config["json_schema_extra"] = partial(_describe_either, sorted(named))
     return schema
 
 
-def _describe_either(entity: str, document: dict[str, Any]) -> None:
+def _describe_either(named: list[str], document: dict[str, Any]) -> None:
     """Say in the document that something must be asked: a user, or any attribute.
 
     As what must not be: alternatives beside the fields make generators of clients lose the fields.
     """
-    nobody = {"properties": {entity: {"type": "null"}}}
+    nobody = {"properties": {name: {"type": "null"} for name in named}}
+    n = len(named)
     nothing = [
         {"required": ["unit_id"], "maxProperties": 1},
-        {"required": [entity], "maxProperties": 1} | nobody,
-        {"required": [entity, "unit_id"], "maxProperties": 2} | nobody,
+        {"required": named, "maxProperties": n} | nobody,
+        {"required": [*named, "unit_id"], "maxProperties": n + 1} | nobody,
     ]
-    document |= {"minProperties": 1, "not": {"anyOf": nothing}}
+    document |= {"minProperties": 1, "not": {"anyOf": nothing if named else nothing[:1]}}
 
 
-def to_request(body: Body, entity: str) -> PredictionRequest:
+def to_request(body: Body, entity: Entity) -> PredictionRequest:
     """Turn a valid body into what is asked."""
     values = body.__dict__
     attributes = {
-        name: values[name] for name in body.model_fields_set if name not in {entity, "unit_id"}
+        name: values[name] for name in body.model_fields_set if name not in body.no_attributes
     }
     caller = current_caller.get().name
-    return PredictionRequest(values[entity], values["unit_id"], attributes, caller)
+    if entity.is_whole:
+        return PredictionRequest(values[entity.name], values["unit_id"], attributes, caller)
+    key = read_key(entity, values, body.attributes)
+    if key is None:
+        return PredictionRequest(None, values["unit_id"], attributes, caller)
+    identity, text = entity.identity(key), entity.text(key)
+    return PredictionRequest(identity, values["unit_id"], attributes, caller, text)
 
 
 def explain(errors: Sequence[Any], known: Sequence[str]) -> Iterator[dict[str, str]]:

@@ -25,19 +25,27 @@ class PredictionRequest(NamedTuple):
     Parameters
     ----------
     user_id
-        Whose stored features to use; None for none.
+        Whose stored features to use, by identity; None for none.
     unit_id
         Who is assigned to an arm when no user is named.
     attributes
         Raw attributes by name; they win over stored ones. None says that a value is missing.
     caller
         Name of the key that asks; None where no keys are asked for.
+    key
+        The user's key as one text, where it is not the identity itself.
     """
 
     user_id: int | None = None
     unit_id: str | None = None
     attributes: Mapping[str, object] = MappingProxyType({})
     caller: str | None = None
+    key: str | None = None
+
+    @property
+    def unit(self) -> str | None:
+        """Who is assigned to an arm: the user, or the caller's unit, if either is named."""
+        return self.unit_id if self.user_id is None else self.key or str(self.user_id)
 
     @property
     def tells_something(self) -> bool:
@@ -116,8 +124,7 @@ class InFlightPrediction:
 
     def assign(self) -> str:
         """Give who is assigned: the user, the caller's unit, or this prediction by its id."""
-        user, unit = self.request.user_id, self.request.unit_id
-        self.unit = str(user) if user is not None else unit or self.id_text
+        self.unit = self.request.unit or self.id_text
         return self.unit
 
     def choose_arm(self, live: LiveDeployment, versions: FeatureVersions) -> None:
@@ -133,7 +140,9 @@ class InFlightPrediction:
         """
         source = self.features.stored
         try:
-            self.stored = source.of_reply(self.request.user_id or 0, packed, now_us)
+            self.stored = source.of_reply(
+                self.request.user_id or 0, packed, now_us, self.request.key
+            )
         except UnknownEntity as error:
             if self.request.tells_something:
                 self.stored = source.not_stored

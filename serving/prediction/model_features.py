@@ -53,9 +53,9 @@ class ModelFeatures:
         """Where Redis holds the stored features of an entity."""
         return self.stored.key(entity)
 
-    async def read(self, entity: int, now_us: int) -> StoredFeatures:
-        """Read the stored features of one entity."""
-        return await self.stored.read(entity, now_us)
+    async def read(self, entity: int, now_us: int, key: str | None = None) -> StoredFeatures:
+        """Read the stored features of one entity; ``key`` is what messages call it."""
+        return await self.stored.read(entity, now_us, key)
 
     def vectors(self, asked: Sequence[FeatureInputs]) -> Matrix:
         """The vectors ``(n, p)`` of stored features in which attributes are replaced.

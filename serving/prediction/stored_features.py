@@ -81,8 +81,8 @@ class StoredFeatureSource:
         """Where Redis holds the features of an entity."""
         return self.reader.key(entity)
 
-    async def read(self, entity: int, now_us: int) -> StoredFeatures:
-        """Read the features of one entity.
+    async def read(self, entity: int, now_us: int, key: str | None = None) -> StoredFeatures:
+        """Read the features of one entity; ``key`` is what messages call it.
 
         Raises
         ------
@@ -93,10 +93,12 @@ class StoredFeatureSource:
             [reply] = await self.reader.values.get_many([self.key(entity)])
         except StoreUnavailable:
             return self.without_store(entity, now_us)
-        return self.of_reply(entity, reply, now_us)
+        return self.of_reply(entity, reply, now_us, key)
 
-    def of_reply(self, entity: int, reply: bytes | None, now_us: int) -> StoredFeatures:
-        """Take what Redis holds under the key of an entity.
+    def of_reply(
+        self, entity: int, reply: bytes | None, now_us: int, key: str | None = None
+    ) -> StoredFeatures:
+        """Take what Redis holds of an entity; ``key`` is what messages call it.
 
         Raises
         ------
@@ -106,8 +108,8 @@ class StoredFeatureSource:
         if reply is None:
             self._last.pop(entity, None)
             raise UnknownEntity(
-                f"The online store has no features for {self.entity_name} {entity}. Send its "
-                "attributes, or write its features: python pipelines/feature_pipeline.py"
+                f"The online store has no features for {self.entity_name} {key or entity}. Send "
+                "its attributes, or write its features: python pipelines/feature_pipeline.py"
             )
         try:
             event_time_us, _ = self.reader.codec.times_of(entity, reply)

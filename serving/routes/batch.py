@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from feature_store.definitions.view import FeatureView
 from infrastructure.work import WorkPool
+from serving.bodies.key_fields import example_of
 from serving.bodies.request_schema import request_schema, to_request
 from serving.prediction.batch_predictor import BatchPredictor
 from serving.routes.bulk_route import add_bulk_path
@@ -75,13 +76,17 @@ def add_batch(app: FastAPI, view: FeatureView, predictor: BatchPredictor, pool: 
         parts = predictor.predict(body.rows)  # type: ignore[attr-defined]
         return Response(b"".join(_json(parts, started)), media_type="application/json")
 
-    asked = [{view.entity: 12345}, {view.raw_features[0].name: 35}, {view.entity: 999_999}]
+    asked = [
+        example_of(view.key, 12345),
+        {view.raw_features[0].name: 35},
+        example_of(view.key, 999_999),
+    ]
     add_bulk_path(
         app,
         "/predict/batch",
         predict_batch,
         pool,
-        convert=lambda row: to_request(row, view.entity),
+        convert=lambda row: to_request(row, view.key),
         response_model=BatchAnswer,
         openapi_extra=body_example({"rows": asked}),
         responses=answers(

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from serving.bodies.request_schema import LARGEST_KEY
+from feature_store.definitions.entity import LARGEST_KEY
 
 TAGS = {
     "receipts": (("/predictions/",), "Predictions that were answered: shown, replayed, explained."),

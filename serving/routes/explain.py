@@ -20,6 +20,7 @@ from models.trees.tree_shap import TreeExplainer
 from monitoring.log.receipts import Receipt, Receipts
 from monitoring.log.record import as_text, new_prediction_id
 from serving.answers import json_response
+from serving.bodies.key_fields import example_of
 from serving.bodies.request_schema import request_schema, to_request
 from serving.deployment.past_models import PastModels
 from serving.errors import ModelUnusable, UnknownEntity
@@ -110,15 +111,13 @@ class Explanations:
             As for a prediction.
         """
         now_us = time.time_ns() // 1000
-        unit = request.unit_id or as_text(new_prediction_id(now_us))
-        if request.user_id is not None:
-            unit = str(request.user_id)
+        unit = request.unit or as_text(new_prediction_id(now_us))
         live = self.predictor.follower.require().arm_of(unit)
         features = self.predictor.features.of(live.model.schema)
         stored = None
         if request.user_id is not None:
             try:
-                stored = await features.read(request.user_id, now_us)
+                stored = await features.read(request.user_id, now_us, request.key)
             except UnknownEntity:
                 if not request.tells_something:
                     raise
@@ -230,7 +229,7 @@ def add_explain(
         they are estimated, and sum exactly too. `probability` is that of the margin, unless the
         model calibrates it behind the sum. No prediction is made: there is no receipt.
         """
-        subject = await explanations.of_request(to_request(body, view.entity))
+        subject = await explanations.of_request(to_request(body, view.key))
         return json_response(await explanations.explain(*subject))
 
     app.router.add_api_route(
@@ -239,7 +238,7 @@ def add_explain(
         methods=["POST"],
         route_class_override=JsonRoute,
         response_model=ExplanationAnswer,
-        openapi_extra=body_example({view.entity: 12345}),
+        openapi_extra=body_example(example_of(view.key, 12345)),
         responses=answers(
             EXAMPLE,
             _404="The online store has no features for user_id 999999.",

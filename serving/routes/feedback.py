@@ -11,6 +11,7 @@ from fastapi import FastAPI, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from feature_store.definitions.cleaning import strip
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.view import FeatureView
 from feature_store.online.row_codec import microseconds_of
 from infrastructure.work import WorkPool
@@ -19,7 +20,7 @@ from monitoring.log.record import time_us_of
 from monitoring.log.writer import SharedLog
 from serving.answers import json_response
 from serving.bodies.clean_body import CleanBody
-from serving.bodies.request_schema import LARGEST_KEY
+from serving.bodies.key_fields import example_of, key_fields, read_key
 from serving.middleware.access import current_caller
 from serving.routes.bulk_route import add_bulk_path, refuse_rows
 from serving.routes.route_documents import EXAMPLE_ID, ID_PATTERN, answers
@@ -63,7 +64,7 @@ def add_feedback(
     outranks_sources
         Whether a reported label may replace a source's of the same event.
     """
-    entity, authority = view.entity, OF_A_SOURCE if outranks_sources else REPORTED
+    entity, authority = view.key, OF_A_SOURCE if outranks_sources else REPORTED
     body_schema = feedback_schema(entity, texts)
 
     def give_feedback(body: body_schema) -> Response:  # type: ignore[valid-type]
@@ -101,9 +102,9 @@ def add_feedback(
     )
 
 
-def _examples(entity: str, texts: tuple[str, str]) -> dict[str, object]:
+def _examples(entity: Entity, texts: tuple[str, str]) -> dict[str, object]:
     of_prediction = {"prediction_id": EXAMPLE_ID, "label": 1}
-    of_user = {entity: 12345, "label_time": "2026-01-31T12:00:00Z", "label": texts[0]}
+    of_user = {**example_of(entity), "label_time": "2026-01-31T12:00:00Z", "label": texts[0]}
     examples = {
         "one": {"summary": "of a prediction", "value": of_prediction},
         "many": {"summary": "several at once", "value": {"labels": [of_prediction, of_user]}},
@@ -165,13 +166,13 @@ class Label(CleanBody):
     ] = None
 
 
-def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
+def feedback_schema(entity: Entity, texts: tuple[str, str]) -> type[BaseModel]:
     """Make the schema of a report.
 
     Parameters
     ----------
     entity
-        What the key of a user is called.
+        Whom labels are about.
     texts
         What predictions say for class 0 and class 1; a label may say it too.
     """
@@ -183,32 +184,33 @@ def feedback_schema(entity: str, texts: tuple[str, str]) -> type[BaseModel]:
             raise ValueError(f"expected 0, 1, '{texts[0]}' or '{texts[1]}'")
         return meaning[known]
 
+    names = " and ".join(f"'{column}'" for column in entity.columns)
+
     def check(label: Any) -> Any:
-        user = getattr(label, entity)
+        user = read_key(entity, label.__dict__)
         if (user is None) == (label.prediction_id is None):
-            raise ValueError(f"expected either 'prediction_id', or '{entity}' and 'label_time'")
+            raise ValueError(f"expected either 'prediction_id', or {names} and 'label_time'")
         if user is not None and label.label_time is None:
-            raise ValueError(f"expected 'label_time' with '{entity}': when it was so")
+            raise ValueError(f"expected 'label_time' with {names}: when it was so")
         return label
 
-    user = Field(ge=1, le=LARGEST_KEY, description="Of which user.", examples=[12345])
     value = Field(description=f"0 or '{texts[0]}', 1 or '{texts[1]}'.", examples=[1])
     number = Annotated[int, _document({"enum": [0, 1]})]
     text = Annotated[str, _document({"enum": list(texts)})]
     fields: dict[str, Any] = {
-        entity: (Annotated[int | None, user], None),
+        **key_fields(entity, "Of which user."),
         "label": (Annotated[number | text, AfterValidator(read), value], ...),
     }
     checks: dict[str, Any] = {"names_one": model_validator(mode="after")(check)}
     row = create_model("Label", __base__=Label, __validators__=checks, **fields)
-    row.model_config["json_schema_extra"] = partial(_describe_either, entity)
+    row.model_config["json_schema_extra"] = partial(_describe_either, entity.columns)
     rows = Annotated[list[row], Field(min_length=1, max_length=MOST_LABELS)]
     schema = create_model("Feedback", __config__=ConfigDict(extra="forbid"), labels=(rows, ...))
     schema.model_config["json_schema_extra"] = _describe_one_or_many
     return schema
 
 
-def _describe_either(entity: str, document: dict[str, Any]) -> None:
+def _describe_either(keys: tuple[str, ...], document: dict[str, Any]) -> None:
     """Say in the document that a label is about a prediction, or about a user at a time."""
     given = document.pop("properties")
     fields = {name: _without_null(each) for name, each in given.items()}
@@ -228,7 +230,7 @@ def _describe_either(entity: str, document: dict[str, Any]) -> None:
 
     document["oneOf"] = [
         alternative("LabelOfPrediction", ["prediction_id", "label"], ["label_time"]),
-        alternative("LabelOfUser", [entity, "label_time", "label"], []),
+        alternative("LabelOfUser", [*keys, "label_time", "label"], []),
     ]
 
 
@@ -264,7 +266,7 @@ def too_early(labels: Sequence[Any], now: datetime) -> list[dict[str, Any]]:
 
 
 def to_records(
-    labels: Sequence[Any], entity: str, now: datetime, authority: int, caller: str | None
+    labels: Sequence[Any], entity: Entity, now: datetime, authority: int, caller: str | None
 ) -> list[LabelRecord]:
     """Turn valid labels into records."""
     received_at_us = microseconds_of(now)
@@ -276,7 +278,8 @@ def to_records(
         else:
             assert prediction_id is not None
             label_time_us = time_us_of(prediction_id)
-        user_id = getattr(label, entity)
+        key = read_key(entity, label.__dict__)
+        user_id = None if key is None else entity.identity(key)
         records.append(
             LabelRecord(
                 *(prediction_id, user_id, label.label, label_time_us, received_at_us),

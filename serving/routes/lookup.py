@@ -9,18 +9,19 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import FastAPI, Path, Response
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, create_model
 
 from configs.errors import FTIError
+from feature_store.definitions.entity import LARGEST_KEY, Entity, KeyValue
 from feature_store.definitions.view import FeatureView
-from feature_store.errors import SchemaMismatch
+from feature_store.errors import InvalidValue, SchemaMismatch
 from feature_store.online.row_codec import moment_of
 from infrastructure.work import WorkPool
 from models.deployment.record import Arm
 from models.errors import RegistryUnavailable
 from models.registry.mlflow_api import MlflowApi
 from serving.answers import json_response
-from serving.bodies.request_schema import LARGEST_KEY
 from serving.deployment.live import DeploymentFollower
 from serving.errors import UnknownEntity
 from serving.middleware.access import current_caller
@@ -37,7 +38,12 @@ TAGS = ("git_commit", "code_version", "trained_at", "parent", "stage")
 """What the registry adds to it."""
 REGISTRY_LIMIT_S = 2.0
 
-UserId = Annotated[int, Path(ge=1, le=LARGEST_KEY, description="Whose.", examples=[12345])]
+UserId = Annotated[
+    int, Path(ge=-LARGEST_KEY, le=LARGEST_KEY, description="Whose.", examples=[12345])
+]
+KeyText = Annotated[
+    str, Path(description="Whose: the key; of several parts separated by commas, or a JSON array.")
+]
 
 
 class LineageAnswer(BaseModel):
@@ -81,7 +87,7 @@ class ModelAnswer(BaseModel):
 class FeaturesAnswer(BaseModel):
     """A user's stored features."""
 
-    user_id: int
+    user_id: int | str
     schema_fingerprint: str
     event_time: datetime | None
     created_time: datetime | None
@@ -268,10 +274,18 @@ def add_features(
     ttl
         Age beyond which stored features are taken as missing; None for never.
     """
+    key_type = UserId if view.key.is_whole else KeyText
+    answer_model = create_model(
+        "FeaturesAnswer",
+        __base__=FeaturesAnswer,
+        __doc__=FeaturesAnswer.__doc__,
+        user_id=(int if view.key.is_whole else str, ...),
+    )
 
+    # A key may hold slashes.
     @app.get(
-        "/features/{user_id}",
-        response_model=FeaturesAnswer,
+        "/features/{user_id}" if view.key.is_whole else "/features/{user_id:path}",
+        response_model=answer_model,
         responses=answers(
             FEATURES,
             _404="The online store has no features for user 999999.",
@@ -279,7 +293,7 @@ def add_features(
             _503="Redis did not answer within 50 ms.",
         ),
     )
-    async def show_features(user_id: UserId) -> Response:
+    async def show_features(user_id: key_type) -> Response:  # type: ignore[valid-type]
         """Show a user's stored features, in the version that the champion takes.
 
         Words stand for categories, and null for what is missing. `stale` and `outdated` say that
@@ -288,14 +302,16 @@ def add_features(
         live = predictor.follower.live
         served = live.arms[0].model.schema if live else view.schema
         schema = served.whole or served  # rows are stored whole
-        about = {"user_id": user_id, "schema_fingerprint": schema.fingerprint}
+        key = _key_of(view.key, user_id)
+        shown = key if view.key.is_whole else view.key.text(key)
+        about = {"user_id": shown, "schema_fingerprint": schema.fingerprint}
         try:
-            row = await predictor.reader.rows(schema).read(user_id)
+            row = await predictor.reader.rows(schema).read(view.key.identity(key))
         except SchemaMismatch:
             return json_response(about | _NOTHING | {"outdated": True})
         if row is None:
             raise UnknownEntity(
-                f"The online store has no features for user {user_id}. Write them: "
+                f"The online store has no features for user {shown}. Write them: "
                 "python pipelines/feature_pipeline.py"
             )
         age_s = time.time() - row.event_time_us / 1_000_000
@@ -313,6 +329,16 @@ def add_features(
                 "features": schema.decode(row.vector),
             }
         )
+
+
+def _key_of(entity: Entity, given: int | str) -> KeyValue:
+    if isinstance(given, int):
+        return given
+    try:
+        return entity.parse(given)
+    except InvalidValue as error:
+        about = {"type": "value_error", "loc": ("path", "user_id"), "msg": str(error)}
+        raise RequestValidationError([{**about, "input": given}]) from None
 
 
 _NOTHING: dict[str, object] = {

@@ -60,7 +60,9 @@ def test_the_rows_are_not_clean() -> None:
 
 
 def test_requests(expected: np.ndarray) -> None:
-    requests = [to_request(SCHEMA.read_json(json.dumps(row).encode()), "user_id") for row in ROWS]
+    requests = [
+        to_request(SCHEMA.read_json(json.dumps(row).encode()), MODEL_VIEW.key) for row in ROWS
+    ]
     attributes = [request.attributes for request in requests]
     assert np.array_equal(ENGINE.rows(attributes), expected, equal_nan=True)
     alone = np.stack([ENGINE.row(each) for each in attributes])

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from configs.settings import Settings
+from feature_store.definitions.view import FeatureView
 from feature_store.feature_definitions import MODEL_VIEW
 from serving.api import create_app
 from serving.connect import prediction_service
@@ -32,9 +33,9 @@ class Api:
 
 
 @asynccontextmanager
-async def api_of(settings: Settings) -> AsyncIterator[Api]:
-    service = prediction_service(settings)
-    app = create_app(service, MODEL_VIEW)
+async def api_of(settings: Settings, view: FeatureView = MODEL_VIEW) -> AsyncIterator[Api]:
+    service = prediction_service(settings, view)
+    app = create_app(service, view)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -30,7 +30,7 @@ def allows(document, path, body):
         ("/predict", {"user_id": None, "unit_id": "a"}, False),
         ("/predict", {"user_id": 7, "agee": 30}, False),
         ("/predict", {"user_id": 2**63}, False),
-        ("/predict", {"user_id": 0}, False),
+        ("/predict", {"user_id": -(2**63)}, False),
         ("/predict/batch", {"rows": [{"user_id": 7}]}, True),
         ("/predict/batch", {"rows": [{"user_id": 7}], "more": 1}, False),
         ("/predict/batch", {"rows": []}, False),

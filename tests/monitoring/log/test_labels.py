@@ -25,7 +25,7 @@ TIMES = st.integers(-(2**62), 2**62)
 RECORDS = st.builds(
     LabelRecord,
     prediction_id=st.binary(min_size=16, max_size=16).filter(any) | st.none(),
-    user_id=st.none() | st.integers(1, 2**63 - 1),
+    user_id=st.none() | st.just(0) | st.integers(-(2**63) + 1, 2**63 - 1),
     label=st.sampled_from([0, 1]),
     label_time_us=TIMES,
     received_at_us=TIMES,

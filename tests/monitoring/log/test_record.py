@@ -31,7 +31,7 @@ RECORDS = st.builds(
     PredictionRecord,
     prediction_id=st.binary(min_size=16, max_size=16),
     predicted_at_us=INT64,
-    user_id=st.none() | st.integers(1, 2**63 - 1),
+    user_id=st.none() | st.just(0) | st.integers(-(2**63) + 1, 2**63 - 1),
     unit=st.text(max_size=128),
     event_time_us=st.none() | INT64,
     vector=VECTORS,

@@ -13,7 +13,7 @@ KNOWN = ["user_id", "unit_id", *[feature.name for feature in MODEL_VIEW.raw_feat
 
 
 def request_of(text: str | bytes):
-    return to_request(SCHEMA.model_validate_json(text), MODEL_VIEW.entity)
+    return to_request(SCHEMA.model_validate_json(text), MODEL_VIEW.key)
 
 
 def problem_with(**body):
@@ -51,15 +51,20 @@ def test_a_word_outside_the_vocabulary_is_no_error():
     assert request_of('{"workclass": "Astronaut"}').attributes == {"workclass": "Astronaut"}
 
 
-@pytest.mark.parametrize("user_id", [1, 2**63 - 1])
-def test_keys_reach_from_one_to_the_largest_of_64_bits(user_id):
+@pytest.mark.parametrize("user_id", [-(2**63) + 1, 0, 1, 2**63 - 1])
+def test_keys_are_whole_numbers_of_64_bits(user_id):
     assert request_of(json.dumps({"user_id": user_id})).user_id == user_id
 
 
 @pytest.mark.parametrize(
     ("body", "field", "value", "expected"),
     [
-        ({"user_id": 0}, "user_id", "0", "greater than or equal to 1"),
+        (
+            {"user_id": -(2**63)},
+            "user_id",
+            str(-(2**63)),
+            "greater than or equal to -9223372036854775807",
+        ),
         ({"user_id": 2**63}, "user_id", str(2**63), "less than or equal to 9223372036854775807"),
         ({"user_id": "7"}, "user_id", "'7'", "valid integer"),
         ({"user_id": True}, "user_id", "True", "valid integer"),

@@ -63,7 +63,7 @@ async def test_alone_and_in_a_batch_of_32_the_answers_and_receipts_have_the_same
 
 async def test_who_cannot_be_answered_fails_no_neighbour(shared_world: World) -> None:
     good = bodies("mixed")[:12]
-    bad = [{"user_id": 999_999}, {"user_id": 0}, {"agee": 1}, {}]
+    bad = [{"user_id": 999_999}, {"user_id": 2**63}, {"agee": 1}, {}]
     async with api_of(shared_world.settings) as api:
         alone = [told(await api.ask(body)) for body in good]
         answers = await api.together([*bad, *good, *bad])

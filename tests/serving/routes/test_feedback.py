@@ -133,7 +133,7 @@ GOOD = {"user_id": 9_300, "label_time": AT, "label": 1}
         ({"label": True}, "label", ""),
         ({"label": None}, "label", ""),
         ({"label": 1.0}, "label", ""),
-        ({"user_id": 0}, "user_id", "greater than or equal to 1"),
+        ({"user_id": -(2**63)}, "user_id", "greater than or equal to -9223372036854775807"),
         ({"user_id": "7"}, "user_id", "valid integer"),
         ({"label_time": None}, "", "expected 'label_time' with 'user_id'"),
         ({"label_time": "yesterday"}, "label_time", "a time with its zone"),
