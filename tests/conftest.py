@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from configs.settings import Settings, load_settings
@@ -18,7 +19,12 @@ from tests.worlds.databases import own_database
 
 
 def pytest_configure() -> None:
-    """Forget settings in the environment: a test says what it needs. Tests share the cores."""
+    """Forget settings in the environment: a test says what it needs. Tests share the cores.
+
+    Random examples are the same in every run, and no test fails for the time it takes.
+    """
+    hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+    hypothesis.settings.load_profile("repeatable")
     share_cores()
     for name in ("DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"):
         os.environ.pop(name, None)

@@ -33,6 +33,7 @@ def write_batch(
     predicted_at_us: int,
     flags: Flags,
     context: Context,
+    units: Sequence[str] | None = None,
 ) -> int:
     """Store the receipts of a chunk unless they are; return how many were stored.
 
@@ -47,6 +48,8 @@ def write_batch(
         Microseconds since 1970 in UTC.
     flags
         Of all of them.
+    units
+        Each key as one text ``(n,)``, where it is no whole number.
 
     Raises
     ------
@@ -59,8 +62,10 @@ def write_batch(
         for start in range(0, len(rows), COPIED_TOGETHER):
             part = slice(start, start + COPIED_TOGETHER)
             answers = probabilities[part].tolist()
+            named = None if units is None else units[part]
             copy_predictions(
-                connection, _records(rows.rows(part), answers, predicted_at_us, flags, context)
+                connection,
+                _records(rows.rows(part), answers, predicted_at_us, flags, context, named),
             )
     return len(rows)
 
@@ -71,21 +76,24 @@ def _records(
     predicted_at_us: int,
     flags: Flags,
     context: Context,
+    units: Sequence[str] | None,
 ) -> Iterator[PredictionRecord]:
+    keys = rows.keys.tolist()
     columns = (
         new_prediction_ids(predicted_at_us, len(rows)),
-        rows.keys.tolist(),
+        keys,
+        map(str, keys) if units is None else units,
         rows.times.astype(np.int64).tolist(),
         np.isnat(rows.times).tolist(),
         rows.values,
         probabilities,
     )
-    for prediction_id, key, time, has_none, vector, probability in zip(*columns, strict=True):
+    for prediction_id, key, unit, time, has_none, vector, probability in zip(*columns, strict=True):
         yield PredictionRecord(
             prediction_id=prediction_id,
             predicted_at_us=predicted_at_us,
             user_id=key,
-            unit=str(key),
+            unit=unit,
             event_time_us=None if has_none else time,
             vector=vector,
             outputs=(probability,),

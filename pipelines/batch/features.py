@@ -101,7 +101,8 @@ class EngineeredFeatures:
                     raw[feature.name] = parse_numbers(feature, texts, reasons)
         if reasons:
             row = min(reasons)
-            raise InputUnusable(f"User {keys[row]} in {where}: {reasons[row]}.")
+            name = keys[row] if self.engine.view.key.is_whole else f"of row {row + 1:,}"
+            raise InputUnusable(f"User {name} in {where}: {reasons[row]}.")
         values = self.engine.table(raw)
         if not self._is_whole:
             values = np.ascontiguousarray(values[:, self._places])

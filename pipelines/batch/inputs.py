@@ -264,22 +264,23 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
     InputUnusable
         If the entity, or some of the attributes, are missing.
     """
-    if view.entity not in names:
+    lacking = [name for name in view.key.columns if name not in names]
+    if lacking:
         raise InputUnusable(
-            f"{path} has no column '{view.entity}'; it has {_list(names)}. Add the column, or "
+            f"{path} has no column '{lacking[0]}'; it has {_list(names)}. Add the column, or "
             "rename it with 'source.rename' in the feature settings."
         )
     raw = [feature.name for feature in view.raw_features]
     if set(schema.names) <= set(names):
         return Kind.features
-    if not set(raw) & set(names):
+    if not (set(raw) - set(view.key.columns)) & set(names):
         return Kind.entities
     absent = [group for group in view.attribute_groups if not set(group) & set(names)]
     if absent:
         missing = ", ".join(" or ".join(group) for group in absent)
         raise InputUnusable(
             f"{path} lacks the columns {missing}. Give all raw attributes, all {len(schema)} "
-            f"features, or {view.entity} alone."
+            f"features, or {' and '.join(view.key.columns)} alone."
         )
     return Kind.attributes
 
@@ -287,12 +288,14 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
 def columns_of(
     kind: Kind, names: Sequence[str], view: FeatureView, schema: FeatureSchema
 ) -> list[str]:
-    """The columns that are read of an input that has so many, the entity first."""
+    """The columns that are read of an input that has so many, the key first."""
+    wanted: list[str] = list(view.key.columns)
     if kind is Kind.features:
-        return [view.entity, *schema.names]
-    if kind is Kind.attributes:
-        return [view.entity, *(f.name for f in view.raw_features if f.name in names)]
-    return [view.entity]
+        wanted += schema.names
+    elif kind is Kind.attributes:
+        wanted += [f.name for f in view.raw_features if f.name in names]
+    # A part of the key may be a feature, too.
+    return list(dict.fromkeys(wanted))
 
 
 def _list(names: Collection[str]) -> str:

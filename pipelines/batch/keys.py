@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.cleaning import LARGEST_WHOLE, WHOLE_WITH_FRACTION
+from feature_store.definitions.entity import Entity, KeyValue
 from feature_store.definitions.schema import FeatureSchema
+from feature_store.errors import InvalidValue
 from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
 
@@ -83,6 +85,64 @@ def keys_of(column: pa.ChunkedArray | pa.Array, name: str, path: str, first_row:
         raise InputUnusable(f"Row {row:,} of {path} has no '{name}'. Fill it in or drop the row.")
     keys: Keys = whole.to_numpy()
     return keys
+
+
+class KeyReader:
+    """Reads the key's columns of an input.
+
+    Parameters
+    ----------
+    entity
+        Whose keys.
+    """
+
+    def __init__(self, entity: Entity) -> None:
+        self.entity = entity
+
+    @property
+    def fields(self) -> list[tuple[str, pa.DataType]]:
+        """Names and types of the key's columns, as they are written."""
+        import pyarrow as pa
+
+        types = {"integer": pa.int64(), "string": pa.string()}
+        return [(part.name, types[part.type]) for part in self.entity.parts]
+
+    def read(self, rows: pa.Table | pa.RecordBatch, path: str, first_row: int = 1) -> Keys:
+        """Identities ``(n,)`` of the keys of rows.
+
+        Raises
+        ------
+        InputUnusable
+            If a key is missing, or none of this entity.
+        """
+        if self.entity.is_whole:
+            [name] = self.entity.columns
+            return keys_of(rows.column(name), name, path, first_row)
+        texts = [self.entity.text(key) for key in self._values(rows, path, first_row)]
+        return self.entity.identities(texts)
+
+    def texts(self, rows: pa.Table | pa.RecordBatch, path: str) -> list[str] | None:
+        """The text of each key that `read` gives; None where it is the identity itself."""
+        if self.entity.is_whole:
+            return None
+        return [self.entity.text(key) for key in self._values(rows, path, 1)]
+
+    def table(self, texts: Sequence[str | None]) -> pa.Table:
+        """The key's columns of keys that are given by their text."""
+        import pyarrow as pa
+
+        keys = [self.entity.values(self.entity.parse(text)) for text in texts if text is not None]
+        return pa.Table.from_pylist(keys, schema=pa.schema(self.fields))
+
+    def _values(
+        self, rows: pa.Table | pa.RecordBatch, path: str, first_row: int
+    ) -> Iterator[KeyValue]:
+        columns = [rows.column(name).to_pylist() for name in self.entity.columns]
+        for row, values in enumerate(zip(*columns, strict=True), start=first_row):
+            try:
+                yield self.entity.read(values if len(values) > 1 else values[0])
+            except InvalidValue as error:
+                raise InputUnusable(f"Row {row:,} of {path}: {error}.") from None
 
 
 def is_text(kind: pa.DataType) -> bool:

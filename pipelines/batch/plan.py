@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -197,8 +197,17 @@ class ChunkPlanner:
             rows = sum(n for _, _, n in some)
             self.chunks.append(Chunk(len(self.chunks), -1, some[0][0], some[-1][1], rows))
 
-    def refuse_unusable(self, entity: str, again: Iterator[Keys]) -> None:
-        """Raise if there are no rows, or a key comes twice; ``again`` gives all keys once more.
+    def refuse_unusable(
+        self, entity: str, again: Iterator[Keys], name_of: Callable[[int], str] = str
+    ) -> None:
+        """Raise if there are no rows, or a key comes twice.
+
+        Parameters
+        ----------
+        again
+            All keys once more.
+        name_of
+            What a person calls a key, by its identity.
 
         Raises
         ------
@@ -210,7 +219,8 @@ class ChunkPlanner:
         twice = None if self.ascends else first_duplicate(again)
         if twice is not None:
             raise InputUnusable(
-                f"{entity} {twice} comes more than once in the input. Keep one row of each."
+                f"{entity} {name_of(twice)} comes more than once in the input. Keep one row "
+                "of each."
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -23,7 +23,7 @@ from models.deployment.record import Arm
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import InputFile, Kind, OpenFile, columns_of, input_files, kind_of
-from pipelines.batch.keys import Keys, entities, keys_of
+from pipelines.batch.keys import KeyReader, Keys, entities
 from pipelines.batch.output import Output
 from pipelines.batch.plan import CHUNK_ROWS, ChunkPlanner, DeployedModel, Plan, changed_files
 from pipelines.batch.worker import Job
@@ -131,7 +131,9 @@ def new_plan(
             if not planner.is_full:
                 planner.cut_file(place, _keys(plan, file, settings))
         everything = chain.from_iterable(_keys(plan, file, settings) for file in plan.files)
-        planner.refuse_unusable(plan.entity, _limit_rows(everything, plan.limit))
+        planner.refuse_unusable(
+            plan.entity, _limit_rows(everything, plan.limit), _name_of(plan, settings)
+        )
     else:
         store = OfflineStore(Postgres(postgres_url(settings)))
         schema, known = artifact.feature_schema, plan.scored_at
@@ -211,10 +213,26 @@ def _open(file: InputFile, settings: Settings) -> OpenFile:
 
 def _keys(plan: Plan, file: InputFile, settings: Settings) -> Iterator[Keys]:
     """All keys of a file, block by block."""
-    row = 1
-    for batch in _open(file, settings).batches([plan.entity]):
-        yield keys_of(batch.column(0), plan.entity, file.path, row)
+    row, keys = 1, KeyReader(VIEW.key)
+    for batch in _open(file, settings).batches(VIEW.key.columns):
+        yield keys.read(batch, file.path, row)
         row += len(batch)
+
+
+def _name_of(plan: Plan, settings: Settings) -> Callable[[int], str]:
+    """What tells the key behind an identity of the input, for a message."""
+
+    def find(identity: int) -> str:
+        keys = KeyReader(VIEW.key)
+        for file in plan.files:
+            for batch in _open(file, settings).batches(VIEW.key.columns):
+                texts = keys.texts(batch, file.path)
+                places = np.flatnonzero(keys.read(batch, file.path) == identity)
+                if texts is not None and len(places):
+                    return str(texts[places[0]])
+        return str(identity)
+
+    return find
 
 
 def _limit_rows(blocks: Iterator[Keys], limit: int | None) -> Iterator[Keys]:

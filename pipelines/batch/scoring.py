@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from models.artifact.artifact import ModelArtifact
 from models.bulk_scorer import BulkScorer, ParallelScorer
 from models.onnx.scorer import OnnxScorer
 from pipelines.batch.features import Featurizer
-from pipelines.batch.keys import keys_of
+from pipelines.batch.keys import KeyReader
 from pipelines.batch.plan import Plan
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class ChunkScorer:
         Of the features, in order.
     featurize
         Gives vectors.
+    keys
+        Reads whom the rows are about.
     scorer
         Answers them, each with the bits that it has alone.
     texts
@@ -50,24 +52,33 @@ class ChunkScorer:
     plan: Plan
     names: tuple[str, ...]
     featurize: Featurizer
+    keys: KeyReader
     scorer: BulkScorer | ParallelScorer
     texts: tuple[str, str]
     contributions: Contributions | None = None
 
     def features(self, rows: pa.Table, where: str) -> FeatureMatrix:
         """Vectors of the rows of an input."""
-        keys = keys_of(rows.column(self.plan.entity), self.plan.entity, where)
-        return self.featurize(keys, rows, where)
+        return self.featurize(self.keys.read(rows, where), rows, where)
 
-    def predictions(self, rows: FeatureMatrix) -> pa.RecordBatch:
-        """Predictions of vectors, in their order."""
+    def predictions(self, rows: FeatureMatrix, texts: Sequence[str] | None) -> pa.RecordBatch:
+        """Predictions of vectors, in their order.
+
+        Parameters
+        ----------
+        texts
+            Each key as one text, where it is no whole number.
+        """
         import pyarrow as pa
 
         n, plan = len(rows.keys), self.plan
         probabilities = self.scorer.predict(rows.values)
         positive = probabilities.astype(np.float64) >= plan.model.threshold
+        keys = [pa.array(rows.keys)]
+        if texts is not None:
+            keys = [column.combine_chunks() for column in self.keys.table(texts).columns]
         columns = [
-            pa.array(rows.keys),
+            *keys,
             pa.array(probabilities),
             pa.array(self.texts).take(pa.array(positive.astype(np.int8))),
             *(pa.repeat(text, n) for text in self._same),
@@ -86,7 +97,7 @@ class ChunkScorer:
 
         time = pa.timestamp("us", "UTC")
         fields = [
-            (self.plan.entity, pa.int64()),
+            *self.keys.fields,
             ("probability", pa.float32()),
             *((name, pa.string()) for name in ("prediction", "model_version", "engine")),
             ("schema_fingerprint", pa.string()),

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.entity import Entity
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.entity_keys import find_keys
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 from feature_store.online.row_codec import microseconds_of
@@ -25,7 +27,7 @@ from monitoring.log.record import Context, Flags, ScoredArm
 from pipelines.batch.features import EngineeredFeatures, Featurizer, lookup_of, take_features
 from pipelines.batch.folders import Folder
 from pipelines.batch.inputs import Kind, OpenFile, RowStream
-from pipelines.batch.keys import Keys, entities, key_checksum
+from pipelines.batch.keys import KeyReader, Keys, entities, key_checksum
 from pipelines.batch.manifest import BINS, OutputFile
 from pipelines.batch.output import Output
 from pipelines.batch.plan import Chunk, Plan
@@ -95,12 +97,14 @@ class Worker:
         self.plan = job.plan
         self.output = job.output
         self.schema = artifact.feature_schema
+        self.keys = KeyReader(self.schema.key or Entity(self.plan.entity))
         # With one thread a call a row has the same bits in any company, whatever the family.
         scorer = bulk_scorer(artifact, threads=1)
         self.scorer = ChunkScorer(
             plan=job.plan,
             names=artifact.features,
             featurize=_featurizer(job, artifact),
+            keys=self.keys,
             scorer=scorer,
             texts=job.texts,
             contributions=explainer_of(artifact, scorer) if job.plan.explain else None,
@@ -108,12 +112,10 @@ class Worker:
 
     def tables(self, chunks: Sequence[Chunk]) -> Iterator[tuple[Chunk, pa.Table]]:
         """The rows of chunks, in their order; neighbours in a file are read in one go."""
-        import pyarrow as pa
-
         stream, next_row = None, (-1, -1)
         for chunk in chunks:
             if self.plan.kind is Kind.everybody:
-                yield chunk, pa.table({self.plan.entity: self._keys(chunk)})
+                yield chunk, self._stored(chunk)
                 continue
             if stream is None or next_row != (chunk.file, chunk.start):
                 file = self.plan.files[chunk.file]
@@ -122,8 +124,16 @@ class Worker:
             yield chunk, stream.take(chunk.rows)
             next_row = chunk.file, chunk.stop
 
-    def _keys(self, chunk: Chunk) -> Keys:
-        """The entities of a range of keys."""
+    def _stored(self, chunk: Chunk) -> pa.Table:
+        """The keys of the store that are in a range."""
+        import pyarrow as pa
+
+        entity, identities = self.keys.entity, self._identities(chunk)
+        if entity.is_whole:
+            return pa.table({entity.name: identities})
+        return self.keys.table(find_keys(self.job.offline.postgres, entity, identities))
+
+    def _identities(self, chunk: Chunk) -> Keys:
         plan = self.plan
         found = entities(
             self.job.offline,
@@ -139,10 +149,11 @@ class Worker:
         """Score the rows of a chunk, log them if asked to, and write their file."""
         where = "the offline store" if chunk.file < 0 else self.plan.files[chunk.file].path
         featured = self.scorer.features(rows, where)
-        predictions = self.scorer.predictions(featured)
+        texts = self.keys.texts(rows, where)
+        predictions = self.scorer.predictions(featured, texts)
         probabilities = predictions.column("probability").to_numpy()
         if self.plan.is_logged:
-            self._log(chunk, featured, probabilities)
+            self._log(chunk, featured, probabilities, texts)
         above = probabilities.astype(np.float64) >= self.plan.model.threshold
         bins = np.histogram(probabilities, BINS, range=(0.0, 1.0))[0]
         is_stored = self.plan.kind.is_stored
@@ -156,7 +167,13 @@ class Worker:
             histogram=tuple(bins.tolist()),
         )
 
-    def _log(self, chunk: Chunk, rows: FeatureMatrix, probabilities: Any) -> None:
+    def _log(
+        self,
+        chunk: Chunk,
+        rows: FeatureMatrix,
+        probabilities: Any,
+        texts: Sequence[str] | None,
+    ) -> None:
         computed = self.plan.kind is Kind.attributes
         write_batch(
             self.job.offline.postgres,
@@ -166,6 +183,7 @@ class Worker:
             predicted_at_us=microseconds_of(self.plan.scored_at),
             flags=Flags.REQUEST_ATTRIBUTES if computed else Flags.NONE,
             context=self._context,
+            units=texts,
         )
 
     @property

@@ -21,7 +21,7 @@ ENGINE = Engine(MODEL_VIEW)
 
 
 @given(rows=st.lists(raw_rows(), min_size=1, max_size=40), cut=st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_one_row_any_slice_and_the_table_have_the_same_bits(
     rows: list[dict[str, Any]], cut: st.DataObject
 ) -> None:
@@ -39,7 +39,7 @@ def test_one_row_any_slice_and_the_table_have_the_same_bits(
 
 
 @given(rows=st.lists(raw_rows(), min_size=1, max_size=20))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_strided_reversed_and_misaligned_columns_have_the_same_bits(
     rows: list[dict[str, Any]],
 ) -> None:

@@ -190,7 +190,7 @@ LIKELY = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.dictionaries(st.text(), VALUES) | LIKELY)
 def test_any_body_is_answered_or_refused(api, body):
     headers = {"Content-Type": "application/json"}
@@ -201,7 +201,7 @@ def test_any_body_is_answered_or_refused(api, body):
         assert 0 <= answer.json()["probability"] <= 1
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 @example(b'{"user_id":1}')
 def test_any_bytes_but_a_request_are_refused(api, content):

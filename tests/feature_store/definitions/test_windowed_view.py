@@ -166,7 +166,7 @@ def test_the_example_of_the_documentation_holds(
         np.testing.assert_array_equal([feature(got, name)[0] for name in shown], values)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(event_lists(), st.lists(st.tuples(st.integers(1, 4), moments()), min_size=1, max_size=8))
 def test_windows_are_what_looking_at_every_event_says(
     events: list[ActivityEvent], asked: list[tuple[int, datetime]]
@@ -184,7 +184,7 @@ def test_windows_are_what_looking_at_every_event_says(
             assert bits(values).tolist() == bits(vector(right)).tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(event_lists(), st.data())
 def test_what_was_not_known_then_does_not_count(events: list[ActivityEvent], data) -> None:
     delays = data.draw(
@@ -207,7 +207,7 @@ def test_what_was_not_known_then_does_not_count(events: list[ActivityEvent], dat
             assert bits(values).tolist() == bits(vector(right)).tolist()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(event_lists(), st.lists(moments(), min_size=1, max_size=8))
 def test_tiles_give_the_same_bits_at_any_time_after_the_newest_event(
     events: list[ActivityEvent], times: list[datetime]
@@ -220,7 +220,7 @@ def test_tiles_give_the_same_bits_at_any_time_after_the_newest_event(
         assert bits(out_of_tiles).tolist() == bits(from_events).tolist()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(event_lists(), moments())
 def test_a_packed_row_reads_as_the_values_of_that_time(
     events: list[ActivityEvent], now: datetime

@@ -104,7 +104,7 @@ def changes_of_some() -> st.SearchStrategy[ProfileChange]:
     full=st.lists(full_rows(), max_size=4, unique_by=lambda row: (row.key, row.time)),
     changes=st.lists(changes_of_some(), min_size=1, max_size=12),
 )
-@hypothesis_settings(max_examples=150, deadline=None)
+@hypothesis_settings(max_examples=150)
 def test_the_state_after_each_change_is_what_a_fold_over_dictionaries_gives(
     full: list[FullRow], changes: list[ProfileChange]
 ) -> None:
@@ -139,9 +139,7 @@ def test_the_state_after_each_change_is_what_a_fold_over_dictionaries_gives(
     changes=st.lists(changes_of_some(), min_size=1, max_size=8),
     seed=st.integers(0, 2**32),
 )
-@hypothesis_settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_split_and_repetition_ends_in_the_same_rows(
     new_writer: Callable[[], ProfileWriter],
     full: list[FullRow],

@@ -68,7 +68,7 @@ def expected_value(forest: Forest, row: np.ndarray, known: set[int], node: int =
     return parts[0] * shares[0] + parts[1] * shares[1]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     st.tuples(st.floats(0, 1, width=32), st.floats(0, 1, width=32) | st.just(math.nan)),
     st.tuples(st.sampled_from([0, 1]), st.sampled_from([0, 1])),

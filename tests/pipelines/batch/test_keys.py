@@ -8,8 +8,18 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
+from feature_store.definitions.entity import Entity
+from feature_store.definitions.view import FeatureView
 from pipelines.batch.errors import InputUnusable
-from pipelines.batch.keys import ascend, combine_checksums, first_duplicate, key_checksum, keys_of
+from pipelines.batch.inputs import Kind, columns_of, kind_of
+from pipelines.batch.keys import (
+    KeyReader,
+    ascend,
+    combine_checksums,
+    first_duplicate,
+    key_checksum,
+    keys_of,
+)
 from pipelines.batch.plan import ChunkPlanner
 
 KEYS = arrays(np.int64, st.integers(0, 200), elements=st.integers(-(2**63), 2**63 - 1))
@@ -68,3 +78,45 @@ def test_whole_numbers_may_carry_a_fraction_of_zero(column: list[object]) -> Non
 def test_a_float_that_has_lost_digits_is_no_key() -> None:
     with pytest.raises(InputUnusable, match=r"above 2\*\*53"):
         keys_of(pa.chunked_array([[2.0**60]]), "user_id", "a file")
+
+
+PLANE = Entity("tail_number", key="string")
+ROUTE = Entity("route", key={"origin": "string", "gate": "integer"})
+
+
+@pytest.mark.parametrize(
+    ("entity", "columns", "texts"),
+    [
+        (PLANE, {"tail_number": [" N1", "n1"]}, ["N1", "n1"]),
+        (ROUTE, {"origin": ["JFK", "LAX"], "gate": [7.0, 7.0]}, ['["JFK",7]', '["LAX",7]']),
+        (ROUTE, {"origin": ["JFK", "LAX"], "gate": ["7", "8"]}, ['["JFK",7]', '["LAX",8]']),
+    ],
+)
+def test_a_key_of_texts_or_of_parts_is_read_and_written_as_it_is(entity, columns, texts) -> None:
+    reader, rows = KeyReader(entity), pa.table(columns)
+    assert reader.read(rows, "a file").tolist() == entity.identities(texts).tolist()
+    assert reader.texts(rows, "a file") == texts
+    written = reader.table(texts)
+    assert written.column_names == list(entity.columns)
+    assert reader.read(written, "the output").tolist() == entity.identities(texts).tolist()
+
+
+def test_a_key_of_another_type_is_named_with_its_row() -> None:
+    with pytest.raises(InputUnusable, match="Row 12 of a file: tail_number is missing, expected"):
+        KeyReader(PLANE).read(pa.table({"tail_number": ["N1", None]}), "a file", 11)
+    with pytest.raises(InputUnusable, match="Row 1 of a file: tail_number is '5', expected a text"):
+        KeyReader(PLANE).read(pa.table({"tail_number": [5]}), "a file")
+
+
+def test_what_an_input_holds_follows_from_the_columns_beside_its_key() -> None:
+    view = FeatureView("routes", ROUTE)
+    view.raw("origin", categories=("JFK", "LAX"), description="A part of the key, too.")
+    view.raw("distance", description="Far.")
+    names = ("origin", "gate")
+    assert kind_of(names, view, view.schema, "a file") is Kind.entities
+    assert columns_of(Kind.entities, names, view, view.schema) == ["origin", "gate"]
+    more = (*names, "distance")
+    assert kind_of(more, view, view.schema, "a file") is Kind.features
+    assert columns_of(Kind.features, more, view, view.schema) == ["origin", "gate", "distance"]
+    with pytest.raises(InputUnusable, match="has no column 'gate'"):
+        kind_of(("origin", "distance"), view, view.schema, "a file")
