@@ -159,6 +159,9 @@ class TrainingConfig(Section):
     )
     start: UtcTime
     end: UtcTime
+    known_by: UtcTime | None = Field(
+        None, description="only what the store had learned by then: the training set of a past day"
+    )
     seed: int = Field(7, ge=0, lt=2**31, description="of the split, the masks and the model")
     test_share: float = Field(0.2, gt=0, lt=1)
     validation_share: float = Field(0.1, gt=0, lt=1, description="of what is not test")

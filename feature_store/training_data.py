@@ -72,6 +72,7 @@ def training_rows(
     features, found = store.historical(
         schema, entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
     )
+    _refuse_nothing_known(store, schema, found, known_by)
     features, texts = features.rows(found), None
     if schema.key is not None:
         texts = np.array(find_keys(store.postgres, schema.key, features.keys), dtype=object)
@@ -107,6 +108,7 @@ def training_frame(
             schema, view.entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
         )
         known |= found
+    _refuse_nothing_known(store, by_view(references)[0][1], known, known_by)
     matrices = {name: matrix.rows(known) for name, matrix in matrices.items()}
     index = _index_of(store, entity, labels.keys[known])
     columns = {
@@ -115,6 +117,28 @@ def training_frame(
         for matrix in [matrices[each.view.name]]
     }
     return pd.DataFrame(columns, index), pd.Series(labels.values[known], index, name=label_column)
+
+
+def _refuse_nothing_known(
+    store: OfflineStore,
+    schema: FeatureSchema,
+    found: NDArray[np.bool_],
+    known_by: datetime | None,
+) -> None:
+    """Raise when no label has features at its time."""
+    if found.any():
+        return
+    since = store.versions.readable(schema).created_at
+    why = "at their times"
+    if known_by is not None:
+        why = (
+            f"that the store knew by {known_by.isoformat(timespec='seconds')}; this version of "
+            f"'{schema.view}' is kept since {since.isoformat(timespec='seconds')}"
+        )
+    raise FeatureStoreError(
+        f"None of {len(found):,} labels has features {why}. Take another range, or look at an "
+        "entity: python -m feature_store history --key …"
+    )
 
 
 def _index_of(store: OfflineStore, entity: Entity, identities: NDArray[np.int64]) -> pd.Index:

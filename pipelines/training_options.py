@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from configs.command_line import done, note, progress
 from configs.training_config import TrainingConfig
 from feature_store.feature_definitions import MODEL_VIEW
+from models.errors import TrainingRefused
 from models.families import new_model
 from models.gates.rules import SLICE, Decision
 from models.lineage import Recipe
@@ -34,6 +37,21 @@ def tune_settings(
     best = ", ".join(f"{name} {value:.4g}" for name, value in tuned.best.items())
     note(f"cross-validated log loss {tuned.best_value:.5f} with {best}")
     return tuned, with_params(config, tuned.best)
+
+
+def refuse_the_future(known_by: datetime | None, now: datetime) -> None:
+    """Raise when the store is to know what it can only learn later.
+
+    Raises
+    ------
+    TrainingRefused
+        Then another training with the same settings would have other rows.
+    """
+    if known_by is not None and known_by > now:
+        raise TrainingRefused(
+            f"'known_by' is {known_by.isoformat(timespec='seconds')}, which has not come; it is "
+            f"{now.isoformat(timespec='seconds')}. Give a time that has passed, or none."
+        )
 
 
 def find_extras(

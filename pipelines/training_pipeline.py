@@ -28,7 +28,13 @@ from models.reports.write_up import write_up
 from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
 from models.training.search_space import SearchSpace
 from pipelines.reproduction import reproduce_version
-from pipelines.training_options import find_extras, report, report_gates, tune_settings
+from pipelines.training_options import (
+    find_extras,
+    refuse_the_future,
+    report,
+    report_gates,
+    tune_settings,
+)
 
 app = new_app()
 
@@ -42,6 +48,10 @@ def training_pipeline(
     seed: Annotated[int | None, typer.Option(help="Of the split, masks and model.")] = None,
     start: Annotated[str | None, typer.Option(help="First label time, as 2020-01-01.")] = None,
     end: Annotated[str | None, typer.Option(help="First label time not included.")] = None,
+    known_by: Annotated[
+        str | None,
+        typer.Option(help="Only what the store had learned by then: the data of a past day."),
+    ] = None,
     config: Annotated[Path, typer.Option(help="The training settings (YAML).")] = Path(
         "configs/training_config.yaml"
     ),
@@ -76,17 +86,21 @@ def training_pipeline(
         seed=seed,
         start=start,
         end=end,
+        known_by=known_by,
         exclude_protected=exclude_protected or None,
     )
     settings = load_settings({"training": config}, training=options)
     training, registry = settings.training, model_registry(settings)
+    refuse_the_future(training.known_by, started_at)
     if tune:
         SearchSpace.of(training)  # refuses a bad one before any work is done
     registry.refuse_unreachable()
 
     store = offline_store(settings)
     schema, entity, times = MODEL_VIEW.schema, MODEL_VIEW.entity, (training.start, training.end)
-    rows = training_rows(store, schema, entity, *times, ttl=ttl(settings))
+    rows = training_rows(
+        store, schema, entity, *times, ttl=ttl(settings), known_by=training.known_by
+    )
     done(f"Retrieved {len(rows):,} rows from feature store")
 
     masker = masker_of(MODEL_VIEW, training)

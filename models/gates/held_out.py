@@ -74,19 +74,25 @@ class History:
         FeatureStoreError
             If the store has no rows for this range, or not these features.
         """
-        drawn = self._draw(artifact, None)
-        if drawn.is_same or trained_at is None:
+        recorded_cut = artifact.config.get("known_by")
+        cut_at = None if recorded_cut is None else datetime.fromisoformat(recorded_cut)
+        drawn = self._draw(artifact, cut_at)
+        if drawn.is_same or cut_at is not None or trained_at is None:
             return drawn
         cut = self._draw(artifact, trained_at)
         return cut if cut.is_same else drawn
 
-    def features(self, schema: FeatureSchema, matrix: FeatureMatrix) -> FeatureMatrix:
+    def features(
+        self, schema: FeatureSchema, matrix: FeatureMatrix, known_by: datetime | None = None
+    ) -> FeatureMatrix:
         """The same entities at the same times, with all features of the version of a schema."""
         schema = schema.whole or schema
         if schema.fingerprint == matrix.schema.fingerprint:
             return matrix
         keys, times = matrix.keys, matrix.times
-        return self.offline.historical(schema, self.entity, keys, times, ttl=self.ttl)[0]
+        return self.offline.historical(
+            schema, self.entity, keys, times, ttl=self.ttl, known_by=known_by
+        )[0]
 
     def _draw(self, artifact: ModelArtifact, known_by: datetime | None) -> RecordedRows:
         start, end = (datetime.fromisoformat(recorded(artifact, name)) for name in ("start", "end"))
@@ -155,6 +161,7 @@ def rows_for_both(
     history: History,
     own: TrainingRows,
     at_least: int,
+    known_by: datetime | None = None,
 ) -> CommonRows:
     """Of a candidate's held-out rows those that the champion did not learn from either.
 
@@ -169,6 +176,8 @@ def rows_for_both(
         The rows that the candidate's test part is from; the champion's may be the very same.
     at_least
         So many rows, or all.
+    known_by
+        Only what the store had learned by then: as the candidate's rows were read.
     """
     n, seed = len(test), champion.config.get("seed")
     about = f"all {n:,} held-out rows, which favours {label}: "
@@ -185,7 +194,7 @@ def rows_for_both(
             about = f"the {found:,} of {n:,} held-out rows that neither model learned from"
         else:
             about += f"it held out only {found:,} of them; training with --seed {seed} changes that"
-    theirs = history.features(champion.feature_schema, test.features)
+    theirs = history.features(champion.feature_schema, test.features, known_by)
     return CommonRows((test.features, theirs), test.labels, about)
 
 

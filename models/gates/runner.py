@@ -143,7 +143,9 @@ def compare(
     at_least: int,
 ) -> Comparison:
     """Score the same held-out rows by two models; see `rows_for_both` for which rows."""
-    common = rows_for_both(test, champion, label, history, own, at_least)
+    cut = candidate.config.get("known_by")
+    known_by = None if cut is None else datetime.fromisoformat(cut)
+    common = rows_for_both(test, champion, label, history, own, at_least, known_by)
     ours, theirs = common.features
     scores = _scores(candidate, ours), _scores(champion, theirs)
     return Comparison(label, common.about, ours, common.labels, *scores)

@@ -45,7 +45,7 @@ def _make_exact(node: Any) -> None:
         if node.get("type") == "integer":
             for bound in BOUNDS:
                 if isinstance(node.get(bound), float):
-                    node[bound] = min(int(node[bound]), LARGEST_KEY)
+                    node[bound] = max(-LARGEST_KEY, min(int(node[bound]), LARGEST_KEY))
         for each in node.values():
             _make_exact(each)
 

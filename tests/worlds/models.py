@@ -131,20 +131,28 @@ class World:
     def rows(self, config: TrainingConfig | None = None) -> TrainingRows:
         """What is trained on."""
         config = config or self.settings.training
-        view = MODEL_VIEW
-        return training_rows(self.offline, view.schema, view.entity, config.start, config.end)
+        times = config.start, config.end
+        return training_rows(
+            self.offline, MODEL_VIEW.schema, MODEL_VIEW.entity, *times, known_by=config.known_by
+        )
 
     def train(
         self,
         seed: int = 101,
         is_judged: bool = True,
         exclude_protected: bool = False,
+        known_by: datetime | None = None,
         **params: object,
     ) -> ModelVersion:
         """Train, judge and register a version as the training pipeline does."""
         started_at = datetime.now(UTC)
-        settings = {"seed": seed, "exclude_protected": exclude_protected}
-        written = self.trainer.train(self.rows(), settings, params)
+        settings = {
+            "seed": seed,
+            "exclude_protected": exclude_protected,
+            "known_by": known_by,
+        }
+        rows = self.rows(self.settings.training.model_copy(update=settings))
+        written = self.trainer.train(rows, settings, params)
         champion = connect.champion_of(self.settings)
         origin = Provenance.here(started_at, champion.label if champion else None)
         decision = connect.gate_runner(self.settings).judge(

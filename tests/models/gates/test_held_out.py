@@ -1,6 +1,7 @@
 """Which rows two models may be compared on, found again from what they recorded."""
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -94,3 +95,17 @@ def test_a_champion_whose_rows_changed_favours_itself(world: World):
     test = split_of(artifact, rows).test
     common = rows_for_both(test, other, "v1", history, rows, at_least=50)
     assert "what it learned from cannot be drawn again (their digest is" in common.about
+
+
+def test_a_training_as_known_on_a_past_day_is_drawn_with_the_same_cut(world: World):
+    before, known_by = world.rows(), datetime.now(UTC)
+    world.correct_later(10)
+    version = world.train(known_by=known_by)
+    artifact = connect.artifact_cache(world.settings).get(version.artifact_uri, version.digest)
+    drawn = connect.history(world.settings).rows(artifact)
+
+    assert drawn.is_same
+    assert drawn.known_by == known_by
+    assert drawn.rows.labels.tobytes() == before.labels.tobytes()
+    assert drawn.rows.features.values.tobytes() == before.features.values.tobytes()
+    assert world.rows().labels.tobytes() != before.labels.tobytes()
