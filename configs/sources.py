@@ -134,7 +134,7 @@ class Meaning(Section):
     )
     event_time_column: str | None = Field(None, description="None: spread by 'event_time'")
     label_column: str | None = None
-    label_values: dict[str, int] = Field({}, description="text in the source -> 0 or 1")
+    label_values: dict[str, Literal[0, 1]] = Field({}, description="text in the source -> 0 or 1")
     reference: ReferenceConfig | None = None
 
     @property

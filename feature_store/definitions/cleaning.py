@@ -9,6 +9,7 @@ pandas and Spark write it: 39.0 is 39. A word that nobody defined stays unseen.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -24,6 +25,8 @@ LARGEST_WHOLE = 2**53
 """Above it a float64 no longer holds every whole number: a key may be another one."""
 LARGEST_NUMBER = 3.4028234663852886e38
 """The largest float32: beyond it, either way, a number cannot be held."""
+LARGEST_EXACT_INTEGER = 2**24
+"""Above it float32 no longer holds every whole number."""
 MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
 """Codes of a category: missing, not in the vocabulary, first word of the vocabulary."""
 
@@ -86,7 +89,8 @@ class Cleaning:
         Raises
         ------
         ValueError
-            If the value is no number, or none that a float32 can hold.
+            If the value is no number, or none that a float32 can hold: too large, or a whole
+            number that would become another one.
         """
         if value is None:
             return math.nan
@@ -99,7 +103,9 @@ class Cleaning:
             raise ValueError(value)
         else:
             number = float(value)  # type: ignore[arg-type]
-        if abs(number) > LARGEST_NUMBER:
+        if abs(number) > LARGEST_EXACT_INTEGER and (
+            abs(number) > LARGEST_NUMBER or becomes_another(number)
+        ):
             raise ValueError(value)
         return math.nan if number in self.mark_numbers else number
 
@@ -116,6 +122,23 @@ class Cleaning:
             for form, code in zip(folded, self.codes.values(), strict=True)
             if folded.count(form) == 1
         }
+
+
+def becomes_another(number: float) -> bool:
+    """Tell whether a whole number would be another one as a float32.
+
+    Of fractions the digits after the seventh are rounded, and above 2**53 there are no whole
+    numbers to tell apart.
+
+    Examples
+    --------
+    >>> becomes_another(16_777_217.0), becomes_another(1e10), becomes_another(0.1)
+    (True, False, False)
+    """
+    if not LARGEST_EXACT_INTEGER < abs(number) <= LARGEST_WHOLE or number % 1 != 0:
+        return False
+    [as_float32] = struct.unpack("<f", struct.pack("<f", number))
+    return bool(as_float32 != number)
 
 
 def strip(text: str) -> str:

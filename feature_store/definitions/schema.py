@@ -15,6 +15,7 @@ import numpy as np
 from configs.errors import did_you_mean
 from feature_store.definitions.cleaning import (
     FIRST_KNOWN,
+    LARGEST_EXACT_INTEGER,
     LARGEST_NUMBER,
     MISSING,
     UNSEEN,
@@ -37,8 +38,8 @@ __all__ = [
 Kind = Literal["integer", "number", "category"]
 FeatureFunction = Callable[..., np.ndarray]
 
-LARGEST_EXACT_INTEGER = 2**24
-"""Above it float32 no longer holds every whole number."""
+MOST_CATEGORIES = 2**15 - FIRST_KNOWN - 1
+"""Codes are stored in 16 bits."""
 VALUE_SHOWN = 60
 
 
@@ -97,7 +98,13 @@ class FeatureDefinition:
         if self.kind == "integer" and largest > LARGEST_EXACT_INTEGER:
             raise DefinitionError(
                 f"Feature '{self.name}' ranges over {self.valid_range}; float32 holds whole "
-                f"numbers exactly up to {LARGEST_EXACT_INTEGER}. Declare it a number."
+                f"numbers exactly up to {LARGEST_EXACT_INTEGER}, and as a number it would lose "
+                "digits, too. Narrow the range, or count in larger units."
+            )
+        if len(self.categories) > MOST_CATEGORIES:
+            raise DefinitionError(
+                f"Feature '{self.name}' has {len(self.categories):,} categories; at most "
+                f"{MOST_CATEGORIES:,} can be told apart. Group the rare ones."
             )
         if self.cleaning.problem is not None:
             raise DefinitionError(
@@ -109,6 +116,14 @@ class FeatureDefinition:
     def is_raw(self) -> bool:
         """Whether the value comes from the source (or the request) and not from a function."""
         return self.function is None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Smallest and largest value: the valid range, else what can be held to the digit."""
+        if self.valid_range is not None:
+            return self.valid_range
+        largest = LARGEST_EXACT_INTEGER if self.kind == "integer" else LARGEST_NUMBER
+        return -largest, largest
 
     @cached_property
     def cleaning(self) -> Cleaning:
@@ -189,7 +204,7 @@ class FeatureDefinition:
             if not isinstance(value, str):
                 raise self._invalid(value, "a word, or null")
             return
-        low, high = self.valid_range or (-LARGEST_NUMBER, LARGEST_NUMBER)
+        low, high = self.limits
         unit = f" {self.unit}" if self.unit else ""
         expected = f"{low:,.10g} to {high:,.10g}{unit}, or null"
         try:

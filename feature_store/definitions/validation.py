@@ -24,10 +24,10 @@ def check_column(feature: FeatureDefinition, column: NDArray[np.floating]) -> Re
     if feature.kind == "integer":
         broken = given & (column != np.floor(column))
         reasons |= dict.fromkeys(np.flatnonzero(broken).tolist(), "expected a whole number")
-    low, high = feature.valid_range or (-np.inf, np.inf)
+    low, high = feature.limits
     outside = given & ~((column >= low) & (column <= high) & np.isfinite(column))
     unit = f" {feature.unit}" if feature.unit else ""
-    expected = f"expected {low:g} to {high:g}{unit}"
+    expected = f"expected {low:.10g} to {high:.10g}{unit}"
     return dict.fromkeys(np.flatnonzero(outside).tolist(), expected) | reasons
 
 

@@ -138,7 +138,7 @@ def _refuse(feature: FeatureDefinition, value: object) -> None:
     try:
         feature.refuse(value)
     except InvalidValue as error:
-        low, high = feature.valid_range or (-np.inf, np.inf)
+        low, high = feature.limits
         number = f"a number from {low:g} to {high:g}"
         expected = "a word" if feature.kind == "category" else number
         raise FeatureStoreError(

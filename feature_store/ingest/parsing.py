@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.cleaning import UNSEEN, WHITE_SPACE, Cleaning
+from feature_store.definitions.cleaning import (
+    LARGEST_EXACT_INTEGER,
+    UNSEEN,
+    WHITE_SPACE,
+    Cleaning,
+    becomes_another,
+)
 from feature_store.definitions.entity import Entity, whole_number
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons, check_column
@@ -22,8 +28,6 @@ if TYPE_CHECKING:
 
 NO_TIME = np.datetime64("1970-01-01", "us")
 """Stands where a row is refused for its time."""
-
-LARGEST = f"at most {np.finfo(np.float32).max:.2g} either way"
 
 
 def clean(column: pl.Series, marks: Collection[str]) -> pl.Series:
@@ -61,8 +65,11 @@ def parse_numbers(
         reasons.setdefault(row, f"{feature.name} is '{column[row]}', expected a number")
     with np.errstate(over="ignore"):
         stored = parsed.astype(np.float32)
-    for row in np.flatnonzero(np.isinf(stored) & np.isfinite(parsed)).tolist():
-        reasons.setdefault(row, f"{feature.name} is {column[row]}, expected {LARGEST}")
+    # Of fractions digits are rounded; a whole number must not become another one.
+    for row in np.flatnonzero(np.abs(parsed) > LARGEST_EXACT_INTEGER).tolist():
+        if becomes_another(parsed[row]):
+            why = f"{feature.name} is {column[row]}, expected a whole number that a float32 holds"
+            reasons.setdefault(row, why)
     return stored
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER, becomes_another
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
@@ -153,11 +154,30 @@ def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) ->
         expected = "words or codes" if feature.kind == "category" else "numbers"
         raise InputUnusable(f"Column '{feature.name}' of {where} is {kind}; expected {expected}.")
     numbers: NDArray[Any] = column.cast(pa.float32(), safe=False).to_numpy()
+    _refuse_lost_digits(feature, column, numbers, where)
     if feature.kind != "category":
         return numbers
     last = FIRST_KNOWN + len(feature.categories) - 1
     codes = np.where(np.isnan(numbers), MISSING, numbers)
     return np.where((codes >= MISSING) & (codes <= last), codes, UNSEEN)
+
+
+def _refuse_lost_digits(
+    feature: FeatureDefinition, column: pa.ChunkedArray, numbers: NDArray[Any], where: str
+) -> None:
+    """Raise when a whole number has become another one."""
+    sizes = np.abs(numbers)
+    if not np.fmax.reduce(sizes, initial=0) >= LARGEST_EXACT_INTEGER:
+        return
+    given = column.to_numpy()
+    is_whole = np.issubdtype(given.dtype, np.integer)
+    for row in np.flatnonzero(sizes >= LARGEST_EXACT_INTEGER).tolist():
+        value = given[row].item()
+        if (int(numbers[row]) != value) if is_whole else becomes_another(value):
+            raise InputUnusable(
+                f"Column '{feature.name}' of {where} holds {given[row]}, which a float32 holds as "
+                f"{numbers[row]:.0f}. Give what the model was trained on."
+            )
 
 
 def _no_times(n: int) -> NDArray[np.datetime64]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict, Field, create_model, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, create_model, model_validator
 
 from configs.errors import nearest
-from feature_store.definitions.cleaning import LARGEST_NUMBER
+from feature_store.definitions.cleaning import becomes_another
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefinition
 from feature_store.definitions.view import FeatureView
@@ -174,16 +174,22 @@ def _attribute(feature: FeatureDefinition) -> Any:
         )
         return Annotated[str | None, field]
     number = int if feature.kind == "integer" else float
-    largest = LARGEST_EXACT_INTEGER if feature.kind == "integer" else LARGEST_NUMBER
-    given = feature.valid_range or (-largest, largest)
-    limits: dict[str, Any] = dict(zip(("ge", "le"), map(number, given), strict=True))
+    limits: dict[str, Any] = dict(zip(("ge", "le"), map(number, feature.limits), strict=True))
 
     def name_marks(schema: dict[str, Any]) -> None:
         mark = {"type": "string", "pattern": marks_pattern(feature.cleaning)}
         schema["anyOf"].insert(1, mark | {"description": "Stands for a missing value, as null."})
 
     field = Field(alias=alias, description=description, json_schema_extra=name_marks, **limits)
-    return Annotated[number | None, field]
+    if max(map(abs, feature.limits)) <= LARGEST_EXACT_INTEGER:
+        return Annotated[number | None, field]
+    return Annotated[number | None, AfterValidator(_keep_digits), field]
+
+
+def _keep_digits(number: float | None) -> float | None:
+    if number is not None and becomes_another(number):
+        raise ValueError("expected a whole number that a float32 holds")
+    return number
 
 
 def _hyphened(feature: FeatureDefinition) -> str:

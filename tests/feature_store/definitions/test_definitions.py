@@ -152,3 +152,11 @@ def test_a_feature_cannot_have_the_name_of_a_column_that_every_table_has(name):
 
     with pytest.raises(DefinitionError, match=f"'{name}' of 'people' has the name of a column"):
         view.raw(name, description="Taken.")
+
+
+def test_more_categories_than_codes_are_refused():
+    words = tuple(map(str, range(32_766)))
+    FeatureDefinition("city", "category", "", categories=words[:-1])
+
+    with pytest.raises(DefinitionError, match="has 32,766 categories; at most 32,765 can be told"):
+        FeatureDefinition("city", "category", "", categories=words)

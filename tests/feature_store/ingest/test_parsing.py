@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 from hypothesis import example, given, strategies as st
 
+from feature_store.definitions.cleaning import becomes_another
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons
@@ -78,7 +79,7 @@ def test_a_text_is_the_number_that_python_reads_in_it(number: float, form: str) 
     with np.errstate(over="ignore"):
         expected = np.float64(float(text)).astype(np.float32)
     assert parsed[0] == expected
-    assert bool(reasons) == np.isinf(expected)
+    assert bool(reasons) == (np.isinf(expected) or becomes_another(float(text)))
 
 
 def test_words_are_codes_and_unseen_ones_are_counted() -> None:
@@ -204,3 +205,34 @@ def test_lists_and_bytes_are_taken_as_texts_and_refused_as_numbers() -> None:
         reasons: Reasons = {}
         parse_numbers(AGE, column(value), reasons)
         assert list(reasons) == [0]
+
+
+@pytest.mark.parametrize(
+    ("feature", "lost", "kept"),
+    [
+        (FeatureDefinition("account", "integer", ""), 16_777_217, 16_777_216),
+        (FeatureDefinition("balance", "number", ""), 16_777_217, 16_777_218),
+        (FeatureDefinition("balance", "number", ""), -123_456_789, -123_456_792),
+        (FeatureDefinition("account", "integer", ""), 2**60, -(2**24)),
+    ],
+)
+def test_a_whole_number_keeps_its_digits_or_is_refused_at_every_way_in(
+    feature: FeatureDefinition, lost: int, kept: int
+) -> None:
+    for typed in (pl.Series([lost, kept]), pl.Series([str(lost), str(kept)])):
+        reasons: Reasons = {}
+        parsed = parse_numbers(feature, clean(typed, ()), reasons)
+        assert list(reasons) == [0]
+        assert f"{feature.name} is {lost}, expected" in reasons[0].replace("e+", "e+")
+        assert parsed[1] == kept
+    for value in (lost, float(lost)):
+        with pytest.raises(InvalidValue):
+            feature.refuse(value)
+    feature.refuse(kept)
+
+
+def test_a_fraction_is_rounded_and_a_very_large_number_is_no_count() -> None:
+    reasons: Reasons = {}
+    parsed = parse_numbers(WEIGHT, column(0.1, 1 / 3, 6.02e23, 123_456.789), reasons)
+    assert not reasons
+    assert parsed.tolist() == np.array([0.1, 1 / 3, 6.02e23, 123_456.789], np.float32).tolist()
