@@ -22,7 +22,8 @@ from feature_store.definitions.schema import (
 )
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.on_demand import PACKED, packing_of
+from feature_store.feast_plugin.definitions import PACKED
+from feature_store.feast_plugin.on_demand import packing_of
 from feature_store.ingest.parsing import clean, parse_categories
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]

@@ -23,7 +23,12 @@ from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
 from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
-from feature_store.feast_plugin.definitions import known_view
+from feature_store.feast_plugin.deletion import (
+    holds_rows,
+    refuse_other_projects,
+    refuse_what_is_read,
+)
+from feature_store.feast_plugin.identity import known_view
 from feature_store.feast_plugin.reading import (
     ReadRow,
     Replies,
@@ -42,6 +47,8 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):
     """A Redis URL; without it that of the settings, or the embedded server."""
     read_deadline_ms: float | None = None
     write_deadline_ms: float | None = None
+    delete_what_is_in_use: bool = False
+    """Whether teardown and apply delete rows that a deployment reads, and other projects."""
 
 
 class PackedOnlineStore(OnlineStore):
@@ -103,7 +110,7 @@ class PackedOnlineStore(OnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Write rows where they are newer than what is stored; a windowed view refuses them."""
-        refuse_values(table.name)
+        refuse_values(known_view(table))
         if data:
             store = self.store(config, table, writes=True)
             store.write(*self._codec(table).matrix(data))
@@ -150,13 +157,14 @@ class PackedOnlineStore(OnlineStore):
         self, config: RepoConfig, table: FeatureView, *, writes: bool = False
     ) -> ours.OnlineStore:
         """Our own store of a view's rows, with the deadline of reads or of writes."""
-        name = (config.project, table.name, table.ttl or None, writes)
+        view = known_view(table)
+        name = (config.project, view.name, table.ttl or None, writes)
         if name not in self._stores:
             clients = self.clients(config)
             self._stores[name] = ours.OnlineStore(
                 clients.writes if writes else clients.reads,
                 config.project,
-                known_view(table.name).schema,
+                view.schema,
                 ttl=table.ttl or None,
                 write_batch_rows=clients.settings.feature.online.write_batch_rows,
             )
@@ -179,18 +187,32 @@ class PackedOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        """Delete the rows of views that are no more; refuse views that cannot be packed."""
+        """Delete the rows of views that are no more and that nobody reads.
+
+        Raises
+        ------
+        ForeignView
+            If a view cannot be packed.
+        StillInUse
+            If a deployment reads rows that are to be deleted; nothing is deleted then.
+        """
         for table in tables_to_keep:
             if isinstance(table, FeatureView):
-                known_view(table.name)
-        self.teardown(config, tables_to_delete, entities_to_delete)
+                known_view(table)
+        self._delete(config, tables_to_delete)
 
     def teardown(
         self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
     ) -> None:
-        """Delete the rows of views."""
-        for table in tables:
-            ours.delete_rows(self.clients(config).writes, config.project, table.name)
+        """Delete the online rows of views; refuse what a deployment or another project needs."""
+        refuse_other_projects(config)
+        self._delete(config, tables)
+
+    def _delete(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
+        names = [table.name for table in tables if holds_rows(table)]
+        refuse_what_is_read(config, names)
+        for name in names:
+            ours.delete_rows(self.clients(config).writes, config.project, name)
 
     def write_precomputed_vector(self, *args: Any, **options: Any) -> NoReturn:
         """Refuse: a row is one value already."""
@@ -265,9 +287,10 @@ class PackedOnlineStore(OnlineStore):
         return dict(zip(keys, replies, strict=True))
 
     def _codec(self, table: FeatureView) -> ValueCodec:
-        if table.name not in self._codecs:
-            self._codecs[table.name] = ValueCodec(known_view(table.name).schema)
-        return self._codecs[table.name]
+        view = known_view(table)
+        if view.name not in self._codecs:
+            self._codecs[view.name] = ValueCodec(view.schema)
+        return self._codecs[view.name]
 
 
 def _serve_while_materializing(registry: BaseRegistry) -> None:
