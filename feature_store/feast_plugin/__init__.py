@@ -2,6 +2,8 @@
 
 =================  ==================================================================
 definitions        Feast's entity, source, view and service, derived from our views
+identity           which of Feast's views and sources are ours
+deletion           what teardown and apply may delete
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
 online_store       packed rows in Redis, one round trip a request, every wait bounded
 batch_engine       ``feast materialize`` without one message a value

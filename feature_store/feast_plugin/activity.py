@@ -19,16 +19,18 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from feast.data_source import DataSource
 from feast.repo_config import RepoConfig
 from feast.types import from_feast_to_pyarrow_type
 
 from feature_store import connect
 from feature_store.definitions.engine import FeatureMatrix
-from feature_store.definitions.windowed_view import ActivityView
+from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.connections import settings_of
-from feature_store.feast_plugin.definitions import FEAST_TYPES, our_view
-from feature_store.feast_plugin.queries import FromClause
+from feature_store.feast_plugin.definitions import FEAST_TYPES
+from feature_store.feast_plugin.identity import own_source
+from feature_store.feast_plugin.queries import FromClause, column_types
 from feature_store.offline import events as activity_events
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
@@ -68,10 +70,11 @@ class ActivityRequest:
         return dict(zip(self.features, _columns(matrix, types), strict=True))
 
 
-def windowed_view(name: str) -> ActivityView | None:
-    """The windowed view with this name, if there is one."""
-    view = our_view(name)
-    return view if isinstance(view, ActivityView) else None
+def windowed_view(source: DataSource, names: Sequence[str]) -> ActivityView | None:
+    """The windowed view that is made of a source's events, if these are features of it."""
+    view = own_source(source)
+    is_made = isinstance(view, ActivityView) and set(names) <= set(view.schema.names)
+    return view if isinstance(view, ActivityView) and is_made else None
 
 
 def pull_events(
@@ -103,9 +106,9 @@ def pull_events(
 
 
 def event_columns(postgres: Postgres) -> list[tuple[str, str]]:
-    """Names and Arrow types of what a pushed event has; when it was learned is for us to say."""
-    empty = postgres.query(f"SELECT * FROM {activity_events.TABLE} LIMIT 0").to_arrow()
-    return [(c.name, str(c.type)) for c in empty.schema if c.name != "created_timestamp"]
+    """Names and types of what a pushed event has; when it was learned is for us to say."""
+    columns = column_types(postgres, activity_events.TABLE)
+    return [(name, kind) for name, kind in columns if name != "created_timestamp"]
 
 
 def writer(config: RepoConfig) -> ActivityWriter:
@@ -130,7 +133,7 @@ def push_events(config: RepoConfig, table: pa.Table) -> None:
     writer(config).apply(events, datetime.now(UTC))
 
 
-def refuse_values(name: str) -> None:
+def refuse_values(view: View) -> None:
     """Refuse to write values of a windowed view: its online rows are made of events.
 
     Raises
@@ -138,11 +141,11 @@ def refuse_values(name: str) -> None:
     FeatureStoreError
         If the view is windowed.
     """
-    if windowed_view(name) is not None:
+    if isinstance(view, ActivityView):
         raise FeatureStoreError(
-            f"The online rows of '{name}' are made of events; values cannot be written into them. "
-            f"Push events to '{name}_push' with to=PushMode.OFFLINE (both stores are written), or "
-            "materialize with PackedMaterializationEngine."
+            f"The online rows of '{view.name}' are made of events; values cannot be written into "
+            f"them. Push events to '{view.name}_push' with to=PushMode.OFFLINE (both stores are "
+            "written), or materialize with PackedMaterializationEngine."
         )
 
 

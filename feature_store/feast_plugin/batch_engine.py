@@ -15,7 +15,7 @@ from feature_store.definitions.view import FeatureView
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
-from feature_store.feast_plugin.definitions import our_view
+from feature_store.feast_plugin.identity import own_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
 from feature_store.offline.newest_rows import count_entities, events_within, newest_rows
 from feature_store.online_store import OnlineStore
@@ -39,11 +39,11 @@ class PackedMaterializationEngine(LocalComputeEngine):
     def _materialize_one(
         self, registry: BaseRegistry, task: MaterializationTask, **options: Any
     ) -> LocalMaterializationJob:
-        view = our_view(task.feature_view.name)
-        if view is None or not isinstance(self.online_store, PackedOnlineStore):
-            return super()._materialize_one(registry, task, **options)
-        name = f"{view.name}-{task.start_time}-{task.end_time}"
+        name = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
         try:
+            view = own_view(task.feature_view)
+            if view is None or not isinstance(self.online_store, PackedOnlineStore):
+                return super()._materialize_one(registry, task, **options)
             if isinstance(view, ActivityView):
                 self._rebuild(task)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,7 +23,8 @@ from feature_store.definitions.schema import (
 )
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.on_demand import PACKED, packing_of
+from feature_store.feast_plugin.definitions import PACKED
+from feature_store.feast_plugin.on_demand import packing_of
 from feature_store.ingest.parsing import clean, parse_categories
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -48,6 +50,7 @@ class ValueCodec:
         self.schema = schema
         self._packed = f"{PACKED}{schema.view}"
         self._to_value = [_to_value(feature) for feature in schema.features]
+        self._to_column = [_to_column(feature) for feature in schema.features]
         self._missing = missing = np.empty(len(schema), dtype=np.float32)
         for place, feature in enumerate(schema.features):
             missing[place] = MISSING if feature.kind == "category" else np.nan
@@ -62,6 +65,10 @@ class ValueCodec:
         numbers = vector.tolist()
         places = [self.schema.position(name) for name in names]
         return [self._to_value[place](numbers[place]) for place in places]
+
+    def column(self, place: int, numbers: list[float]) -> list[Any]:
+        """One feature of many vectors as Feast's clients see it; missing ones are None."""
+        return self._to_column[place](numbers)
 
     def vector(self, values: Mapping[str, Value]) -> NDArray[np.float32]:
         """A vector ``(p,)`` out of Feast's values; absent and null ones are missing."""
@@ -128,6 +135,15 @@ def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
     if feature.kind == "integer":
         return lambda number: NULL if number != number else Value(int64_val=int(number))
     return lambda number: NULL if number != number else Value(float_val=number)
+
+
+def _to_column(feature: FeatureDefinition) -> Callable[[list[float]], list[Any]]:
+    if feature.kind == "category":
+        words = [None] * FIRST_KNOWN + list(feature.categories)
+        return lambda codes: [words[int(code)] for code in codes]
+    if feature.kind == "integer":
+        return lambda numbers: [None if x != x else int(x) for x in numbers]
+    return lambda numbers: [None if x != x else x for x in numbers]
 
 
 def _stored_column(feature: FeatureDefinition, column: pl.Series) -> NDArray[np.generic]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-import pyarrow as pa
 from feast import (
     Entity,
     FeatureService,
@@ -19,53 +18,35 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import FeastType, Float32, Int64, String, from_feast_to_pyarrow_type
+from feast.types import FeastType, Float32, Int64, String
 
 from feature_store.definitions import windowed_view as ours
 from feature_store.definitions.schema import FeatureDefinition
-from feature_store.errors import UnknownFeature
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
-from feature_store.feature_definitions import VIEWS
 from feature_store.offline import events as activity_events
 
 FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
+SQL_TYPES = {"integer": "bigint", "number": "real", "category": "text"}
 
 
 PACKED_VIEW = "_packed"
 """Suffix that makes a view's name the name of the view of its packed attributes."""
+PACKED = "packed_"
+"""Prefix of the name of the value that holds a row's stored raw attributes, before the view's."""
+FINGERPRINT = "schema_fingerprint"
+"""Tag of a Feast view that says of which definition of ours it was derived."""
 
 
-def our_view(name: str) -> ours.View | None:
-    """The view of `feature_definitions` whose rows Feast knows under this name, if there is one."""
-    own = name.removesuffix(PACKED_VIEW)
-    return next((view for view in VIEWS if view.name == own), None)
+def source_table(view: ours.View) -> str:
+    """The table that Feast reads of a view: its readable rows, or its events."""
+    return activity_events.TABLE if isinstance(view, ours.ActivityView) else view.name
 
 
-def known_view(name: str) -> ours.View:
-    """The view of `feature_definitions` with this name.
-
-    Raises
-    ------
-    UnknownFeature
-        If there is none: only views whose layout is known can be packed.
-    """
-    view = our_view(name)
-    if view is None:
-        raise UnknownFeature(
-            f"Feature view '{name}' is not defined in feature_store/feature_definitions.py. "
-            f"Known: {', '.join(view.name for view in VIEWS)}. Define it there and add it to VIEWS."
-        )
-    return view
-
-
-def arrow_types(view: ours.View) -> dict[str, pa.DataType]:
-    """The columns of a view's rows, as Feast reads and writes them."""
-    time = pa.timestamp("us", "UTC")
-    features = {
-        feature.name: from_feast_to_pyarrow_type(FEAST_TYPES[feature.kind])
-        for feature in view.schema.features
-    }
-    return {view.entity: pa.int64(), "event_timestamp": time, "created_timestamp": time} | features
+def column_types(view: ours.View) -> dict[str, str]:
+    """The columns of a view's readable rows, and their types as PostgreSQL calls them."""
+    time = "timestamp with time zone"
+    features = {feature.name: SQL_TYPES[feature.kind] for feature in view.schema.features}
+    return {view.entity: "bigint", "event_timestamp": time, "created_timestamp": time} | features
 
 
 def feast_entity(view: ours.View) -> Entity:
@@ -88,7 +69,7 @@ def feast_source(view: ours.View) -> PushSource:
     windowed = isinstance(view, ours.ActivityView)
     table = PostgreSQLSource(
         name=view.name,
-        table=activity_events.TABLE if windowed else view.name,
+        table=source_table(view),
         timestamp_field="event_timestamp",
         created_timestamp_column="created_timestamp",
         description=f"The events that {view.name} counts and adds up."
@@ -118,7 +99,7 @@ def feast_view(
         source=source,
         ttl=ttl or timedelta(0),
         description=f"{len(view.schema)} features of {view.entity}.",
-        tags={**view.tags, "schema_fingerprint": view.schema.fingerprint},
+        tags={**view.tags, FINGERPRINT: view.schema.fingerprint},
         owner=_owner(view),
     )
 

@@ -16,8 +16,10 @@ from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMeta
 from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
 from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.identity import refuse_own_tables
 from feature_store.feast_plugin.on_demand import tidy
 from feature_store.offline.postgres import IngestMode, Postgres
+from feature_store.offline_store import OfflineStore
 
 NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 
@@ -103,7 +105,7 @@ class ArrowRetrievalJob(RetrievalJob):
         Raises
         ------
         FeatureStoreError
-            If the storage is not a table in PostgreSQL.
+            If the storage is not a table in PostgreSQL, or is one of ours.
         StoreUnavailable
             If the table exists and may not be overwritten.
         """
@@ -113,5 +115,6 @@ class ArrowRetrievalJob(RetrievalJob):
                 f"{type(storage).__name__}."
             )
         table = storage.to_data_source().get_table_query_string()
+        refuse_own_tables(table, OfflineStore(self.postgres))
         mode: IngestMode = "replace" if allow_overwrite else "create"
         self.postgres.ingest(table, self.to_arrow(timeout=timeout), mode)

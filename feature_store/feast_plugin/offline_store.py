@@ -26,13 +26,20 @@ from feast.utils import (
 from feature_store import connect, offline_store as ours
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin import activity, connections
+from feature_store.feast_plugin import activity, connections, definitions
 from feature_store.feast_plugin.conversion import matrix_of
-from feature_store.feast_plugin.definitions import PACKED_VIEW, arrow_types, known_view, our_view
+from feature_store.feast_plugin.identity import (
+    is_packed,
+    known_view,
+    own_source,
+    own_view,
+    refuse_own_tables,
+    stored_here,
+)
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
-from feature_store.feast_plugin.on_demand import PACKED, as_text, pack, raw_columns
-from feature_store.feast_plugin.queries import FromClause, batch_source, rows_of, source_columns
+from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
+from feature_store.feast_plugin.queries import batch_source, clause_of, column_types, source_columns
 from feature_store.feast_plugin.retrieval import (
     Request,
     ViewRequest,
@@ -100,7 +107,7 @@ class PointInTimeOfflineStore(OfflineStore):
             full_names=full_feature_names,
             on_demand=on_demand,
             about=RetrievalMetadata(
-                features=[ref for ref in feature_refs if f":{PACKED}" not in ref],
+                features=_public(feature_refs),
                 keys=[name for name in rows.columns if name != time_column],
                 min_event_timestamp=rows[time_column].min(),
                 max_event_timestamp=rows[time_column].max(),
@@ -121,12 +128,13 @@ class PointInTimeOfflineStore(OfflineStore):
         """Read the newest row of every entity with an event in ``[start_date, end_date)``."""
         store = connections.offline_store(config.offline_store.url)
         times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
-        if windowed := activity.windowed_view(data_source.name):
+        if windowed := activity.windowed_view(data_source, feature_name_columns):
             asked = (windowed, store.postgres, feature_name_columns, times, start_date, end_date)
             return ArrowRetrievalJob(
                 lambda: activity.pull_events(*asked, newest=True), store.postgres
             )
-        source = FromClause(rows_of(data_source, store), timestamp_field, created_timestamp_column)
+        rows = clause_of(data_source, store)
+        source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
         return _job(query, store)
@@ -145,12 +153,13 @@ class PointInTimeOfflineStore(OfflineStore):
         """Read every row with an event in ``[start_date, end_date)``."""
         store = connections.offline_store(config.offline_store.url)
         times = [timestamp_field, *([created_timestamp_column] if created_timestamp_column else [])]
-        if windowed := activity.windowed_view(data_source.name):
+        if windowed := activity.windowed_view(data_source, feature_name_columns):
             asked = (windowed, store.postgres, feature_name_columns, times, start_date, end_date)
             return ArrowRetrievalJob(
                 lambda: activity.pull_events(*asked, newest=False), store.postgres
             )
-        source = FromClause(rows_of(data_source, store), timestamp_field, created_timestamp_column)
+        rows = clause_of(data_source, store)
+        source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         return _job(source.select(columns, source.between(start_date, end_date)), store)
 
@@ -166,11 +175,13 @@ class PointInTimeOfflineStore(OfflineStore):
         Rows of a windowed view are events: each is stored once, and online rows follow from them.
         """
         store = connections.offline_store(config.offline_store.url)
-        source, view = batch_source(feature_view), our_view(feature_view.name)
+        source, view = batch_source(feature_view), own_view(feature_view)
         if isinstance(view, ActivityView):
             activity.push_events(config, table)
         elif view is None:
-            store.postgres.ingest(source.get_table_query_string(), table, "append")
+            into = source.get_table_query_string()
+            refuse_own_tables(into, store)
+            store.postgres.ingest(into, table, "append")
         else:
             matrix, entity, created = matrix_of(table, view, source)
             store.append(matrix, entity, created)
@@ -195,6 +206,7 @@ class PointInTimeOfflineStore(OfflineStore):
             )
         logs = pq.read_table(data) if isinstance(data, Path) else data
         store = connections.offline_store(config.offline_store.url)
+        refuse_own_tables(logging_config.destination.table, store)
         store.postgres.ingest(logging_config.destination.table, logs, "create_append")
 
     @staticmethod
@@ -208,17 +220,21 @@ class PointInTimeOfflineStore(OfflineStore):
     def get_table_column_names_and_types_from_data_source(
         self, config: RepoConfig, data_source: DataSource
     ) -> Iterable[tuple[str, str]]:
-        """Names of a source's columns, and their types as Arrow calls them.
+        """Names of a source's columns, and their types as PostgreSQL calls them.
 
         Those of our views follow from the definition: their table may not exist yet.
         """
         store = connections.offline_store(config.offline_store.url)
-        if activity.windowed_view(data_source.name):
+        own = own_source(data_source)
+        if isinstance(own, ActivityView):
             return activity.event_columns(store.postgres)
-        if own := our_view(data_source.name):
-            return [(name, str(kind)) for name, kind in arrow_types(own).items()]
-        empty = store.postgres.query(f"SELECT * FROM {rows_of(data_source, store)} LIMIT 0")
-        return [(column.name, str(column.type)) for column in empty.to_arrow().schema]
+        if own is not None and stored_here(own, store):
+            return definitions.column_types(own).items()
+        return column_types(store.postgres, clause_of(data_source, store).rows)
+
+
+def _public(refs: Sequence[str]) -> list[str]:
+    return [ref for ref in refs if ref.rpartition(":")[2] not in PACKED_NAMES]
 
 
 def _requests(
@@ -228,10 +244,10 @@ def _requests(
     requests: list[Request] = []
     packed = []
     for view, names in wanted.items():
-        is_packed = view.name.endswith(PACKED_VIEW)
-        request = _request(view, [] if is_packed else names, store, full_names)
-        if is_packed and isinstance(request, ViewRequest):
-            own = known_view(view.name)
+        as_one = own_view(view) is not None and is_packed(view)
+        request = _request(view, [] if as_one else names, store, full_names)
+        if as_one and isinstance(request, ViewRequest):
+            own = known_view(view)
             codes = replace(request.source, rows=store.table(own.schema))
             request = replace(request, source=codes, features=raw_columns(own.name))
             packed.append(own.name)
@@ -244,18 +260,13 @@ def _request(
 ) -> Request:
     columns, aliases = source_columns(view), view.projection.join_key_map
     keys, table = [column.name for column in view.entity_columns], batch_source(view)
-    created = table.created_timestamp_column or None
-    source = FromClause(rows_of(table, store), table.timestamp_field, created, _is_ours(table))
+    source = clause_of(table, store)
     by = {aliases.get(key, key): columns.get(key, key) for key in keys}
     features = requested_features(view, names, full_names)
-    windowed = activity.windowed_view(view.name)
-    if windowed is not None:
+    windowed = own_view(view)
+    if isinstance(windowed, ActivityView):
         return activity.ActivityRequest(windowed, source, by, features)
     return ViewRequest(source, by, features, view.ttl or None)
-
-
-def _is_ours(table: DataSource) -> bool:
-    return our_view(table.get_table_query_string()) is not None
 
 
 def _entity_rows(

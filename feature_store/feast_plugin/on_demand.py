@@ -26,12 +26,12 @@ from feature_store.definitions import view as ours
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
 from feature_store.errors import FeatureStoreError, InvalidValue
-from feature_store.feast_plugin.definitions import FEAST_TYPES, PACKED_VIEW, known_view
+from feature_store.feast_plugin.definitions import FEAST_TYPES, FINGERPRINT, PACKED, PACKED_VIEW
+from feature_store.feature_definitions import VIEWS
 
 ATTRIBUTES = "attributes"
 """What a request gives: raw attributes by name, as JSON; ``{"age": null}`` says it is unknown."""
-PACKED = "packed_"
-"""Prefix of the name of the value that holds a row's stored raw attributes, before the view's."""
+PACKED_NAMES = {f"{PACKED}{view.name}" for view in VIEWS}
 
 
 class Packing:
@@ -108,7 +108,7 @@ class Packing:
 @cache
 def packing_of(view: str) -> Packing:
     """The packing of a view, by its name."""
-    own = known_view(view)
+    [own] = (each for each in VIEWS if each.name == view)
     assert isinstance(own, ours.FeatureView)  # a windowed view has no attributes to give
     return Packing(own)
 
@@ -166,7 +166,7 @@ def packed_view(view: ours.FeatureView, entity: Entity, table: FeatureView) -> F
         ttl=table.ttl,
         online=False,
         description=f"Raw attributes of {view.name} as one value, for {view.name}_on_request.",
-        tags=view.tags,
+        tags={**view.tags, FINGERPRINT: view.schema.fingerprint},
         owner=table.owner,
     )
 
@@ -206,8 +206,8 @@ def answer(inputs: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     UnknownFeature
         If it gives something that is no raw attribute.
     """
-    first, *_ = [name for name in inputs if name.rpartition("__")[2].startswith(PACKED)]
-    view = first.rpartition(PACKED)[2]
+    first, *_ = [name for name in inputs if name.rpartition("__")[2] in PACKED_NAMES]
+    view = first.rpartition("__")[2].removeprefix(PACKED)
     features = packing_of(view).answer(inputs[first], inputs[ATTRIBUTES])
     # Feast hands over both names of a column, first the one that is wanted. It takes online answers
     # as they are; historical ones, which never come under the full name, it renames.
@@ -232,4 +232,4 @@ def tidy(table: pa.Table, views: Sequence[OnDemandFeatureView], full_names: bool
             if (name := prefix + field.name) in table.column_names:
                 column = table[name].cast(from_feast_to_pyarrow_type(field.dtype))
                 table = table.set_column(table.column_names.index(name), name, column)
-    return table.select([name for name in table.column_names if not name.startswith(PACKED)])
+    return table.select([name for name in table.column_names if name not in PACKED_NAMES])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
-from feast import Entity, FeatureView
+from feast import Entity, FeatureView, metrics
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.infra.supported_async_methods import SupportedAsyncMethods
@@ -17,13 +18,20 @@ from feast.protos.feast.serving.ServingService_pb2 import GetOnlineFeaturesRespo
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
+from feast.utils import _get_features as resolve_features
 
 from feature_store import online_store as ours
-from feature_store.errors import FeatureStoreError, StoreUnavailable
+from feature_store.errors import StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
 from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
-from feature_store.feast_plugin.definitions import known_view
+from feature_store.feast_plugin.deletion import (
+    holds_rows,
+    refuse_other_projects,
+    refuse_what_is_read,
+)
+from feature_store.feast_plugin.identity import known_view
+from feature_store.feast_plugin.planning import Plan, PlannedResponse, Plans
 from feature_store.feast_plugin.reading import (
     ReadRow,
     Replies,
@@ -42,6 +50,8 @@ class PackedOnlineStoreConfig(FeastConfigBaseModel):
     """A Redis URL; without it that of the settings, or the embedded server."""
     read_deadline_ms: float | None = None
     write_deadline_ms: float | None = None
+    delete_what_is_in_use: bool = False
+    """Whether teardown and apply delete rows that a deployment reads, and other projects."""
 
 
 class PackedOnlineStore(OnlineStore):
@@ -53,6 +63,7 @@ class PackedOnlineStore(OnlineStore):
         self._stores: dict[tuple[str, str, timedelta | None, bool], ours.OnlineStore] = {}
         self._clients: RedisClients | None = None
         self._codecs: dict[str, ValueCodec] = {}
+        self._plans: Plans | None = None
 
     @property
     def async_supported(self) -> SupportedAsyncMethods:
@@ -77,6 +88,10 @@ class PackedOnlineStore(OnlineStore):
     ) -> OnlineResponse:  # fmt: skip
         """Read features; each value has its status, and a missing one in a row is NULL_VALUE."""
         _serve_while_materializing(registry)
+        asked = self.planned_request(config, features, entity_rows, registry, *args, **options)
+        if asked is not None:
+            return self._read_planned(config, *asked)
+        features = _without_vectors(features, registry, config.project)
         response = super().get_online_features(
             config, features, entity_rows, registry, *args, **options
         )
@@ -89,6 +104,10 @@ class PackedOnlineStore(OnlineStore):
     ) -> OnlineResponse:  # fmt: skip
         """`get_online_features` without blocking the event loop."""
         _serve_while_materializing(registry)
+        asked = self.planned_request(config, features, entity_rows, registry, *args, **options)
+        if asked is not None:
+            return await self.read_planned_async(config, *asked)
+        features = _without_vectors(features, registry, config.project)
         response = await super().get_online_features_async(
             config, features, entity_rows, registry, *args, **options
         )
@@ -103,7 +122,7 @@ class PackedOnlineStore(OnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Write rows where they are newer than what is stored; a windowed view refuses them."""
-        refuse_values(table.name)
+        refuse_values(known_view(table))
         if data:
             store = self.store(config, table, writes=True)
             store.write(*self._codec(table).matrix(data))
@@ -150,13 +169,14 @@ class PackedOnlineStore(OnlineStore):
         self, config: RepoConfig, table: FeatureView, *, writes: bool = False
     ) -> ours.OnlineStore:
         """Our own store of a view's rows, with the deadline of reads or of writes."""
-        name = (config.project, table.name, table.ttl or None, writes)
+        view = known_view(table)
+        name = (config.project, view.name, table.ttl or None, writes)
         if name not in self._stores:
             clients = self.clients(config)
             self._stores[name] = ours.OnlineStore(
                 clients.writes if writes else clients.reads,
                 config.project,
-                known_view(table.name).schema,
+                view.schema,
                 ttl=table.ttl or None,
                 write_batch_rows=clients.settings.feature.online.write_batch_rows,
             )
@@ -179,27 +199,71 @@ class PackedOnlineStore(OnlineStore):
         entities_to_keep: Sequence[Entity],
         partial: bool,
     ) -> None:
-        """Delete the rows of views that are no more; refuse views that cannot be packed."""
+        """Delete the rows of views that are no more and that nobody reads.
+
+        Raises
+        ------
+        ForeignView
+            If a view cannot be packed.
+        StillInUse
+            If a deployment reads rows that are to be deleted; nothing is deleted then.
+        """
         for table in tables_to_keep:
             if isinstance(table, FeatureView):
-                known_view(table.name)
-        self.teardown(config, tables_to_delete, entities_to_delete)
+                known_view(table)
+        self._delete(config, tables_to_delete)
 
     def teardown(
         self, config: RepoConfig, tables: Sequence[FeatureView], entities: Sequence[Entity]
     ) -> None:
-        """Delete the rows of views."""
-        for table in tables:
-            ours.delete_rows(self.clients(config).writes, config.project, table.name)
+        """Delete the online rows of views; refuse what a deployment or another project needs."""
+        refuse_other_projects(config)
+        self._delete(config, tables)
 
-    def write_precomputed_vector(self, *args: Any, **options: Any) -> NoReturn:
-        """Refuse: a row is one value already."""
-        raise FeatureStoreError(
-            "This store keeps no precomputed vectors: a row is one value, read in one round trip. "
-            "Take `precompute_online` from the feature service."
-        )
+    def _delete(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
+        names = [table.name for table in tables if holds_rows(table)]
+        refuse_what_is_read(config, names)
+        for name in names:
+            ours.delete_rows(self.clients(config).writes, config.project, name)
 
-    read_precomputed_vectors = write_precomputed_vector
+    def planned_request(
+        self,
+        config: RepoConfig,
+        features: Any,
+        entity_rows: Any,
+        registry: BaseRegistry,
+        project: str,
+        full_feature_names: bool = False,
+        include_feature_view_version_metadata: bool = False,
+    ) -> tuple[Plan, list[int]] | None:
+        """The plan of a request and its entities; None where Feast's own way must answer it."""
+        counts = metrics._config.online_features  # noqa: SLF001 - replaced when counting starts
+        if counts or include_feature_view_version_metadata or not (entity_rows and features):
+            return None
+        if self._plans is None:
+            self._plans = Plans(lambda table: (self.store(config, table), self._codec(table)))
+        plan = self._plans.plan(registry, project, features, full_feature_names)
+        entities = None if plan is None else plan.entities(entity_rows)
+        return None if plan is None or entities is None else (plan, entities)
+
+    def _read_planned(self, config: RepoConfig, plan: Plan, entities: list[int]) -> PlannedResponse:
+        keys = plan.redis_keys(entities)
+        with self.clients(config).read_in_time() as client:
+            for view in plan.views:
+                view.store.versions.require_ready()
+            replies: Any = client.mget(keys)
+        return PlannedResponse(plan, entities, dict(zip(keys, replies, strict=True)))
+
+    async def read_planned_async(
+        self, config: RepoConfig, plan: Plan, entities: list[int]
+    ) -> PlannedResponse:
+        """Read what a plan says, without blocking the event loop."""
+        keys = plan.redis_keys(entities)
+        async with self.clients(config).read_in_time_async() as client:
+            for view in plan.views:
+                await view.store.versions.require_ready_async(client)
+            replies: Any = await client.mget(keys)
+        return PlannedResponse(plan, entities, dict(zip(keys, replies, strict=True)))
 
     def _read_features_per_fv(
         self,
@@ -265,14 +329,25 @@ class PackedOnlineStore(OnlineStore):
         return dict(zip(keys, replies, strict=True))
 
     def _codec(self, table: FeatureView) -> ValueCodec:
-        if table.name not in self._codecs:
-            self._codecs[table.name] = ValueCodec(known_view(table.name).schema)
-        return self._codecs[table.name]
+        view = known_view(table)
+        if view.name not in self._codecs:
+            self._codecs[view.name] = ValueCodec(view.schema)
+        return self._codecs[view.name]
 
 
 def _serve_while_materializing(registry: BaseRegistry) -> None:
     # Rows are replaced whole. Feast's setting of this name warns of registries that are not SQL.
     registry.serve_features_while_materializing = True
+
+
+def _without_vectors(features: Any, registry: BaseRegistry, project: str) -> Any:
+    """A service without ``precompute_online``: a row is one value already, read in one trip."""
+    if not getattr(features, "precompute_online", False):
+        return features
+    resolve_features(registry, project, features, allow_cache=True)  # as it is in the registry
+    plain = copy.copy(features)
+    plain.precompute_online = False
+    return plain
 
 
 def _without_expired(rows: Sequence[ReadRow]) -> list[ReadRow]:

@@ -13,8 +13,9 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 )
 
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.definitions import our_view
+from feature_store.feast_plugin.identity import own_source, stored_here
 from feature_store.offline import tables
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 
 
@@ -64,10 +65,10 @@ class FromClause:
         return since + ([f"{event} < {moment(end)}"] if end else [])
 
 
-def rows_of(data_source: DataSource, store: OfflineStore) -> str:
-    """SQL of the table or subquery that a Feast source names.
+def clause_of(data_source: DataSource, store: OfflineStore) -> FromClause:
+    """The rows that a Feast source names, and their times.
 
-    A source named like a view of ours holds exactly the rows of this code's definition of it.
+    Our own source of a view holds exactly the rows of this code's definition of it.
 
     Raises
     ------
@@ -81,11 +82,26 @@ def rows_of(data_source: DataSource, store: OfflineStore) -> str:
             f"Source '{data_source.name}' is a {type(data_source).__name__}; this offline store "
             "reads a PostgreSQLSource."
         )
-    view = our_view(data_source.get_table_query_string())
-    if view is None:
-        return f"{data_source.get_table_query_string()} AS source"
+    times = data_source.timestamp_field, data_source.created_timestamp_column or None
+    view = own_source(data_source)
+    if view is None or view.schema.is_windowed or not stored_here(view, store):
+        return FromClause(f"{data_source.get_table_query_string()} AS source", *times)
     store.table(view.schema)
-    return f"({tables.readable_rows(view.schema, view.entity)}) AS source"
+    rows = f"({tables.readable_rows(view.schema, view.entity)}) AS source"
+    return FromClause(rows, *times, by_entity=True)
+
+
+def column_types(postgres: Postgres, rows: str) -> list[tuple[str, str]]:
+    """The columns of some rows, and their types as PostgreSQL calls them."""
+    with postgres.transaction() as connection:
+        described = connection.execute(f"SELECT * FROM {rows} LIMIT 0").description or []
+        names = [column.name for column in described]
+        types = connection.execute(
+            "SELECT format_type(oid, NULL) FROM unnest(%s::oid[]) WITH ORDINALITY AS t(oid, place) "
+            "ORDER BY place",
+            ([column.type_code for column in described],),
+        ).fetchall()
+    return [(name, kind) for name, (kind,) in zip(names, types, strict=True)]
 
 
 def source_columns(view: FeatureView) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 from feast import FeatureView
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
@@ -17,6 +17,7 @@ from feast.utils import (
 )
 
 from feature_store.feast_plugin.conversion import ValueCodec, entity_key
+from feature_store.online.row_codec import Row, moment_of
 from feature_store.online_store import OnlineStore
 
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
@@ -57,18 +58,10 @@ class ViewRead:
     def rows(self, replies: Replies) -> list[ReadRow]:
         """The rows, in order; an expired one has its event time and no features."""
         found = self.store.decode(self.entities, [replies[key] for key in self.keys])
-        answers: list[ReadRow] = []
-        for row in found:
-            if row is None:
-                answers.append((None, None))
-                continue
-            event_time = datetime.fromtimestamp(row.event_time_us / 1_000_000, tz=UTC)
-            if self.store.expired(row):
-                answers.append((event_time, None))
-                continue
-            values = self.codec.values(row.vector, self.names)
-            answers.append((event_time, dict(zip(self.names, values, strict=True))))
-        return answers
+        return [
+            read_row(self.codec, self.names, row, row is not None and self.store.expired(row))
+            for row in found
+        ]
 
     def answer(
         self,
@@ -78,9 +71,19 @@ class ViewRead:
         with_version: bool,
     ) -> None:
         """Add the features to a response, each value with its status."""
-        rows, before = self.rows(replies), len(response.results)
+        self.fill(self.rows(replies), response, full_names, with_version)
+
+    def fill(
+        self,
+        rows: Sequence[ReadRow],
+        response: GetOnlineFeaturesResponse,
+        full_names: bool,
+        with_version: bool,
+    ) -> None:
+        """`answer`, given the rows."""
+        before = len(response.results)
         fill_response(
-            self.names, rows, self.destinations, response,
+            self.names, list(rows), self.destinations, response,
             full_names, self.table, self.rows_out, with_version,
         )  # fmt: skip
         for (event_time, features), places in zip(rows, self.destinations, strict=True):
@@ -88,6 +91,16 @@ class ViewRead:
                 for vector in response.results[before:]:
                     for place in places:
                         vector.statuses[place] = FieldStatus.OUTSIDE_MAX_AGE
+
+
+def read_row(codec: ValueCodec, names: Sequence[str], row: Row | None, is_expired: bool) -> ReadRow:
+    """A stored row as Feast wants it; an expired one has its event time and no features."""
+    if row is None:
+        return None, None
+    event_time = moment_of(row.event_time_us)
+    if is_expired:
+        return event_time, None
+    return event_time, dict(zip(names, codec.values(row.vector, names), strict=True))
 
 
 def mark_nulls(response: GetOnlineFeaturesResponse) -> None:

@@ -11,8 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from feast import FeatureService, FeatureStore, FeatureView
+from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
 from feast.repo_config import load_repo_config
+from feast.types import Int64
 from redis import Redis
 
 from benchmarks.harness.stage import real_rows
@@ -20,6 +24,7 @@ from configs.settings import ROOT, Settings, load_settings
 from feature_store import connect
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore
 from infrastructure.embedded import redis_url
@@ -74,6 +79,31 @@ class World:
             "entity_key_serialization_version": 3,
         }
         return FeatureStore(config=type(config)(**(given | parts)))
+
+
+def foreign_view(table: str, name: str = MODEL_VIEW.name, **options: Any) -> FeatureView:
+    """A view of somebody else's, over a table with `user_id`, two times and `age`."""
+    entity = Entity(name="user_id", join_keys=["user_id"], value_type=ValueType.INT64)
+    source = PostgreSQLSource(
+        name=f"{table}_source",
+        table=table,
+        timestamp_field="event_timestamp",
+        created_timestamp_column="created_timestamp",
+    )
+    fields = [Field(name="user_id", dtype=Int64), Field(name="age", dtype=Int64)]
+    given: dict[str, Any] = {"entities": [entity], "schema": fields, "source": source}
+    return FeatureView(name=name, **(given | options))
+
+
+def make_table(postgres: Postgres, table: str, age: int) -> None:
+    """Make the table of a `foreign_view`: users 1 to 3, all of one age."""
+    with postgres.transaction() as connection:
+        connection.execute(
+            f"CREATE TABLE {table} AS SELECT n::bigint AS user_id, %s::bigint AS age, "
+            "now() - interval '1 day' AS event_timestamp, now() AS created_timestamp "
+            "FROM generate_series(1, 3) AS n",
+            (age,),
+        )
 
 
 @contextmanager

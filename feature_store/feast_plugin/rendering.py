@@ -1,0 +1,90 @@
+"""A planned answer as the text that Feast's server sends, made without messages in between."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+
+from feature_store.feast_plugin.planning import PlannedResponse, PlannedView, ViewAnswer
+from feature_store.online.row_codec import Row, moment_of
+
+BEGINNING = "1970-01-01T00:00:00Z"
+"""What Feast says of the time of a value that has none."""
+APART = "\x1f"
+"""Stands between values: JSON escapes it within texts, so that a list is split where it stands."""
+_text = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_apart = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(APART, ":")).encode
+
+
+def rendered(answer: PlannedResponse) -> bytes | None:
+    """The body of Feast's server for an answer; None where JSON has no number for a value."""
+    n = len(answer.entities)
+    labels = [answer.plan.key]
+    given = [str(entity) for entity in answer.entities]
+    vectors = [_vector(given, ['"PRESENT"'] * n, _list([f'"{BEGINNING}"'] * n))]
+    try:
+        for view, found in zip(answer.plan.views, answer.answers, strict=True):
+            labels += view.labels
+            vectors += _vectors(view, found, answer.spread)
+    except ValueError:  # an infinite number, or a value that is not one
+        return None
+    names = _text({"feature_names": labels})
+    return f'{{"results":[{",".join(vectors)}],"metadata":{names}}}'.encode()
+
+
+def _vectors(view: PlannedView, found: ViewAnswer, spread: list[int] | None) -> Iterator[str]:
+    """The features of one view."""
+    n = len(found.found)
+    columns = found.columns(view)
+    texts = _apart(list(itertools.chain.from_iterable(columns)))[1:-1].split(APART)
+    times = _list(_spread([f'"{_time(row)}"' for row in found.found], spread))
+    present, absent = _list(_spread(['"PRESENT"'] * n, spread)), _absent(found)
+    parts = (texts[start : start + n] for start in range(0, len(texts), n))
+    for column, part in zip(columns, parts, strict=True):
+        values = _spread(part, spread)
+        if None in column:
+            both = zip(column, absent, strict=True)
+            statuses = ['"PRESENT"' if value is not None else why for value, why in both]
+            yield _vector(values, _spread(statuses, spread), times)
+        else:
+            yield _joined(_list(values), present, times)
+
+
+def _vector(values: Sequence[str], statuses: Sequence[str], times: str) -> str:
+    return _joined(_list(values), _list(statuses), times)
+
+
+def _joined(values: str, statuses: str, times: str) -> str:
+    return f'{{"values":{values},"statuses":{statuses},"event_timestamps":{times}}}'
+
+
+def _list(texts: Sequence[str]) -> str:
+    return f"[{','.join(texts)}]"
+
+
+def _absent(found: ViewAnswer) -> list[str]:
+    """Why a value of each row is missing, if it is."""
+    return [
+        '"NOT_FOUND"'
+        if row is None
+        else '"OUTSIDE_MAX_AGE"'
+        if n in found.expired
+        else '"NULL_VALUE"'
+        for n, row in enumerate(found.found)
+    ]
+
+
+def _time(row: Row | None) -> str:
+    """The time of a row as protobuf writes it: with thousandths or millionths where it has any."""
+    if row is None:
+        return BEGINNING
+    micros = row.event_time_us % 1_000_000
+    whole = moment_of(row.event_time_us - micros).isoformat()[:19]
+    if micros == 0:
+        return f"{whole}Z"
+    return f"{whole}.{micros // 1000:03d}Z" if micros % 1000 == 0 else f"{whole}.{micros:06d}Z"
+
+
+def _spread(values: Sequence[str], spread: list[int] | None) -> Sequence[str]:
+    return values if spread is None else [values[place] for place in spread]
