@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from configs.settings import Settings
 from feature_store.connect import event_stream, offline_store, raw_source, redis_client, ttl
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.horizon import Horizon
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.batches import parse
 from feature_store.offline.postgres import Postgres
@@ -128,8 +129,9 @@ def world(settings: Settings, start: datetime) -> World:
         If the source has no labels, or an incident is about a column that is not there.
     """
     config, engine, tables = settings.feature, Engine(MODEL_VIEW), []
+    horizon = Horizon(datetime.now(UTC), config.max_ahead)
     for batch in raw_source(settings).read():
-        table = parse(batch, MODEL_VIEW, config.source, config.event_time)
+        table = parse(batch, MODEL_VIEW, config.source, config.event_time, horizon)
         if table.labels is None:
             raise MonitoringRefused("The source has no labels; the simulated world needs some.")
         good = np.setdiff1d(np.arange(len(table)), list(table.reasons))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 from feast import Entity, FeatureView
@@ -19,6 +19,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 
 from feature_store import online_store as ours
+from feature_store.definitions.horizon import refuse_future
 from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
 from feature_store.feast_plugin.connections import RedisClients
@@ -105,8 +106,9 @@ class PackedOnlineStore(OnlineStore):
         """Write rows where they are newer than what is stored; a windowed view refuses them."""
         refuse_values(table.name)
         if data:
-            store = self.store(config, table, writes=True)
-            store.write(*self._codec(table).matrix(data))
+            matrix, created = self._codec(table).matrix(data)
+            refuse_future(matrix.times, datetime.now(UTC), f"rows of '{table.name}'")
+            self.store(config, table, writes=True).write(matrix, created)
         if progress:
             progress(len(data))
 

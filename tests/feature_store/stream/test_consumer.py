@@ -27,6 +27,7 @@ from feature_store.stream.progress import ConsumerProgress, ConsumerStatus, Stat
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 CONFIG = StreamConfig(batch_rows=100, block_ms=10, claim_idle_ms=100)
 PARSER = EventParser(MODEL_VIEW)
+MAX_AHEAD = timedelta(minutes=5)
 
 
 def change(event_id: str = "e1", at: datetime = NOON, **attributes: Any) -> ProfileChange:
@@ -78,7 +79,7 @@ class World:
             ProfileChange: profile or Recorder(),
             ActivityEvent: Recorder(),
         }
-        return StreamConsumer(group, PARSER, writers, config, lambda: self.now)
+        return StreamConsumer(group, PARSER, writers, config, MAX_AHEAD, lambda: self.now)
 
     def drain(self, profile: Writer | None = None) -> ConsumerProgress:
         consumer = self.consumer(profile)
@@ -372,7 +373,9 @@ def test_dead_letters_do_not_grow_without_end(world: World) -> None:
     group = ConsumerGroup(world.client, world.project, "c", max_dead_letters=10)
     world.stream.append_fields([{"kind": "?"}] * 100)
     writers: dict[type, Writer] = {ProfileChange: Recorder()}
-    StreamConsumer(group, PARSER, writers, CONFIG, lambda: world.now).run(until_empty=True)
+    StreamConsumer(group, PARSER, writers, CONFIG, MAX_AHEAD, lambda: world.now).run(
+        until_empty=True
+    )
     assert 10 <= world.dead.count() <= 100
 
 
