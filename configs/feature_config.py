@@ -54,7 +54,7 @@ class StreamConfig(Section):
     max_backlog: int = Field(200_000, ge=1, description="with more events `append` waits")
     append_deadline_ms: float = Field(10_000, gt=0, description="longest wait of `append`")
     max_dead_letters: int = Field(100_000, ge=1, description="about; the oldest go first")
-    report_s: float = Field(5, gt=0, description="between two lines of progress")
+    report_s: float = Field(5, gt=0, le=20, description="between two lines of progress")
 
 
 class FeatureConfig(Section):

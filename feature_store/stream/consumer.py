@@ -222,6 +222,8 @@ class StreamConsumer:
             failures = self._apply([taken])
         if not failures:
             self._done([taken])
+        elif isinstance(failures[0], InvalidEvent):  # and it would be again
+            self._settle([], [Refused(taken.entry, str(failures[0]), tries)])
         elif tries >= self.config.max_tries:
             reason = f"{type(failures[0]).__name__}: {failures[0]}"
             self._settle([], [Refused(taken.entry, reason, min(tries, self.config.max_tries))])
