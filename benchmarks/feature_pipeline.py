@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
@@ -30,9 +31,11 @@ def run_pipeline(settings: Settings) -> None:
     before, reading = watermark.position(), source.read()
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        compute(reading, staging, MODEL_VIEW, settings.feature, None, Stopwatch())
+        compute(
+            reading, staging, MODEL_VIEW, settings.feature, None, Stopwatch(), datetime.now(UTC)
+        )
         versions.start_fill(offline, online, MODEL_VIEW.entity)
-        materialize(offline, online, staging.store().keys)
+        materialize(offline, online, staging.store().keys, datetime.now(UTC))
         versions.switch(offline, online, settings.feature.max_bad_share)
     watermark.advance(before, reading.position)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Self
+from datetime import timedelta
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
@@ -34,18 +35,26 @@ class OnlineConfig(Section):
 class StreamConfig(Section):
     """Sizes, times and limits of the stream of events and of its consumers."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_rule_for_all(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "max_ahead_minutes" in values:
+            raise ValueError(
+                "'max_ahead_minutes' holds for every way in: it stands beside 'stream', not in it"
+            )
+        return values
+
     batch_rows: int = Field(2000, ge=1, le=20_000, description="most events applied together")
     block_ms: int = Field(250, ge=1, le=2000, description="longest wait for new events")
     claim_idle_ms: int = Field(
         30_000, ge=100, description="what a consumer has not looked after so long, others take"
     )
     max_tries: int = Field(3, ge=1, description="of an event that fails, alone")
-    max_ahead_minutes: float = Field(5, ge=0, description="events further ahead are refused")
     max_held_back: int = Field(100_000, ge=1, description="events kept until their time has come")
     max_backlog: int = Field(200_000, ge=1, description="with more events `append` waits")
     append_deadline_ms: float = Field(10_000, gt=0, description="longest wait of `append`")
     max_dead_letters: int = Field(100_000, ge=1, description="about; the oldest go first")
-    report_s: float = Field(5, gt=0, description="between two lines of progress")
+    report_s: float = Field(5, gt=0, le=20, description="between two lines of progress")
 
 
 class FeatureConfig(Section):
@@ -57,7 +66,15 @@ class FeatureConfig(Section):
     tolerated_bad_rows: int = Field(
         10, ge=0, description="an increment with no more than these goes on, whatever their share"
     )
+    max_ahead_minutes: float = Field(
+        5, ge=0, description="an event ahead of now waits for its time; further ahead it is refused"
+    )
     source: SourceConfig
     event_time: EventTimeConfig
     online: OnlineConfig = OnlineConfig()
     stream: StreamConfig = StreamConfig()
+
+    @property
+    def max_ahead(self) -> timedelta:
+        """How far ahead of now an event may lie."""
+        return timedelta(minutes=self.max_ahead_minutes)

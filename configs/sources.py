@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from configs.section import Section
 
@@ -15,6 +15,17 @@ LOOKBACK_DEFAULT = 300
 ColumnName = Annotated[str, Field(pattern=f"^{IDENTIFIER}$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """Names an environment variable; what is in it never stands in a file or a message."""
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"'{twice[0]}' is named {names.count(twice[0])} times")
+    return names
+
+
+ColumnNames = Annotated[tuple[str, ...], AfterValidator(_distinct)]
+"""Names of columns, each once."""
 
 
 class SourceFile(Section):
@@ -36,7 +47,7 @@ class FileReading(Section):
         "auto", description="auto: Parquet when the name ends in .parquet"
     )
     delimiter: str = Field(",", min_length=1, max_length=1)
-    columns: tuple[str, ...] = Field(
+    columns: ColumnNames = Field(
         (), description="names, in file order; without them a delimited file's first line names"
     )
 
@@ -75,7 +86,7 @@ class HttpReading(Cursor):
     type: Literal["http"]
     url: str = Field(pattern="^https?://[^/?#@]+([/?#].*)?$", description="without a password")
     records: str = Field("", description="dotted path to the list of records; empty: the answer")
-    columns: tuple[str, ...] = Field(
+    columns: ColumnNames = Field(
         min_length=1, description="fields of a record; absent ones are missing"
     )
     params: dict[str, str] = Field({}, description="sent with every request")

@@ -183,7 +183,9 @@ def stream_consumer(settings: Settings, name: str) -> StreamConsumer:
         ActivityEvent: activity_writer(settings),
     }
     return StreamConsumer(
-        group, EventParser(MODEL_VIEW), writers, stream, lambda: datetime.now(UTC)
+        *(group, EventParser(MODEL_VIEW), writers, stream),
+        max_ahead=settings.feature.max_ahead,
+        clock=lambda: datetime.now(UTC),
     )
 
 

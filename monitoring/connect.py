@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from configs.settings import Settings
 from feature_store.connect import event_stream, offline_store, raw_source, redis_client, ttl
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.horizon import Horizon
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.batches import parse
 from feature_store.offline.postgres import Postgres
-from feature_store.stream.progress import StatusBoard
+from feature_store.stream.progress import SILENT_AFTER_S, StatusBoard
 from infrastructure.embedded import postgres_url
 from models.artifact.artifact import ModelArtifact
 from models.connect import artifact_cache, current_deployment, history, now, postgres
@@ -35,9 +36,6 @@ from monitoring.reporting.results_store import ResultsStore
 from monitoring.retraining_requests import RetrainingStore
 from monitoring.simulation.simulation import Assign, Simulation, champion_only, people
 from monitoring.simulation.world import World
-
-LIVING_CONSUMER_S = 60
-"""A consumer that has said nothing for so long is not asked how late it is."""
 
 
 def prediction_reader(settings: Settings) -> PredictionReader:
@@ -128,8 +126,9 @@ def world(settings: Settings, start: datetime) -> World:
         If the source has no labels, or an incident is about a column that is not there.
     """
     config, engine, tables = settings.feature, Engine(MODEL_VIEW), []
+    horizon = Horizon(datetime.now(UTC), config.max_ahead)
     for batch in raw_source(settings).read():
-        table = parse(batch, MODEL_VIEW, config.source, config.event_time)
+        table = parse(batch, MODEL_VIEW, config.source, config.event_time, horizon)
         if table.labels is None:
             raise MonitoringRefused("The source has no labels; the simulated world needs some.")
         good = np.setdiff1d(np.arange(len(table)), list(table.reasons))
@@ -171,7 +170,7 @@ def lags(settings: Settings) -> Lags:
     if quality.max_stream_delay_ms is not None:
         client = redis_client(settings, settings.feature.online.write_deadline_ms)
         board = StatusBoard(client, settings.feature.project)
-        living = [s for s in board.read() if (now() - s.at).total_seconds() < LIVING_CONSUMER_S]
+        living = [s for s in board.read(now()) if (now() - s.at).total_seconds() < SILENT_AFTER_S]
         delay = max((s.delay_ms for s in living if s.delay_ms is not None), default=None)
     shipping = None
     if quality.max_shipping_lag_s is not None:

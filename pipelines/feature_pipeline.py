@@ -84,7 +84,7 @@ def feature_pipeline(
     if mode is Mode.stream:
         run_stream(settings, until_empty=until_empty)
         return
-    source, stopwatch = raw_source(settings), Stopwatch()
+    source, stopwatch, now = raw_source(settings), Stopwatch(), datetime.now(UTC)
     offline, online = offline_store(settings), online_store(settings)
     watermark = Watermark(offline.postgres, MODEL_VIEW.schema, source.name)
     before = watermark.position()
@@ -92,7 +92,7 @@ def feature_pipeline(
 
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        stats = compute(reading, staging, MODEL_VIEW, settings.feature, during, stopwatch)
+        stats = compute(reading, staging, MODEL_VIEW, settings.feature, during, stopwatch, now)
         if not stats.rows:
             report_nothing(mode, during, before)
         else:
@@ -109,7 +109,7 @@ def feature_pipeline(
             keys = None if mode is Mode.batch else stored.keys
             if changed := profile_writer(settings).reconcile(keys):
                 note(f"{changed:,} rows follow from profile changes")
-            materialize(offline, online, stored.keys)
+            materialize(offline, online, stored.keys, datetime.now(UTC))
             versions.switch(offline, online, settings.feature.max_bad_share)
             done("Synced to online store (Redis)", stopwatch.lap())
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store, online_store, raw_source
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.horizon import Horizon
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import batches as ingest
 from feature_store.offline_store import Labels
@@ -37,8 +38,9 @@ def servers() -> Iterator[Settings]:
 def raw_columns(settings: Settings) -> dict[str, NDArray[Any]]:
     """The encoded raw columns of every real row."""
     config = settings.feature
+    horizon = Horizon(datetime.now(UTC), config.max_ahead)
     tables = [
-        ingest.parse(batch, MODEL_VIEW, config.source, config.event_time).columns
+        ingest.parse(batch, MODEL_VIEW, config.source, config.event_time, horizon).columns
         for batch in raw_source(settings).read()
     ]
     return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
@@ -47,9 +49,10 @@ def raw_columns(settings: Settings) -> dict[str, NDArray[Any]]:
 def real_rows(settings: Settings, limit: int | None = None) -> tuple[FeatureMatrix, Labels]:
     """Features and labels of the real rows, all or the first ones."""
     config, engine = settings.feature, Engine(MODEL_VIEW)
+    horizon = Horizon(datetime.now(UTC), config.max_ahead)
     matrices, labels = [], []
     for batch in raw_source(settings).read():
-        table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
+        table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time, horizon)
         good = ingest.good_rows(table, ingest.engineer(table, engine), table.reasons)
         matrices.append(good[0])
         labels.append(good[1])

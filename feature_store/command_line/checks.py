@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Annotated
 
 import numpy as np
@@ -20,7 +21,12 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.validation import check_column
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.offline.newest_rows import StoredRows, every_row, newest_rows
+from feature_store.offline.newest_rows import (
+    StoredRows,
+    events_before,
+    every_row,
+    newest_rows,
+)
 from feature_store.offline.tables import row_digests
 from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
@@ -125,6 +131,7 @@ def _check_online(
     one_in = _one_in(offline, version, sample)
     # Always the same entities.
     chosen = [f"abs(hashint8({version.entity})::bigint) % {one_in} = 0"] if one_in > 1 else []
+    chosen.append(events_before(datetime.now(UTC)))
     for block in newest_rows(offline.postgres, version, chosen):
         findings.compared += len(block)
         for part in _parts(block):

@@ -73,7 +73,7 @@ def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
     """Show the consumers of the stream, its backlog and its dead letters."""
     settings, now = load_settings(), datetime.now(UTC)
     client = connect.redis_client(settings, settings.feature.online.write_deadline_ms)
-    statuses = StatusBoard(client, settings.feature.project).read()
+    statuses = StatusBoard(client, settings.feature.project).read(now)
     backlog = connect.event_stream(settings).backlog()
     count = _dead_letters(settings).count()
     columns = ("consumer", "age", "events/s", "applied", "duplicates", "held back", "delay ms", "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +17,7 @@ from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.offline.newest_rows import newest_rows
+from feature_store.offline.newest_rows import events_before, newest_rows
 from feature_store.offline.versions import FILL, ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
@@ -113,7 +113,7 @@ def fill_online(offline: OfflineStore, online: OnlineStore, version: ViewVersion
     if version.schema.is_windowed:
         return _fill_from_events(offline, online, None, None)
     entities = 0
-    for block in newest_rows(offline.postgres, version):
+    for block in newest_rows(offline.postgres, version, [events_before(datetime.now(UTC))]):
         online.write(block.matrix, block.created)
         entities += len(block)
     return entities

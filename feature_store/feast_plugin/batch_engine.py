@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from feast.infra.common.materialization_job import MaterializationJobStatus, MaterializationTask
@@ -17,6 +19,7 @@ from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections
 from feature_store.feast_plugin.identity import own_view
 from feature_store.feast_plugin.online_store import PackedOnlineStore
+from feature_store.feast_plugin.registry_store import PostgresRegistryStore
 from feature_store.offline.newest_rows import count_entities, events_within, newest_rows
 from feature_store.online_store import OnlineStore
 
@@ -30,7 +33,8 @@ class PackedMaterializationEngineConfig(FeastConfigBaseModel):
 class PackedMaterializationEngine(LocalComputeEngine):
     """Feast's local engine, with a bulk path for our views.
 
-    Ranges are half-open: an event at the very end belongs to the next range.
+    Ranges are half-open: an event at the very end belongs to the next range. An end that lies ahead
+    means now, and now is what our registry notes: the next increment begins there.
     """
 
     def __init__(self, type: str = "", **options: Any) -> None:  # noqa: A002 - Feast names it
@@ -40,6 +44,10 @@ class PackedMaterializationEngine(LocalComputeEngine):
         self, registry: BaseRegistry, task: MaterializationTask, **options: Any
     ) -> LocalMaterializationJob:
         name = f"{task.feature_view.name}-{task.start_time}-{task.end_time}"
+        try:
+            task = _up_to_now(registry, task, datetime.now(UTC))
+        except FeatureStoreError as error:
+            return LocalMaterializationJob(name, MaterializationJobStatus.ERROR, error)
         try:
             view = own_view(task.feature_view)
             if view is None or not isinstance(self.online_store, PackedOnlineStore):
@@ -70,6 +78,29 @@ class PackedMaterializationEngine(LocalComputeEngine):
         writer, span = activity.writer(self.repo_config), (task.start_time, task.end_time)
         with _progress(task, writer.count_users(*span)) as bar:
             writer.rebuild(*span, bar.update)
+
+
+def _up_to_now(
+    registry: BaseRegistry, task: MaterializationTask, now: datetime
+) -> MaterializationTask:
+    """The task with an end that has come; what lies ahead is written when it has passed."""
+    if task.end_time <= now:
+        return task
+    name, store = task.feature_view.name, getattr(registry, "_registry_store", None)
+    if task.start_time >= now:
+        raise FeatureStoreError(
+            f"'{name}' is to be materialized from {task.start_time.isoformat()} on, which lies "
+            "ahead: nothing has happened since. Give a start that has passed: feast materialize "
+            "START END."
+        )
+    if not isinstance(store, PostgresRegistryStore):
+        raise FeatureStoreError(
+            f"'{name}' is to be materialized until {task.end_time.isoformat()}, which lies ahead, "
+            "and this registry would note that all rows until then are written. Give an end that "
+            "has passed, or use PostgresRegistryStore."
+        )
+    store.note_end(name, task.end_time, now)
+    return replace(task, end_time=now)
 
 
 def _progress(task: MaterializationTask, rows: int) -> tqdm[Any]:

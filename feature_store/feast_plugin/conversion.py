@@ -128,6 +128,11 @@ def matrix_of(
     return FeatureMatrix(values, keys, times, schema), view.entity, created
 
 
+def event_times(table: pa.Table, source: DataSource) -> NDArray[np.datetime64]:
+    """When the events ``(n,)`` of an Arrow table happened, in UTC; NaT where it does not say."""
+    return _times(pl.Series(pl.from_arrow(table[source.timestamp_field])))
+
+
 def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
     if feature.kind == "category":
         words = [NULL] * FIRST_KNOWN + [Value(string_val=word) for word in feature.categories]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from feast.utils import (
 )
 
 from feature_store import connect, offline_store as ours
+from feature_store.definitions.horizon import refuse_future
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections, definitions
-from feature_store.feast_plugin.conversion import matrix_of
+from feature_store.feast_plugin.conversion import event_times, matrix_of
 from feature_store.feast_plugin.identity import (
     is_packed,
     known_view,
@@ -39,7 +40,14 @@ from feature_store.feast_plugin.identity import (
 from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
-from feature_store.feast_plugin.queries import batch_source, clause_of, column_types, source_columns
+from feature_store.feast_plugin.queries import (
+    FromClause,
+    batch_source,
+    clause_of,
+    column_types,
+    quoted,
+    source_columns,
+)
 from feature_store.feast_plugin.retrieval import (
     Request,
     ViewRequest,
@@ -136,7 +144,8 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
-        query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
+        where = _usable(source, join_key_columns, start_date, end_date)
+        query = source.newest(columns, join_key_columns, where)
         return _job(query, store)
 
     @staticmethod
@@ -161,7 +170,8 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
-        return _job(source.select(columns, source.between(start_date, end_date)), store)
+        where = _usable(source, join_key_columns, start_date, end_date)
+        return _job(source.select(columns, where), store)
 
     @staticmethod
     def offline_write_batch(
@@ -181,9 +191,12 @@ class PointInTimeOfflineStore(OfflineStore):
         elif view is None:
             into = source.get_table_query_string()
             refuse_own_tables(into, store)
+            times = event_times(table, source)
+            refuse_future(times, datetime.now(UTC), f"rows of '{feature_view.name}'")
             store.postgres.ingest(into, table, "append")
         else:
             matrix, entity, created = matrix_of(table, view, source)
+            refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
             store.append(matrix, entity, created)
             changes = connect.profile_writer(connections.settings_of(config))
             changes.reconcile(matrix.keys, matrix.times)
@@ -293,6 +306,15 @@ def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> Non
             f"The entity rows have no column {', '.join(sorted(missing))}. "
             f"They have: {', '.join(map(str, rows.columns))}."
         )
+
+
+def _usable(
+    source: FromClause, keys: Sequence[str], start: datetime | None, end: datetime | None
+) -> list[str]:
+    """Conditions of the rows that history may answer with: they have a key, and have happened."""
+    now = datetime.now(UTC)
+    passed = source.between(start, min(end or now, now))
+    return [*passed, *(f"{quoted(key)} IS NOT NULL" for key in keys)]
 
 
 def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from feast import Entity, FeatureView, metrics
@@ -21,6 +21,7 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import _get_features as resolve_features
 
 from feature_store import online_store as ours
+from feature_store.definitions.horizon import refuse_future
 from feature_store.errors import StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
 from feature_store.feast_plugin.connections import RedisClients
@@ -124,8 +125,9 @@ class PackedOnlineStore(OnlineStore):
         """Write rows where they are newer than what is stored; a windowed view refuses them."""
         refuse_values(known_view(table))
         if data:
-            store = self.store(config, table, writes=True)
-            store.write(*self._codec(table).matrix(data))
+            matrix, created = self._codec(table).matrix(data)
+            refuse_future(matrix.times, datetime.now(UTC), f"rows of '{table.name}'")
+            self.store(config, table, writes=True).write(matrix, created)
         if progress:
             progress(len(data))
 

@@ -7,6 +7,7 @@ the last of two concurrent writers win.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +36,15 @@ class PostgresRegistryStore(RegistryStore):
         self._postgres = postgres(registry_config.path or None)
         self._last_known: bytes | None = None
         self._unsure: list[str] = []
+        self._ends: dict[tuple[str, datetime], datetime] = {}
+
+    def note_end(self, view: str, given: datetime, reached: datetime) -> None:
+        """Write ``reached`` where Feast is about to note that a view is materialized to ``given``.
+
+        Feast notes the end that it was given; one that lies ahead would let the next increment
+        begin there, and all rows until then would never be written.
+        """
+        self._ends[view, given] = reached
 
     def get_registry_proto(self) -> Registry:
         """Read the registry; while PostgreSQL is away, the last one known.
@@ -66,6 +76,7 @@ class PostgresRegistryStore(RegistryStore):
             If another process has; what it wrote stands.
         """
         _keep_serving(registry_proto)
+        _correct_ends(registry_proto, self._ends)
         read, changed = registry_proto.version_id, Registry()
         changed.CopyFrom(registry_proto)
         changed.version_id = str(uuid.uuid4())
@@ -108,6 +119,13 @@ class PostgresRegistryStore(RegistryStore):
         with self._postgres.transaction() as connection:
             row = connection.execute("SELECT contents FROM feast_registry").fetchone()
         return row[0] if row else None
+
+
+def _correct_ends(registry: Registry, ends: Mapping[tuple[str, datetime], datetime]) -> None:
+    for view in registry.feature_views if ends else ():
+        for interval in view.meta.materialization_intervals:
+            given = interval.end_time.ToDatetime(UTC)
+            interval.end_time.FromDatetime(ends.get((view.spec.name, given), given))
 
 
 def _keep_serving(registry: Registry) -> None:

@@ -15,6 +15,7 @@ from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import Meaning
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.horizon import Horizon
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import SourceError
@@ -59,6 +60,8 @@ class RawTable:
         Why rows are refused, by place.
     unseen
         Words outside their vocabulary, as ``column=word``, with how often they came.
+    held_back
+        bool ``(n,)``: rows whose time has not come; they are not refused, and not stored yet.
     """
 
     batch: Batch
@@ -68,6 +71,7 @@ class RawTable:
     labels: NDArray[np.int8] | None
     reasons: Reasons
     unseen: Counter[str]
+    held_back: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.batch)
@@ -82,9 +86,18 @@ class Interval:
 
 
 def parse(
-    batch: Batch, view: FeatureView, source: Meaning, event_time: EventTimeConfig
+    batch: Batch,
+    view: FeatureView,
+    source: Meaning,
+    event_time: EventTimeConfig,
+    horizon: Horizon,
 ) -> RawTable:
     """Parse and check a batch; without a column of keys, rows are counted in file order.
+
+    Parameters
+    ----------
+    horizon
+        Rows beyond it are refused, rows ahead of now are held back.
 
     Raises
     ------
@@ -105,7 +118,12 @@ def parse(
     labels, name = None, source.label_column
     if name is not None:
         labels = parse_labels(name, texts[name], source.label_values, reasons)
-    return RawTable(batch, keys, times, columns, labels, reasons, unseen)
+    for place in np.flatnonzero(horizon.is_too_far(times)).tolist():
+        name = source.event_time_column or "the time by 'event_time'"
+        reasons.setdefault(place, horizon.refusal(times[place], name))
+    held_back = horizon.is_ahead(times)
+    held_back[list(reasons)] = False
+    return RawTable(batch, keys, times, columns, labels, reasons, unseen, held_back)
 
 
 def inside(
@@ -131,8 +149,8 @@ def engineer(table: RawTable, engine: Engine) -> FeatureMatrix:
 def good_rows(
     table: RawTable, matrix: FeatureMatrix, reasons: Reasons
 ) -> tuple[FeatureMatrix, Labels, ParsedKeys]:
-    """Features, labels and keys of the rows that are not refused."""
-    good = np.ones(len(table), dtype=bool)
+    """Features, labels and keys of the rows that are not refused, and not held back."""
+    good = ~table.held_back
     good[list(reasons)] = False
     labels, keys = table.labels, table.keys.rows(good)
     if labels is None:

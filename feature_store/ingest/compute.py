@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from configs.command_line import Stopwatch, progress
 from configs.feature_config import FeatureConfig
 from feature_store.definitions import validation
 from feature_store.definitions.engine import Engine
+from feature_store.definitions.horizon import Horizon
 from feature_store.definitions.view import FeatureView
 from feature_store.ingest import batches as ingest
 from feature_store.ingest.batches import Interval
@@ -21,20 +24,30 @@ def compute(
     config: FeatureConfig,
     during: Interval | None,
     stopwatch: Stopwatch,
+    now: datetime,
 ) -> RunStats:
-    """Read, parse, compute and check batch by batch, and keep the good rows aside."""
+    """Read, parse, compute and check batch by batch, and keep the good rows aside.
+
+    Parameters
+    ----------
+    now
+        Rows whose events have not passed by then are held back: the source gives them again.
+    """
+    horizon = Horizon(now, config.max_ahead)
     engine, stats = Engine(view), RunStats()
     with progress("Loading", None, " rows") as advance:
         stopwatch.lap()
         for read in reading:
             batch = ingest.inside(read, view, config, during)
             if len(batch):
-                table = ingest.parse(batch, view, config.source, config.event_time)
+                table = ingest.parse(batch, view, config.source, config.event_time, horizon)
                 stopwatch.spend("load")
                 matrix = ingest.engineer(table, engine)
                 stopwatch.spend("engineer")
                 refused, failing = validation.check_features(matrix.schema, matrix.values)
                 refused |= table.reasons
+                if table.held_back.any():
+                    reading.hold_back()
                 stats.add(table, refused, failing)
                 stopwatch.spend("validate")
                 features, labels, keys = ingest.good_rows(table, matrix, refused)

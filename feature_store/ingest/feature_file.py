@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -90,7 +91,7 @@ def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entit
         staging.add(features, labels, [], rows.key_texts)
         versions.start_fill(offline, online, entity)
         stored = staging.store()
-        materialize(offline, online, stored.keys)
+        materialize(offline, online, stored.keys, datetime.now(UTC))
         versions.switch(offline, online, 0)
     return stored
 

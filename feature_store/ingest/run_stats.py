@@ -21,6 +21,7 @@ class RunStats:
 
     rows: int = 0
     bad: int = 0
+    held_back: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
     first_bad: str = ""
     first_reason: str = ""
@@ -48,8 +49,9 @@ class RunStats:
         self.kinds.update(map(_kind, refused.values()))
         self.unseen.update(table.unseen)
         self.failing.update(failing)
-        good = np.ones(len(table), dtype=bool)
+        good = ~table.held_back
         good[list(refused)] = False
+        self.held_back += len(table) - len(refused) - int(good.sum())
         if good.any():
             newest = table.times[good].max()
             older = self.newest_event is not None and newest <= self.newest_event
@@ -77,6 +79,11 @@ class RunStats:
         lines = []
         if self.bad:
             lines.append(f"{self.bad:,} rows are quarantined; the first is {self.first_bad}")
+        if self.held_back:
+            lines.append(
+                f"{self.held_back:,} rows are held back: their time has not come; the next run "
+                "looks again"
+            )
         for word, n in self.unseen.most_common(UNSEEN_SHOWN):
             lines.append(f"{n:,} rows hold the unseen category {word}; it gets the code of unseen")
         return lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,16 @@ INSERT INTO {TABLE} (event_id, user_id, event_timestamp, event_type, amount_cent
                      created_timestamp)
 SELECT *, %s FROM unnest(%b::text[], %b::bigint[], %b::timestamptz[], %b::text[], %b::bigint[])
 ON CONFLICT (event_id) DO NOTHING"""
+
+# Neither of two events with one id may be lost without a word.
+CONTRADICTED = f"""
+SELECT event_id, {TABLE}.user_id, {TABLE}.event_timestamp
+FROM unnest(%b::text[], %b::bigint[], %b::timestamptz[], %b::text[], %b::bigint[])
+    AS given (event_id, user_id, event_timestamp, event_type, amount_cents)
+JOIN {TABLE} USING (event_id)
+WHERE ({TABLE}.user_id, {TABLE}.event_timestamp, {TABLE}.event_type, {TABLE}.amount_cents)
+    IS DISTINCT FROM
+    (given.user_id, given.event_timestamp, given.event_type, given.amount_cents) LIMIT 1"""
 
 # One writer at a time, and each at a later time than all before, even after the server's clock was
 # set back: of two rows with the same newest event the online store keeps the one created later.
@@ -99,16 +109,29 @@ def take_turn(connection: psycopg.Connection) -> datetime:
 def insert(
     connection: psycopg.Connection, events: Sequence[ActivityEvent], created: datetime
 ) -> int:
-    """Store the events that are not stored yet; return how many they were."""
+    """Store the events that are not stored yet; return how many they were.
+
+    Raises
+    ------
+    InvalidEvent
+        If the id of one is that of an event that says something else.
+    """
     columns = (
-        created,
         [event.event_id for event in events],
         [event.key for event in events],
         [event.time for event in events],
         [event.event_type for event in events],
         [event.amount_cents for event in events],
     )
-    return connection.execute(INSERT, columns).rowcount
+    added = connection.execute(INSERT, (created, *columns)).rowcount
+    known = connection.execute(CONTRADICTED, columns).fetchone() if added < len(events) else None
+    if known is not None:
+        raise InvalidEvent(
+            f"event_id is '{known[0]}', which names another event already: of user {known[1]} at "
+            f"{known[2].astimezone(UTC).isoformat()}. That one counts; give this one an id of its "
+            "own."
+        )
+    return added
 
 
 def read(connection: psycopg.Connection, plan: ActivityPlan, rows: str) -> Events:

@@ -140,10 +140,12 @@ def keys_among(entity: str, keys: NDArray[np.int64]) -> str:
 
 def events_within(start: datetime, end: datetime) -> list[str]:
     """SQL conditions on rows: the event lies in ``[start, end)``."""
-    return [
-        f"event_timestamp >= '{start.isoformat()}'",
-        f"event_timestamp < '{end.isoformat()}'",
-    ]
+    return [f"event_timestamp >= '{start.isoformat()}'", events_before(end)]
+
+
+def events_before(end: datetime) -> str:
+    """SQL condition on rows: the event lies before ``end``."""
+    return f"event_timestamp < '{end.isoformat()}'"
 
 
 def _blocks(

@@ -89,7 +89,8 @@ class ProfileWriter:
         Raises
         ------
         InvalidEvent
-            If the time of one has not passed; nothing has been stored then.
+            If the time of one has not passed, or its id is that of a change that says something
+            else; nothing has been stored then.
         StoreUnavailable
             If a store does not answer. What PostgreSQL has committed stays; to apply the changes
             again completes the rest.
@@ -211,7 +212,27 @@ def _log(connection: psycopg.Connection, changes: Sequence[ProfileChange]) -> in
         (change.event_id, change.key, change.time.isoformat(), dict(change.attributes))
         for change in changes
     ]
-    return connection.execute(insert, (json.dumps(given),)).rowcount
+    packed = json.dumps(given)
+    added = connection.execute(insert, (packed,)).rowcount
+    if added < len(changes):
+        _refuse_contradictions(connection, packed)
+    return added
+
+
+def _refuse_contradictions(connection: psycopg.Connection, given: str) -> None:
+    """Refuse a change whose id is that of another one: neither may be lost without a word."""
+    query = """
+        SELECT event_id, user_id, event_timestamp
+        FROM jsonb_array_elements(%s::jsonb) AS given JOIN profile_changes ON event_id = given->>0
+        WHERE (user_id, event_timestamp, attributes)
+            IS DISTINCT FROM ((given->>1)::bigint, (given->>2)::timestamptz, given->3) LIMIT 1"""
+    known = connection.execute(query, (given,)).fetchone()
+    if known is not None:
+        raise InvalidEvent(
+            f"event_id is '{known[0]}', which names another change already: of user {known[1]} at "
+            f"{known[2].astimezone(UTC).isoformat()}. That one counts; give this one an id of its "
+            "own."
+        )
 
 
 def _spans(connection: psycopg.Connection, changes: Sequence[ProfileChange], added: int) -> Spans:

@@ -47,6 +47,7 @@ class CursorProgress:
             )
         value = after["value"] if after else None
         self._largest = parsed_cursor(value) if value is not None else None
+        self._start, self._held = self._largest, list[CursorValue | None]()
 
     @property
     def since(self) -> CursorValue | None:
@@ -77,11 +78,19 @@ class CursorProgress:
         if is_larger:
             self._largest = value
 
+    def hold_back(self, smallest: CursorValue | None) -> None:
+        """Let rows with this cursor or a larger one come again; None is where reading began."""
+        self._held.append(smallest)
+
     @property
     def position(self) -> Position:
-        """Where reading has come."""
-        largest = self._largest
-        value = largest.isoformat() if isinstance(largest, datetime) else largest
+        """Where reading has come; not beyond rows that are held back."""
+        reached = self._largest
+        if self._held:
+            known = [value for value in self._held if value is not None]
+            is_known = len(known) == len(self._held)
+            reached = min([*known, reached]) if is_known else self._start  # type: ignore[type-var]
+        value = reached.isoformat() if isinstance(reached, datetime) else reached
         return {"column": self.column, "value": value}
 
 

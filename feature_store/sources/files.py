@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 ROWS_PER_BATCH = 50_000
+SHOWN_CHARACTERS = 200
 RECENT_NS = 2_000_000_000
 """A file changed so lately may change again within the same tick of its clock."""
 
@@ -46,11 +47,15 @@ class FileState:
     path
         Relative to the root where it can be.
     size, modified_ns
-        As it was found; None when it had been changed too lately to tell a next change by it.
+        As it was found; None when it had been changed too lately to tell a next change by it, or
+        when rows of it are held back: then it is looked into again.
+    changed_ns
+        As it was found; -1 where that was not kept.
     rows
         How many there were.
     mark
-        The end of its last whole line; at the beginning for Parquet.
+        The end of its last whole line, or the place from which lines are read again; at the
+        beginning for Parquet.
     columns
         As its first line names them; empty where the settings do.
     """
@@ -58,6 +63,7 @@ class FileState:
     path: str
     size: int
     modified_ns: int | None
+    changed_ns: int = -1
     rows: int = 0
     mark: Mark = BEGINNING
     columns: tuple[str, ...] = ()
@@ -68,7 +74,7 @@ class FileState:
         return cls(**{**known, "mark": Mark(**known["mark"]), "columns": tuple(known["columns"])})
 
 
-FileBatches = Generator[Batch, None, FileState]
+FileBatches = Generator[Batch, bool | None, FileState]
 
 
 @dataclass(eq=False)
@@ -129,9 +135,9 @@ class FileSource:
     ) -> FileBatches:
         is_recent = time.time_ns() - file.modified_ns < RECENT_NS
         modified = None if is_recent else file.modified_ns
-        if before and (before.size, before.modified_ns) == (file.size, file.modified_ns):
+        fresh = FileState(path, file.size, modified, file.changed_ns)
+        if before and _is_same(before, file):
             return before
-        fresh = FileState(path, file.size, modified)
         if self._is_parquet(file):
             return (yield from _parquet_rows(file, self.config, fresh, counted))
         if before:
@@ -144,7 +150,7 @@ class FileSource:
 
     def _text_rows(self, file: FoundFile, state: FileState, counted: int) -> FileBatches:
         mark, columns, rows = state.mark, state.columns, state.mark.rows
-        digest = mark.sha256
+        digest, again_from = mark.sha256, None
         with file.open() as stream:
             for block in text_blocks(stream, file.path, mark):
                 skip = 0
@@ -155,24 +161,30 @@ class FileSource:
                 found = split_rows(
                     block, columns or self.config.columns, self.config.delimiter, skip
                 )
-                if len(found.lines):
+                if len(found.lines) and (
                     yield _batch(file, found.lines, counted + rows, found.columns, found.broken)
+                ):
+                    again_from = again_from or mark
                 rows += len(found.lines)
                 digest = block.sha256
                 if block.is_finished:
                     lines = mark.lines + block.lines
                     mark = Mark(block.size, block.sha256, lines, rows)
         _check_digest(file, digest)
+        if again_from is not None:
+            state, mark = replace(state, modified_ns=None), again_from
         return replace(state, rows=rows, mark=mark, columns=columns)
 
     def _heading(self, file: FoundFile, block: TextBlock) -> tuple[int, tuple[str, ...]]:
         """How many lines at the beginning are no rows, and the names in them if they have any."""
         skip = file.settings.skip_lines
-        if self.config.columns:
-            return skip, ()
+        if self.config.columns or skip >= block.lines:
+            return skip + (not self.config.columns), ()
         lines = block.text.split("\n")[skip:]
-        names = next(csv.reader(lines, delimiter=self.config.delimiter, skipinitialspace=True))
-        return skip + 1, tuple(name.strip() for name in names)
+        names = next(csv.reader(lines, delimiter=self.config.delimiter, skipinitialspace=True), [])
+        heading = tuple(name.strip() for name in names)
+        _refuse_heading(file.path, heading)
+        return skip + 1, heading
 
     def _is_parquet(self, file: FoundFile) -> bool:
         if self.config.format == "auto":
@@ -191,12 +203,38 @@ def _parquet_rows(
     rows = 0
     with file.open_anywhere() as opened:
         table = pq.ParquetFile(opened)
+        _refuse_heading(file.path, table.schema_arrow.names)
         for part in table.iter_batches(ROWS_PER_BATCH, columns=list(config.columns) or None):
             frame = pl.DataFrame(pl.from_arrow(part))
             lines = np.arange(rows + 1, rows + len(frame) + 1, dtype=np.int64)
-            yield _batch(file, lines, counted + rows, frame, {})
+            if (yield _batch(file, lines, counted + rows, frame, {})):
+                state = replace(state, modified_ns=None)
             rows += len(frame)
     return replace(state, rows=rows)
+
+
+def _refuse_heading(path: str, names: Sequence[str]) -> None:
+    """Refuse names that cannot be told apart; a file without a heading has a row in its place."""
+    twice = [name for name in names if names.count(name) > 1]
+    if not twice and all(names):
+        return
+    what = (
+        f"the name '{twice[0]}' {names.count(twice[0])} times"
+        if twice and twice[0]
+        else ("a column without a name")
+    )
+    shown = ", ".join(names)
+    raise SourceError(
+        f"The raw file {path} has {what} in its heading: {shown[:SHOWN_CHARACTERS]}. Name each "
+        "column once, or, if the file has no heading, name its columns in 'source.columns'."
+    )
+
+
+def _is_same(known: FileState, file: FoundFile) -> bool:
+    """Whether nothing tells that a file has been changed since."""
+    return (known.size, known.modified_ns, known.changed_ns) == (
+        *(file.size, file.modified_ns, file.changed_ns),
+    )
 
 
 def _batch(file: FoundFile, lines: Any, counted: int, columns: pl.DataFrame, broken: Any) -> Batch:

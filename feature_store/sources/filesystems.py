@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,9 @@ class FoundFile:
         What rows of it are said to be from.
     size, modified_ns
         Bytes as stored, and when they were last changed.
+    changed_ns
+        When the file was last touched in any way, which no program can set: `cp -p` and `touch -r`
+        keep the other time. 0 in S3, where nobody can set that one either.
     """
 
     settings: SourceFile
@@ -39,6 +43,7 @@ class FoundFile:
     name: str
     size: int
     modified_ns: int
+    changed_ns: int
 
     @contextmanager
     def open(self) -> Iterator[Any]:
@@ -90,15 +95,27 @@ def find_files(file: SourceFile, root: Path, environment: Mapping[str, str]) -> 
         prefix = S3 if in_s3 else ""
         found = []
         for info, name in matches(filesystem, inner):
-            known = FoundFile(file, filesystem, prefix + info.path, name, info.size, info.mtime_ns)
-            found.append(known)
+            times = info.mtime_ns, 0 if in_s3 else os.stat(info.path).st_ctime_ns
+            found.append(FoundFile(file, filesystem, prefix + info.path, name, info.size, *times))
     if not found:
-        restore = "" if in_s3 else f"Restore it with `git checkout -- {file.path}`, or name "
-        raise SourceError(
-            f"The raw file {path} is missing. {restore or 'Name '}yours under 'source.files' in "
-            "the feature settings."
-        )
+        raise SourceError(_missing(file, path))
     return found
+
+
+def _missing(file: SourceFile, path: str) -> str:
+    """What is missing, and what to do about it."""
+    yours = "yours under 'source.files' in the feature settings."
+    if re.search(WILD, path):
+        return (
+            f"No file matches {path}. Put files there, or name {yours} In a pattern * and ? stand "
+            "for what is no slash, ** for any folders."
+        )
+    if file.sha256 and not path.startswith(S3) and not Path(file.path).is_absolute():
+        return (
+            f"The raw file {path} is missing. Restore it with `git checkout -- {file.path}`, or "
+            f"name {yours}"
+        )
+    return f"The raw file {path} is missing. Put it there, or name {yours}"
 
 
 def matches(filesystem: Any, path: str) -> list[tuple[Any, str]]:

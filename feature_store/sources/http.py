@@ -12,7 +12,7 @@ import numpy as np
 
 from configs.sources import HttpReading
 from feature_store.errors import SourceError
-from feature_store.sources.cursors import CursorProgress, parsed_cursor
+from feature_store.sources.cursors import CursorProgress, CursorValue, parsed_cursor
 from feature_store.sources.http_client import ApiClient, shown
 from feature_store.sources.port import Batch, Batches, Broken, Position, Reading
 
@@ -55,7 +55,9 @@ class HttpSource:
             read += len(records)
             if kept:
                 frame = _frame([record for _, record in kept], self.config.columns)
-                yield Batch(where, numbers, numbers, frame, broken)
+                if (yield Batch(where, numbers, numbers, frame, broken)):
+                    good = [record for n, (_, record) in enumerate(kept) if n not in broken]
+                    progress.hold_back(_smallest(good, progress.column))
         return progress.position
 
     def _pages(self, since: Any) -> Iterator[Sequence[Any]]:
@@ -131,6 +133,12 @@ class HttpSource:
                     broken[len(kept)] = Broken(f"{reason}, expected a time or number", record)
             kept.append((place, record))
         return kept, broken
+
+
+def _smallest(records: Sequence[Mapping[str, Any]], column: str | None) -> CursorValue | None:
+    """The smallest cursor of some records; None without one."""
+    cursors = [parsed_cursor(record.get(column)) for record in records] if column else []
+    return min(cursors, default=None)
 
 
 def _at(answer: Any, path: str) -> Any:

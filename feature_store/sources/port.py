@@ -74,8 +74,9 @@ class Batch:
         )
 
 
-Batches = Generator[Batch, None, Position]
-"""What a source writes: it yields batches and returns the position that it reached."""
+Batches = Generator[Batch, bool | None, Position]
+"""What a source writes: it yields batches, is sent whether a row of each is held back, and returns
+the position that it reached: one from which every batch with such a row is read again."""
 
 
 class Reading:
@@ -84,9 +85,21 @@ class Reading:
     def __init__(self, batches: Batches) -> None:
         self._batches = batches
         self._position: Position | None = None
+        self._is_held_back = False
 
     def __iter__(self) -> Iterator[Batch]:
-        self._position = yield from self._batches
+        try:
+            batch = next(self._batches)
+            while True:
+                self._is_held_back = False
+                yield batch
+                batch = self._batches.send(self._is_held_back)
+        except StopIteration as end:
+            self._position = end.value
+
+    def hold_back(self) -> None:
+        """Say that the batch handed out last has rows whose time has not come: they come again."""
+        self._is_held_back = True
 
     @property
     def position(self) -> Position:

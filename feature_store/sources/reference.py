@@ -42,7 +42,8 @@ class ReferenceSource:
         catalogue = self._catalogue()
         reading = self.source.read(after)
         for batch in reading:
-            yield replace(batch, columns=self._joined(batch, catalogue))
+            if (yield replace(batch, columns=self._joined(batch, catalogue))):
+                reading.hold_back()
         return reading.position
 
     def _catalogue(self) -> pl.DataFrame:

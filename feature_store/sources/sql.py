@@ -51,8 +51,10 @@ class SqlSource:
             self._note(frame, progress)
             numbers = np.arange(read + 1, read + len(frame) + 1, dtype=np.int64)
             read += len(frame)
-            if len(frame):
-                yield Batch(self._what, numbers, numbers, frame, broken)
+            if len(frame) and (yield Batch(self._what, numbers, numbers, frame, broken)):
+                column = self.config.cursor_column
+                smallest = frame[column].min() if column else None
+                progress.hold_back(None if smallest is None else parsed_cursor(smallest))
         return progress.position
 
     @property
@@ -74,10 +76,17 @@ class SqlSource:
         return f"SELECT * FROM {rows} AS source{where}{order}"
 
     def _frames(self, query: str) -> Iterator[pl.DataFrame]:
+        from polars.exceptions import DuplicateError
+
         try:
             yield from self.postgres.stream(query)
         except StoreUnavailable as error:
             raise SourceError(f"The source '{self._what}' cannot be read: {error}") from error
+        except DuplicateError as error:
+            raise SourceError(
+                f"The source '{self._what}' gives two columns one name: {str(error).strip()}. Name "
+                "each once in the query (SELECT b.x AS b_x)."
+            ) from error
 
     def _unplaced(self, frame: pl.DataFrame) -> dict[int, Broken]:
         column = self.config.cursor_column

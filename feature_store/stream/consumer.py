@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from configs.feature_config import StreamConfig
+from feature_store.definitions.horizon import Horizon
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.stream.events import Event, EventParser
 from feature_store.stream.group import ConsumerGroup, Entry, Refused
@@ -60,6 +61,8 @@ class StreamConsumer:
         Kind of event to where it goes.
     config
         Sizes, times and limits.
+    max_ahead
+        An event ahead of now is held back until its time has come; further ahead it is refused.
     clock
         Says what time it is, in UTC.
     """
@@ -70,12 +73,14 @@ class StreamConsumer:
         parser: EventParser,
         writers: Mapping[type, Writer],
         config: StreamConfig,
+        max_ahead: timedelta,
         clock: Callable[[], datetime],
     ) -> None:
         self.group = group
         self.parser = parser
         self.writers = writers
         self.config = config
+        self.max_ahead = max_ahead
         self.clock = clock
         self.progress = ConsumerProgress()
         self.stopping = threading.Event()
@@ -163,27 +168,21 @@ class StreamConsumer:
 
     def _parse(self, entries: Iterable[Entry]) -> tuple[list[Taken], list[Refused]]:
         """Events that can be applied now, and entries that never can; others wait."""
-        ready, refused, now = list[Taken](), list[Refused](), self.clock()
-        latest = now + timedelta(minutes=self.config.max_ahead_minutes)
+        ready, refused = list[Taken](), list[Refused]()
+        horizon = Horizon(self.clock(), self.max_ahead)
         for entry in entries:
             try:
                 event = self.parser.parse(entry.fields)
             except InvalidEvent as error:
                 refused.append(Refused(entry, str(error)))
                 continue
-            if event.time > latest:
-                refused.append(Refused(entry, self._too_early(event, now)))
-            elif event.time >= now:
+            if event.time > horizon.latest:
+                refused.append(Refused(entry, horizon.refusal(event.time)))
+            elif event.time >= horizon.now:
                 self.held_back.add(entry, event.time)
             else:
                 ready.append(Taken(entry, event))
         return ready, refused
-
-    def _too_early(self, event: Event, now: datetime) -> str:
-        return (
-            f"event_timestamp is {event.time.isoformat()}, expected at most "
-            f"{self.config.max_ahead_minutes:g} minutes after now ({now.isoformat()})"
-        )
 
     def _apply_together(self, batch: Sequence[Taken]) -> list[Taken]:
         """Apply events, both kinds at once, and be done with them; return those that failed."""
@@ -223,6 +222,8 @@ class StreamConsumer:
             failures = self._apply([taken])
         if not failures:
             self._done([taken])
+        elif isinstance(failures[0], InvalidEvent):  # and it would be again
+            self._settle([], [Refused(taken.entry, str(failures[0]), tries)])
         elif tries >= self.config.max_tries:
             reason = f"{type(failures[0]).__name__}: {failures[0]}"
             self._settle([], [Refused(taken.entry, reason, min(tries, self.config.max_tries))])

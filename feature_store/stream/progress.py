@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.online_store import translated
@@ -13,8 +13,10 @@ from feature_store.stream.event_stream import stream_key
 if TYPE_CHECKING:
     from redis import Redis
 
-FORGOTTEN_AFTER_S = 3600
-"""The status of a consumer that has said nothing for so long is removed by the others."""
+SILENT_AFTER_S = 60
+"""A consumer reports every few seconds; one that has not for so long hangs or is dead."""
+FORGOTTEN_AFTER_S = 600
+"""The status of a consumer that has said nothing for so long is not shown any more."""
 
 
 @dataclass
@@ -110,6 +112,14 @@ class ConsumerStatus:
             problem=problem,
         )
 
+    def as_seen(self, now: datetime) -> ConsumerStatus:
+        """The status as it is to be shown: an old one does not tell how the consumer is now."""
+        silent = now.astimezone(UTC) - self.at
+        if silent.total_seconds() <= SILENT_AFTER_S:
+            return self
+        shown = timedelta(seconds=int(silent.total_seconds()))
+        return replace(self, problem=f"silent for {shown}: it hangs or is dead")
+
     @property
     def line(self) -> str:
         """The status in one line."""
@@ -143,8 +153,17 @@ class StatusBoard:
         with translated("take a status"):
             self.client.hdel(self.key, consumer)
 
-    def read(self) -> list[ConsumerStatus]:
-        """The newest status of each consumer, by name."""
+    def read(self, now: datetime) -> list[ConsumerStatus]:
+        """The newest status of each consumer, by name; not of those that died long ago."""
+        return [status.as_seen(now) for status in self._all() if not _is_forgotten(status, now)]
+
+    def forget_dead_consumers(self, now: datetime) -> None:
+        """Take down what consumers said that have said nothing more for long."""
+        for status in self._all():
+            if _is_forgotten(status, now):
+                self.remove(status.consumer)
+
+    def _all(self) -> list[ConsumerStatus]:
         with translated("read"):
             found = self.client.hgetall(self.key)
         statuses = [json.loads(text) for text in dict(found).values()]  # type: ignore[arg-type]
@@ -156,8 +175,6 @@ class StatusBoard:
             key=lambda status: status.consumer,
         )
 
-    def forget_dead_consumers(self, now: datetime) -> None:
-        """Take down what consumers said that have said nothing more for an hour."""
-        for status in self.read():
-            if (now.astimezone(UTC) - status.at).total_seconds() > FORGOTTEN_AFTER_S:
-                self.remove(status.consumer)
+
+def _is_forgotten(status: ConsumerStatus, now: datetime) -> bool:
+    return (now.astimezone(UTC) - status.at).total_seconds() > FORGOTTEN_AFTER_S

@@ -59,7 +59,8 @@ class ActivityWriter:
         Raises
         ------
         InvalidEvent
-            If the time of one has not passed at ``now``; nothing has been stored then.
+            If the time of one has not passed at ``now``, or its id is that of an event that says
+            something else; nothing has been stored then.
         StoreUnavailable
             If PostgreSQL or Redis does not answer. Apply the events again: what is stored stays.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -178,6 +179,34 @@ def test_rows_of_a_table_of_ones_own_are_joined_too(world: World) -> None:
     assert answer["n"].tolist() == [3, pd.NA, pd.NA, pd.NA]
     assert answer["town"].tolist() == [None, "B", None, None]
     assert answer["takings"].fillna(-1).tolist() == [3.5, 2.5, -1, -1]
+
+
+def test_a_stored_row_without_a_key_is_no_row_for_history_nor_for_a_materialization(
+    world: World, tmp_path: Path
+) -> None:
+    stays = pa.table(
+        {
+            "guest": ["Ada", None, "Ada", None],
+            "at": pa.array([START, START, END, END], pa.timestamp("us", "UTC")),
+            "nights": [1, 2, 3, 4],
+        }
+    )
+    world.offline.postgres.ingest("stays", stays, "create")
+    guest = Entity(name="guest", join_keys=["guest"], value_type=ValueType.STRING)
+    view = FeatureView(
+        name="guest_stays",
+        entities=[guest],
+        schema=[Field(name="guest", dtype=String), Field(name="nights", dtype=Int64)],
+        source=PostgreSQLSource(name="stays", table="stays", timestamp_field="at"),
+    )
+    elsewhere = {"type": "sqlite", "path": str(tmp_path / "online.db")}
+    feast = world.feast_with(
+        online_store=elsewhere, registry=str(tmp_path / "registry.db"), batch_engine="local"
+    )
+    feast.apply([guest, view])
+    feast.materialize(START, END + timedelta(seconds=1))
+    answer = feast.get_online_features(["guest_stays:nights"], [{"guest": "Ada"}]).to_dict()
+    assert answer["nights"] == [3]
 
 
 def test_a_result_can_be_saved_and_read_back(world: World) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
+import pandas as pd
 import pytest
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
@@ -24,7 +25,7 @@ from feast.types import Int64
 
 from feature_store.connect import get_online_features
 from feature_store.definitions.engine import Engine
-from feature_store.errors import StoreUnavailable, UnknownFeature
+from feature_store.errors import FeatureStoreError, StoreUnavailable, UnknownFeature
 from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.worlds import faulty_servers
@@ -124,12 +125,44 @@ def test_materialize_takes_the_events_of_a_half_open_range(world: World) -> None
 
 def test_materialize_incremental_goes_on_where_the_last_one_ended(world: World) -> None:
     world.redis.flushdb()
-    middle = datetime(2030, 1, 1, tzinfo=UTC)
+    middle = datetime(2026, 1, 1, tzinfo=UTC)
     world.feast.materialize(END, middle)
-    late = replace(world.matrix.rows(np.array([0])), times=np.array(["2030-01-01"], "M8[us]"))
+    late = replace(world.matrix.rows(np.array([0])), times=np.array(["2026-01-01"], "M8[us]"))
     world.offline.append(late, MODEL_VIEW.entity, CREATED)
     world.feast.materialize_incremental(middle + timedelta(days=1))
     assert list(world.packed_rows()) == [world.online.key(1).encode()]
+
+
+def test_an_end_that_lies_ahead_means_now_and_the_next_increment_begins_there(
+    world: World,
+) -> None:
+    ahead, first = datetime(2099, 1, 1, tzinfo=UTC), world.matrix.rows(np.array([0]))
+    future = replace(first, times=np.array(["2098-01-01"], "M8[us]"))
+    world.offline.append(future, MODEL_VIEW.entity, CREATED)  # as somebody else may write it
+    began = datetime.now(UTC)
+    world.feast.materialize(START, ahead, ["user_features"])
+    history = world.feast.get_historical_features(
+        pd.DataFrame({"user_id": [1], "event_timestamp": [datetime.now(UTC)]}),
+        ["user_features:age"],
+    ).to_df()
+    online = world.feast.get_online_features(["user_features:age"], users(1)).to_dict()
+    assert online["age"] == history["age"].tolist()
+    assert world.online.read(1).event_time_us < began.timestamp() * 1e6
+    noted = world.feast.get_feature_view("user_features").most_recent_end_time
+    assert noted is not None
+    assert began < noted < datetime.now(UTC)
+    world.redis.flushdb()
+    just_now = replace(first, times=np.array([_naive(datetime.now(UTC))], "M8[us]"))
+    world.offline.append(just_now, MODEL_VIEW.entity, CREATED)
+    world.feast.materialize_incremental(ahead, ["user_features"])
+    assert list(world.packed_rows()) == [world.online.key(1).encode()]
+    assert world.online.read(1).event_time_us == just_now.times.astype(np.int64)[0]
+    with pytest.raises(FeatureStoreError, match="which lies ahead: nothing has happened since"):
+        world.feast.materialize(ahead, ahead + timedelta(days=1), ["user_features"])
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def test_feasts_own_engine_writes_every_row_too(world: World) -> None:

@@ -15,7 +15,7 @@ from feast.feature_service import FeatureService
 
 from configs.settings import Settings, load_settings
 from feature_store.connect import offline_store
-from feature_store.errors import FeatureStoreError
+from feature_store.errors import FeatureStoreError, InvalidEvent
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.worlds.feast import CREATED, OBJECTS, REPO, World
 
@@ -105,6 +105,20 @@ def test_an_older_push_does_not_win(world: World, rows: pd.DataFrame) -> None:
     older = rows.assign(event_timestamp=pd.Timestamp(END - timedelta(days=1)), age=77)
     world.feast.push(f"{VIEW}_push", older)
     assert online(world, rows) == expected(world)
+
+
+@pytest.mark.parametrize("to", [PushMode.ONLINE, PushMode.OFFLINE, PushMode.ONLINE_AND_OFFLINE])
+def test_a_push_of_what_has_not_happened_is_refused_and_nothing_of_it_is_written(
+    world: World, rows: pd.DataFrame, to: PushMode
+) -> None:
+    rows.loc[1, "event_timestamp"] = pd.Timestamp("2098-01-01", tz="UTC")
+    with pytest.raises(InvalidEvent, match=r"1 of 3 rows .* not happened yet: row 2 is of 2098-01"):
+        world.feast.push(f"{VIEW}_push", rows, to=to)
+    with pytest.raises(InvalidEvent, match="Nothing was written"):
+        world.feast.write_to_online_store(VIEW, rows)
+    with pytest.raises(InvalidEvent, match="Nothing was written"):
+        world.feast.write_to_offline_store(VIEW, rows)
+    assert online(world, rows) == offline(world, rows) == NOWHERE
 
 
 def test_columns_that_are_lacking_are_named(world: World, rows: pd.DataFrame) -> None:

@@ -82,6 +82,29 @@ def kill_again_and_again(world: StreamWorld, kills: int, events: int) -> None:
     world.assert_every_event_counts_once()
 
 
+def test_of_two_changes_with_one_id_one_counts_after_a_kill_and_the_other_is_a_dead_letter(
+    world: StreamWorld,
+) -> None:
+    now = datetime.now(UTC)
+    first = ProfileChange("one-id", 7, now - timedelta(minutes=2), {"age": 31})
+    second = ProfileChange("one-id", 7, now - timedelta(minutes=1), {"age": 32})
+    taken = connect.stream_consumer(world.settings, "killed-with-the-first-in-hand").group
+    taken.create()
+    world.events.append([first])
+    assert len(taken.take(10, None)) == 1  # and dies: nobody hands the entry back
+    world.events.append([second])
+    consumer = world.consume()
+    world.await_backlog(1)  # the second one is applied before the first is taken over …
+    kill(consumer)
+    world.drain()  # … which it is now
+    assert world.events.backlog() == 0
+    [letter] = dead_letters(world).newest(2)
+    assert letter.reason.startswith("event_id is 'one-id', which names another change already")
+    assert json.loads(letter.fields[b"attributes"]) == {"age": 31}
+    world.appended[second.event_id] = second
+    world.assert_every_event_counts_once()
+
+
 def test_two_consumers_at_once_count_every_event_once(world: StreamWorld) -> None:
     first, second = world.consume(), world.consume()
     for seed in range(6):
@@ -166,7 +189,7 @@ def test_a_postgresql_that_stands_still_is_waited_for(world: StreamWorld) -> Non
     world.await_backlog(500)
     world.signal_server("postgres", signal.SIGSTOP)
     time.sleep(7)
-    [status] = StatusBoard(world.events.client, world.project).read()
+    [status] = StatusBoard(world.events.client, world.project).read(datetime.now(UTC))
     world.signal_server("postgres", signal.SIGCONT)
     assert status.problem is not None
     world.await_backlog(0)

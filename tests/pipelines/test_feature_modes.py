@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest.watermarks import Watermark
 from infrastructure.embedded import redis_url
 from pipelines import feature_pipeline
-from tests.worlds.sources import CsvWorld, SqlWorld, person
+from tests.worlds.sources import NOON, CsvWorld, SqlWorld, person
 
 MEANING = {
     "key_column": "user_id",
@@ -160,6 +162,52 @@ def test_a_backfill_computes_its_half_open_range_and_leaves_the_watermark(
     assert "No row has its event from 2020-01-01 00:00:00 to 2020-01-02 00:00:00" in nothing
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--mode", "batch"),
+        ("--mode", "incremental"),
+        ("--mode", "backfill", "--start", "2026-01-01", "--end", "2099-01-01"),
+    ],
+    ids=["batch", "incremental", "backfill"],
+)
+def test_a_row_dated_in_the_future_freezes_nobody_and_is_quarantined(
+    stage: Stage, people: CsvWorld, arguments: tuple[str, ...]
+) -> None:
+    files = {"files": [{"path": str(stage.folder / "people.csv")}]}
+    stage.configure(files, max_bad_share=0.5)
+    typo = person(1, age=88) | {"updated_at": datetime(2098, 1, 1, tzinfo=UTC)}
+    people.add(typo, person(1, minutes=30, age=41))
+    printed = stage.run(*arguments)
+    assert "1 rows are quarantined; the first is people.csv" in printed
+    history = stage.offline.latest(
+        MODEL_VIEW.schema, MODEL_VIEW.entity, NOON, datetime(2099, 1, 1, tzinfo=UTC)
+    )
+    assert stage.online_age(1) == history.values[0, 0] == 41
+    query = "SELECT reason FROM quarantine"
+    assert stage.offline.postgres.query(query).item() == (
+        "updated_at is 2098-01-01T00:00:00.000000Z, expected at most 5 minutes after now"
+    )
+
+
+def test_a_row_that_is_announced_is_held_back_as_far_ahead_as_the_settings_allow(
+    stage: Stage, people: CsvWorld
+) -> None:
+    files = {"files": [{"path": str(stage.folder / "people.csv")}]}
+    stage.configure(files, max_ahead_minutes=60)
+    stage.run("--mode", "incremental")
+    soon = datetime.now(UTC) + timedelta(seconds=3)
+    people.add(person(1, age=55) | {"updated_at": soon})
+    printed = stage.run("--mode", "incremental")
+    assert "1 rows are held back: their time has not come" in printed
+    assert (stage.online_age(1) != 55, stage.count("quarantine")) == (True, 0)
+    time.sleep(max(0.0, (soon - datetime.now(UTC)).total_seconds()) + 0.1)
+    printed = stage.run("--mode", "incremental")
+    assert "held back" not in printed
+    assert stage.online_age(1) == 55
+    assert "Nothing is new" in stage.run("--mode", "incremental")
+
+
 def test_few_bad_rows_do_not_stop_an_increment_but_many_do_and_the_watermark_stays(
     stage: Stage, people: CsvWorld
 ) -> None:
@@ -185,7 +233,7 @@ def test_a_source_that_ends_early_leaves_rows_and_watermark_as_they_were(
     assert "is truncated or damaged" in stage.refused("--mode", "incremental")
     people.remove()
     (stage.folder / "people.csv.gz").unlink()
-    assert "is missing" in stage.refused("--mode", "incremental")
+    assert "No file matches" in stage.refused("--mode", "incremental")
     assert (stage.ages(), stage.watermark()) == before
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from configs.settings import ROOT, load_settings
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store.definitions import validation
 from feature_store.definitions.engine import Engine
+from feature_store.definitions.horizon import Horizon
 from feature_store.errors import SourceError, ValidationFailed
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import batches as ingest
@@ -29,6 +30,7 @@ GOOD = (
 EVENT_TIME = EventTimeConfig(
     start=datetime(2020, 1, 1, tzinfo=UTC), end=datetime(2024, 1, 1, tzinfo=UTC)
 )
+HORIZON = Horizon(datetime(2026, 1, 5, 12, tzinfo=UTC), timedelta(minutes=5))
 
 
 def source_of(folder: Path, *lines: str) -> FileSourceConfig:
@@ -47,14 +49,14 @@ def batches(source: FileSourceConfig, folder: Path) -> list[Batch]:
 def parsed(folder: Path, *lines: str) -> ingest.RawTable:
     source = source_of(folder, *lines)
     [batch] = batches(source, folder)
-    return ingest.parse(batch, MODEL_VIEW, source, EVENT_TIME)
+    return ingest.parse(batch, MODEL_VIEW, source, EVENT_TIME, HORIZON)
 
 
 def test_the_original_files_hold_48842_good_rows() -> None:
     config, engine, stats = load_settings().feature, Engine(MODEL_VIEW), RunStats()
     keys, positive = [], 0
     for batch in FileSource(config.source, ROOT, {}).read():
-        table = ingest.parse(batch, MODEL_VIEW, config.source, EVENT_TIME)
+        table = ingest.parse(batch, MODEL_VIEW, config.source, EVENT_TIME, HORIZON)
         matrix = ingest.engineer(table, engine)
         assert validation.check_features(matrix.schema, matrix.values) == ({}, {})
         stats.add(table, table.reasons, {})
@@ -114,7 +116,7 @@ def test_a_bad_row_is_refused_with_its_reason(
 
 def test_refused_rows_keep_their_text_and_others_their_keys(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD, GOOD.replace("39", "-3"), GOOD)
-    table = ingest.parse(batches(source, tmp_path)[0], MODEL_VIEW, source, EVENT_TIME)
+    table = ingest.parse(batches(source, tmp_path)[0], MODEL_VIEW, source, EVENT_TIME, HORIZON)
     matrix = ingest.engineer(table, Engine(MODEL_VIEW))
     features, labels, _ = ingest.good_rows(table, matrix, table.reasons)
     assert features.keys.tolist() == labels.keys.tolist() == [1, 3]
@@ -180,15 +182,15 @@ def test_a_source_without_a_raw_column_is_refused(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD)
     renamed = source.model_copy(update={"columns": ("years", *source.columns[1:])})
     with pytest.raises(SourceError, match="no column 'age'; expected the columns age, workclass"):
-        ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME)
+        ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME, HORIZON)
 
 
 def test_columns_are_renamed_and_two_of_one_name_are_refused(tmp_path: Path) -> None:
     source = source_of(tmp_path, GOOD)
     columns = ("years", *source.columns[1:])
     renamed = source.model_copy(update={"columns": columns, "rename": {"years": "age"}})
-    table = ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME)
+    table = ingest.parse(batches(renamed, tmp_path)[0], MODEL_VIEW, renamed, EVENT_TIME, HORIZON)
     assert table.columns["age"].tolist() == [39]
     twice = source.model_copy(update={"rename": {"fnlwgt": "age"}})
     with pytest.raises(SourceError, match="Two columns of the source would be 'age'"):
-        ingest.parse(batches(twice, tmp_path)[0], MODEL_VIEW, twice, EVENT_TIME)
+        ingest.parse(batches(twice, tmp_path)[0], MODEL_VIEW, twice, EVENT_TIME, HORIZON)

@@ -12,6 +12,7 @@ import pytest
 from configs.settings import ROOT, Settings, load_settings
 from feature_store import connect
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.horizon import Horizon
 from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.ingest import batches as ingest
@@ -107,7 +108,8 @@ def computed(settings: Settings) -> TrainingRows:
     """The features of the good rows of the configured source."""
     config = settings.feature
     (batch,) = connect.raw_source(settings).read()
-    table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time)
+    horizon = Horizon(datetime.now(UTC), config.max_ahead)
+    table = ingest.parse(batch, MODEL_VIEW, config.source, config.event_time, horizon)
     matrix = ingest.engineer(table, Engine(MODEL_VIEW))
     features, labels, _ = ingest.good_rows(table, matrix, table.reasons)
     return TrainingRows(features, labels.values)

@@ -225,6 +225,19 @@ def test_a_duplicate_writes_an_online_row_again_that_a_crash_lost(writer: Profil
     assert same(online_row(writer, 1), ENGINE.row({"age": 31}))
 
 
+@pytest.mark.parametrize("other", [{"age": 32}, {"at": TIMES[3]}, {"key": 2}, {"sex": "Male"}])
+def test_another_change_with_the_same_id_is_refused_with_all_that_came_with_it(
+    writer: ProfileWriter, other: dict[str, Any]
+) -> None:
+    writer.apply([change(name="a", age=31)], NOW)
+    with pytest.raises(InvalidEvent, match="event_id is 'a', which names another change already"):
+        writer.apply(
+            [change(name="fresh", fnlwgt=7), change(**{"name": "a", "age": 31, **other})],
+            NOW,
+        )
+    assert same(online_row(writer, 1), ENGINE.row({"age": 31}))
+
+
 def test_a_change_whose_time_has_not_passed_is_refused(writer: ProfileWriter) -> None:
     with pytest.raises(InvalidEvent, match="Hold it back"):
         writer.apply([change(at=NOW, age=31)], NOW)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from configs.sources import FileReading, SourceFile
@@ -98,6 +100,55 @@ def test_a_file_that_changed_within_one_tick_of_its_clock_is_noticed(tmp_path: P
     os.utime(tmp_path / "a.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
     batches, _ = read(source(tmp_path), position)
     assert [batch.columns["y"].to_list() for batch in batches] == [["z"]]
+
+
+def test_a_correction_of_the_same_size_and_time_is_noticed(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "x,y\n1,a\n")
+    before = (tmp_path / "a.csv").stat()
+    _, position = read(source(tmp_path))
+    assert position["files"][0]["modified_ns"] is not None
+    assert rows(read(source(tmp_path), position)[0]) == []
+    (tmp_path / "a.csv").write_text("x,y\n1,z\n")
+    os.utime(tmp_path / "a.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
+    batches, _ = read(source(tmp_path), position)
+    assert [batch.columns["y"].to_list() for batch in batches] == [["z"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("39,Private,39\n40,Private,12\n", "the name '39' 2 times in its heading: 39, Private, 39"),
+        ("x,y,x\n1,2,3\n", "the name 'x' 2 times"),
+        ("x,,y\n1,2,3\n", "a column without a name in its heading"),
+        ("x,y,\n1,2,\n", "a column without a name"),
+    ],
+)
+def test_a_heading_that_names_a_column_twice_or_is_none_is_refused_in_one_line(
+    tmp_path: Path, text: str, what: str
+) -> None:
+    write(tmp_path / "a.csv", text)
+    with pytest.raises(SourceError, match=what) as caught:
+        read(source(tmp_path))
+    assert "name its columns in 'source.columns'" in str(caught.value)
+
+
+def test_a_parquet_file_that_names_a_column_twice_is_refused_in_one_line(tmp_path: Path) -> None:
+    columns = [pa.array([1]), pa.array([2])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["x", "x"]), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="the name 'x' 2 times in its heading"):
+        read(source(tmp_path, "a.parquet"))
+
+
+def test_a_file_shorter_than_its_lines_to_skip_has_no_rows(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", "one line\n")
+    file = SourceFile(path="a.csv", skip_lines=3)
+    assert read(FileSource(FileReading(files=(file,)), tmp_path, {}))[0] == []
+
+
+def test_a_pattern_that_no_file_matches_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"No file matches .*/\*\.csv") as caught:
+        read(source(tmp_path))
+    assert "git" not in str(caught.value)
 
 
 def test_where_rows_are_counted_all_that_stands_after_a_change_is_read_again(
@@ -195,8 +246,3 @@ def test_a_hash_is_checked_for_parquet_too(tmp_path: Path) -> None:
         else:
             with pytest.raises(SourceError, match=f"has SHA-256 {digest}, expected 0000"):
                 list(reading)
-
-
-def test_a_glob_without_a_file_says_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"The raw file .*/\*\.csv is missing"):
-        read(source(tmp_path))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from feature_store.offline_store import OfflineStore
 from feature_store.sources.port import Batch, Position, Reading, position_text
 from tests.worlds.sources import (
     LOOKBACK_S,
+    NOON,
     SECRET,
     ApiWorld,
     CsvWorld,
@@ -74,11 +76,12 @@ def read(world: World, after: Position | None = None) -> tuple[list[Batch], Posi
     return batches, json.loads(json.dumps(reading.position))
 
 
-def stored(offline: OfflineStore, reading: Reading) -> tuple[RunStats, Stored]:
-    """Compute and store as the pipeline does."""
+def stored(offline: OfflineStore, reading: Reading, minutes: float = 60) -> tuple[RunStats, Stored]:
+    """Compute and store as the pipeline does, so many minutes after noon."""
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        stats = compute(reading, staging, MODEL_VIEW, CONFIG, None, Stopwatch())
+        now = NOON + timedelta(minutes=minutes)
+        stats = compute(reading, staging, MODEL_VIEW, CONFIG, None, Stopwatch(), now)
         return stats, staging.store()
 
 
@@ -139,6 +142,48 @@ def test_a_source_that_dies_midway_leaves_nothing_behind(
     assert tables(offline.postgres) == before
     for table in ("labels", "quarantine"):
         assert offline.postgres.query(f"SELECT * FROM {table}").is_empty()
+
+
+def test_a_query_with_two_columns_of_one_name_is_refused_in_one_line(postgres: Postgres) -> None:
+    world = SqlWorld(postgres)
+    world.add(person(1))
+    world.query = "SELECT *, age FROM people"
+    with pytest.raises(SourceError, match="gives two columns one name") as caught:
+        read(world)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_row_of_the_far_future_is_quarantined_and_hides_no_true_one(
+    world: World, offline: OfflineStore
+) -> None:
+    world.add(person(3, minutes=60 + 5.5, age=88))
+    [_, _, reason, _] = quarantined(offline, world.source().read())
+    assert re.fullmatch(
+        r"updated_at is 2026-01-05T13:05:30.*Z, expected at most 5 minutes after now", reason
+    )
+
+
+def test_a_row_a_little_ahead_is_held_back_and_comes_again_until_its_time_has_passed(
+    world: World, offline: OfflineStore
+) -> None:
+    offline.versions.register(MODEL_VIEW.schema, MODEL_VIEW.entity)
+    world.add(person(4, minutes=33))
+    position, outcomes = None, []
+    for now in (30, 32, 33, 33.1, 33.2):
+        if now == 32:
+            world.add(person(5, minutes=39))  # moves a cursor beyond the one that waits
+        reading = world.source().read(position)
+        stats, kept = stored(offline, reading, minutes=now)
+        position = json.loads(json.dumps(reading.position))
+        outcomes.append((stats.held_back, stats.bad, 4 in kept.keys.tolist(), kept.added))
+    assert outcomes[0] == (1, 0, False, 3)
+    assert outcomes[1] == (1, 1, False, 0)
+    assert outcomes[2][0::2] == (1, False)
+    assert outcomes[3][0::2] == (0, True)
+    assert outcomes[3][3] == 1
+    assert outcomes[4][0] == 0
+    if isinstance(world, CsvWorld | ParquetWorld | ReferenceWorld | S3World):
+        assert outcomes[4] == (0, 0, False, 0)  # and is not looked into again
 
 
 def tables(postgres: Postgres) -> set[str]:

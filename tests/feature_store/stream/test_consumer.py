@@ -6,6 +6,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,6 +28,7 @@ from feature_store.stream.progress import ConsumerProgress, ConsumerStatus, Stat
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 CONFIG = StreamConfig(batch_rows=100, block_ms=10, claim_idle_ms=100)
 PARSER = EventParser(MODEL_VIEW)
+MAX_AHEAD = timedelta(minutes=5)
 
 
 def change(event_id: str = "e1", at: datetime = NOON, **attributes: Any) -> ProfileChange:
@@ -78,7 +80,7 @@ class World:
             ProfileChange: profile or Recorder(),
             ActivityEvent: Recorder(),
         }
-        return StreamConsumer(group, PARSER, writers, config, lambda: self.now)
+        return StreamConsumer(group, PARSER, writers, config, MAX_AHEAD, lambda: self.now)
 
     def drain(self, profile: Writer | None = None) -> ConsumerProgress:
         consumer = self.consumer(profile)
@@ -242,6 +244,14 @@ def tick(world: World, stopped: threading.Event) -> None:
         world.now += timedelta(seconds=1)
 
 
+def test_an_event_that_can_never_be_applied_is_a_dead_letter_at_once(world: World) -> None:
+    profile = Recorder(lambda event: InvalidEvent("its id is taken") if event.key == 7 else None)
+    world.stream.append([change()])
+    assert world.drain(profile).dead == 1
+    [letter] = world.dead.newest(1)
+    assert (letter.reason, letter.tries) == ("its id is taken", 1)
+
+
 def test_an_event_that_fails_once_is_applied_in_the_end(world: World) -> None:
     failures = [ValueError("not yet"), ValueError("not yet")]
     profile = Recorder(lambda event: failures.pop() if failures else None)
@@ -372,7 +382,9 @@ def test_dead_letters_do_not_grow_without_end(world: World) -> None:
     group = ConsumerGroup(world.client, world.project, "c", max_dead_letters=10)
     world.stream.append_fields([{"kind": "?"}] * 100)
     writers: dict[type, Writer] = {ProfileChange: Recorder()}
-    StreamConsumer(group, PARSER, writers, CONFIG, lambda: world.now).run(until_empty=True)
+    StreamConsumer(group, PARSER, writers, CONFIG, MAX_AHEAD, lambda: world.now).run(
+        until_empty=True
+    )
     assert 10 <= world.dead.count() <= 100
 
 
@@ -398,10 +410,15 @@ def test_the_status_of_a_consumer_is_there_for_others_to_read(world: World) -> N
     progress.saw(NOON, int(NOON.timestamp() * 1000), NOON + timedelta(seconds=2))
     status = ConsumerStatus.of("c1", progress, NOON + timedelta(seconds=60), backlog=1)
     board.write(status)
-    assert board.read() == [status]
+    at = NOON + timedelta(seconds=60)
+    assert board.read(at + timedelta(seconds=60)) == [status]
+    [silent] = board.read(at + timedelta(seconds=90))
+    assert silent == replace(status, problem="silent for 0:01:30: it hangs or is dead")
+    assert board.read(at + timedelta(minutes=11)) == []
+    assert board.read(at) == [status]
     assert status.line == (
         "0 events/s, 5 applied, 1 held back, 1 backlog, 2,000 ms after appending"
     )
     assert status.newest_event_age_s == 60
-    board.forget_dead_consumers(NOON + timedelta(hours=2))
-    assert board.read() == []
+    board.forget_dead_consumers(at + timedelta(minutes=11))
+    assert board.read(at) == []

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
@@ -147,7 +148,24 @@ def test_any_order_batches_and_repeats_give_the_rows_of_the_backfill(
 def test_an_event_that_is_delivered_again_counts_once(writer: ActivityWriter) -> None:
     first = event("a", 1, NOON)
     assert writer.apply([first, first], LATER) == 1
-    assert writer.apply([first, replace(first, amount_cents=999)], LATER) == 0
+    assert writer.apply([first, first], LATER) == 0
+    [count, total] = [SCHEMA.position(name) for name in ("events_count_1d", "amount_sum_1d")]
+    row = at(writer.online, NOON + HOUR).read(1)
+    assert row.vector[[count, total]].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"amount_cents": 999}, {"amount_cents": None}, {"key": 2}, {"event_type": "never"}],
+    ids=str,
+)
+def test_another_event_with_the_same_id_is_refused_with_all_that_came_with_it(
+    writer: ActivityWriter, other: dict[str, Any]
+) -> None:
+    first = event("a", 1, NOON)
+    writer.apply([first], LATER)
+    with pytest.raises(InvalidEvent, match="event_id is 'a', which names another event already"):
+        writer.apply([event("fresh", 1, NOON), replace(first, **other)], LATER)
     [count, total] = [SCHEMA.position(name) for name in ("events_count_1d", "amount_sum_1d")]
     row = at(writer.online, NOON + HOUR).read(1)
     assert row.vector[[count, total]].tolist() == [1, 1]
