@@ -162,6 +162,8 @@ def decoded_column(matrix: FeatureMatrix, place: int) -> Any:
     if feature.kind == "category":
         words = np.array([None] * FIRST_KNOWN + list(feature.categories), dtype=object)
         return words.take(column.astype(np.int64))
+    if feature.kind == "boolean":
+        return pd.Series(column).astype("boolean").array
     if feature.kind == "integer":
         return pd.Series(column).astype("Int64").array
     return column

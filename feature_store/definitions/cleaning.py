@@ -25,6 +25,11 @@ LARGEST_WHOLE = 2**53
 """Above it a float64 no longer holds every whole number: a key may be another one."""
 LARGEST_NUMBER = 3.4028234663852886e38
 """The largest float32: beyond it, either way, a number cannot be held."""
+TRUTHS = {
+    **dict.fromkeys(("true", "t", "yes", "y", "1", "1.0"), 1.0),
+    **dict.fromkeys(("false", "f", "no", "n", "0", "0.0"), 0.0),
+}
+"""What texts say of a column that is true or false, in lower case."""
 LARGEST_EXACT_INTEGER = 2**24
 """Above it float32 no longer holds every whole number."""
 MISSING, UNSEEN, FIRST_KNOWN = 0, 1, 2
@@ -108,6 +113,33 @@ class Cleaning:
         ):
             raise ValueError(value)
         return math.nan if number in self.mark_numbers else number
+
+    def truth(self, value: object) -> float:
+        """Give 1 for what is true, 0 for what is false, NaN for None and marks.
+
+        Raises
+        ------
+        ValueError
+            If it is neither.
+
+        Examples
+        --------
+        >>> flag = Cleaning((), ())
+        >>> flag.truth(True), flag.truth(" No"), flag.truth(1), flag.truth("")
+        (1.0, 0.0, 1.0, nan)
+        """
+        if value is None or value != value:
+            return math.nan
+        if isinstance(value, str):
+            text = strip(value).lower()
+            if self.is_mark(text):
+                return math.nan
+            if text not in TRUTHS:
+                raise ValueError(value)
+            return TRUTHS[text]
+        if value not in (0, 1):
+            raise ValueError(value)
+        return float(value)
 
     def is_mark(self, text: str) -> bool:
         """Tell whether a stripped text stands for a missing value."""

@@ -20,6 +20,7 @@ from feature_store.definitions.cleaning import (
     MISSING,
     UNSEEN,
     Cleaning,
+    strip,
 )
 from feature_store.definitions.entity import KEY, Entity
 from feature_store.errors import DefinitionError, InvalidValue, UnknownFeature
@@ -35,7 +36,7 @@ __all__ = [
     "Kind",
 ]
 
-Kind = Literal["integer", "number", "category"]
+Kind = Literal["integer", "number", "category", "boolean"]
 FeatureFunction = Callable[..., np.ndarray]
 
 MOST_CATEGORIES = 2**15 - FIRST_KNOWN - 1
@@ -52,7 +53,8 @@ class FeatureDefinition:
     name
         The feature's name; a raw column's name in the source.
     kind
-        ``integer`` (a whole number, exact up to 2**24), ``number`` or ``category``.
+        ``integer`` (a whole number, exact up to 2**24), ``number``, ``category`` or ``boolean``
+        (1, 0 or missing in the vector).
     description, unit
         For people; they do not change the fingerprint.
     categories
@@ -120,6 +122,8 @@ class FeatureDefinition:
     @property
     def limits(self) -> tuple[float, float]:
         """Smallest and largest value: the valid range, else what can be held to the digit."""
+        if self.kind == "boolean":
+            return 0, 1
         if self.valid_range is not None:
             return self.valid_range
         largest = LARGEST_EXACT_INTEGER if self.kind == "integer" else LARGEST_NUMBER
@@ -182,10 +186,12 @@ class FeatureDefinition:
         """
         if self.kind == "category":
             return self.cleaning.code(value)
+        is_boolean = self.kind == "boolean"
         try:
-            return self.cleaning.number(value)
+            return self.cleaning.truth(value) if is_boolean else self.cleaning.number(value)
         except (ValueError, TypeError, OverflowError):
-            raise self._invalid(value, "a number") from None
+            expected = "true or false" if is_boolean else "a number"
+            raise self._invalid(value, expected) from None
 
     def refuse(self, value: object) -> None:
         """Raise when a typed raw value cannot be used: one of JSON, of an event, of a request.
@@ -203,6 +209,11 @@ class FeatureDefinition:
         if self.kind == "category":
             if not isinstance(value, str):
                 raise self._invalid(value, "a word, or null")
+            return
+        if self.kind == "boolean":
+            is_mark = isinstance(value, str) and self.cleaning.is_mark(strip(value))
+            if not isinstance(value, bool | np.bool_) and not is_mark:
+                raise self._invalid(value, "true or false, or null")
             return
         low, high = self.limits
         unit = f" {self.unit}" if self.unit else ""
@@ -223,7 +234,7 @@ class FeatureDefinition:
         shown = text if len(text) <= VALUE_SHOWN else f"{text[:VALUE_SHOWN]}…"
         return InvalidValue(f"{self.name} is '{shown}', expected {expected}")
 
-    def decode(self, value: float) -> int | float | str | None:
+    def decode(self, value: float) -> int | float | str | bool | None:
         """Give the stored float32 back as people know it: a word, a whole number, or None.
 
         Examples
@@ -236,6 +247,8 @@ class FeatureDefinition:
             return self.categories[code - FIRST_KNOWN] if code >= FIRST_KNOWN else None
         if math.isnan(value):
             return None
+        if self.kind == "boolean":
+            return bool(value)
         return int(value) if self.kind == "integer" else float(value)
 
 

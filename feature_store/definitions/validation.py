@@ -21,7 +21,7 @@ def check_column(feature: FeatureDefinition, column: NDArray[np.floating]) -> Re
         return dict.fromkeys(np.flatnonzero(bad).tolist(), f"expected a code from 0 to {last}")
     reasons: Reasons = {}
     given = ~np.isnan(column)
-    if feature.kind == "integer":
+    if feature.kind in ("integer", "boolean"):
         broken = given & (column != np.floor(column))
         reasons |= dict.fromkeys(np.flatnonzero(broken).tolist(), "expected a whole number")
     low, high = feature.limits

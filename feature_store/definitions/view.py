@@ -66,15 +66,16 @@ class FeatureView:
         unit: str = "",
         valid_range: tuple[float, float] | None = None,
         integer: bool = False,
+        boolean: bool = False,
         protected: bool = False,
         missing: Iterable[str] = (),
     ) -> FeatureDefinition:
-        """Define a raw column; its kind follows from ``categories`` and ``integer``.
+        """Define a raw column; its kind follows from ``categories``, ``integer`` and ``boolean``.
 
         ``missing`` are marks of missing values beside those of the view.
         """
         words = tuple(categories)
-        kind: Kind = "category" if words else "integer" if integer else "number"
+        kind = self._kind_of(name, words=words, integer=integer, boolean=boolean)
         return self._add(
             FeatureDefinition(
                 name=name,
@@ -96,17 +97,18 @@ class FeatureView:
         unit: str = "",
         valid_range: tuple[float, float] | None = None,
         integer: bool = False,
+        boolean: bool = False,
         version: int = 1,
     ) -> Callable[[FeatureFunction], FeatureFunction]:
         """Define a derived feature: the function's name, parameters and docstring are its own."""
         words = tuple(categories)
-        kind: Kind = "category" if words else "integer" if integer else "number"
 
         def register(function: FeatureFunction) -> FeatureFunction:
-            inputs = self._inputs_of(function)
+            inputs, name = self._inputs_of(function), function.__name__
+            kind = self._kind_of(name, words=words, integer=integer, boolean=boolean)
             self._add(
                 FeatureDefinition(
-                    name=function.__name__,
+                    name=name,
                     kind=kind,
                     description=inspect.cleandoc(function.__doc__ or "").split("\n\n")[0],
                     unit=unit,
@@ -161,6 +163,20 @@ class FeatureView:
                     for member in groups[name]:
                         groups[member] = groups[source]
         return tuple({id(group): tuple(group) for group in groups.values()}.values())
+
+    def _kind_of(self, name: str, *, words: tuple[str, ...], integer: bool, boolean: bool) -> Kind:
+        kinds: dict[Kind, bool] = {
+            "category": bool(words),
+            "integer": integer,
+            "boolean": boolean,
+        }
+        chosen = [kind for kind, is_chosen in kinds.items() if is_chosen]
+        if len(chosen) > 1:
+            raise DefinitionError(
+                f"Feature '{name}' of '{self.name}' is defined as {' and as '.join(chosen)}. "
+                "Choose one."
+            )
+        return chosen[0] if chosen else "number"
 
     def _inputs_of(self, function: FeatureFunction) -> tuple[str, ...]:
         refuse_unrepeatable(function)

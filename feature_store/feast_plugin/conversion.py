@@ -139,6 +139,8 @@ def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
         return lambda code: words[int(code)]
     if feature.kind == "integer":
         return lambda number: NULL if number != number else Value(int64_val=int(number))
+    if feature.kind == "boolean":
+        return lambda number: NULL if number != number else Value(bool_val=bool(number))
     return lambda number: NULL if number != number else Value(float_val=number)
 
 
@@ -148,6 +150,8 @@ def _to_column(feature: FeatureDefinition) -> Callable[[list[float]], list[Any]]
         return lambda codes: [words[int(code)] for code in codes]
     if feature.kind == "integer":
         return lambda numbers: [None if x != x else int(x) for x in numbers]
+    if feature.kind == "boolean":
+        return lambda numbers: [None if x != x else bool(x) for x in numbers]
     return lambda numbers: [None if x != x else x for x in numbers]
 
 

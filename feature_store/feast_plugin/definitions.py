@@ -18,15 +18,18 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import FeastType, Float32, Int64, String
+from feast.types import Bool, FeastType, Float32, Int64, String
 
 from feature_store.definitions import windowed_view as ours
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.offline import events as activity_events
 
-FEAST_TYPES: dict[str, FeastType] = {"integer": Int64, "number": Float32, "category": String}
-SQL_TYPES = {"integer": "bigint", "number": "real", "category": "text"}
+FEAST_TYPES: dict[str, FeastType] = {
+    **{"integer": Int64, "number": Float32},
+    **{"category": String, "boolean": Bool},
+}
+SQL_TYPES = {"integer": "bigint", "number": "real", "category": "text", "boolean": "boolean"}
 
 
 PACKED_VIEW = "_packed"

@@ -170,7 +170,7 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
-        where = _usable(source, join_key_columns, start_date, end_date)
+        where = source.between(start_date, end_date)  # of a saved dataset: all of it
         return _job(source.select(columns, where), store)
 
     @staticmethod

@@ -58,11 +58,14 @@ def parse_numbers(
     feature: FeatureDefinition, column: pl.Series, reasons: Reasons
 ) -> NDArray[np.float32]:
     """A cleaned column as float32 ``(n,)``; NaN is missing, and stands for what is refused."""
-    parsed = _parsed(column, float, np.nan, feature.name, "a number", reasons)
+    is_boolean = feature.kind == "boolean"
+    read: Callable[[Any], float] = feature.cleaning.truth if is_boolean else float
+    expected = "true or false" if is_boolean else "a number"
+    parsed = _parsed(column, read, np.nan, feature.name, expected, reasons)
     for row, why in check_column(feature, parsed).items():
         reasons.setdefault(row, f"{feature.name} is {column[row]}, {why}")
     for row in np.flatnonzero(np.isnan(parsed) & column.is_not_null().to_numpy()).tolist():
-        reasons.setdefault(row, f"{feature.name} is '{column[row]}', expected a number")
+        reasons.setdefault(row, f"{feature.name} is '{column[row]}', expected {expected}")
     with np.errstate(over="ignore"):
         stored = parsed.astype(np.float32)
     # Of fractions digits are rounded; a whole number must not become another one.
@@ -185,7 +188,7 @@ def _parsed(
     """Numbers of a cleaned column: all at once, and one by one where that fails."""
     import polars as pl
 
-    kind = pl.Float64 if parse is float else pl.Int64
+    kind = pl.Int64 if parse is whole_number else pl.Float64
     # A cast would cut fractions off keys, and make numbers of times.
     is_cut = column.dtype.is_temporal() or (
         kind == pl.Int64 and (column.dtype.is_float() or column.dtype == pl.Boolean)

@@ -25,6 +25,7 @@ from feature_store.offline.binary_copy import (
     times_of,
 )
 from feature_store.offline.postgres import Postgres
+from feature_store.offline.tables import as_real
 from feature_store.offline.versions import ViewVersion
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _blocks(
 
 
 def _columns(entity: str, schema: FeatureSchema) -> str:
-    features = (f"coalesce({name}::real, 'NaN')" for name in schema.names)
+    features = map(as_real, schema.features)
     return ", ".join([entity, "event_timestamp", "created_timestamp", "row_digest", *features])
 
 

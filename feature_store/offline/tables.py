@@ -14,7 +14,10 @@ from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.offline import events as activity_events
 from feature_store.offline.binary_copy import CopyColumn
 
-SQL_TYPES = {"integer": "integer", "number": "real", "category": "smallint"}
+SQL_TYPES = {
+    **{"integer": "integer", "number": "real"},
+    **{"category": "smallint", "boolean": "boolean"},
+}
 
 
 def table_name(schema: FeatureSchema) -> str:
@@ -120,9 +123,15 @@ def _feature_column(feature: FeatureDefinition, column: NDArray[np.float32]) -> 
     if feature.kind == "category":
         return CopyColumn(feature.name, sql_type, column.astype(np.int16))
     nulls = np.isnan(column)
-    if feature.kind == "integer":
-        column = np.where(nulls, 0, column).astype(np.int32)
+    if feature.kind in ("integer", "boolean"):
+        column = np.where(nulls, 0, column).astype(np.int32 if sql_type == "integer" else np.bool_)
     return CopyColumn(feature.name, sql_type, column, nulls)
+
+
+def as_real(feature: FeatureDefinition) -> str:
+    """SQL of a feature's column as a number that is never NULL."""
+    name = f"{feature.name}::integer" if feature.kind == "boolean" else feature.name
+    return f"coalesce({name}::real, 'NaN')"
 
 
 def _readable(feature: FeatureDefinition) -> str:

@@ -17,6 +17,7 @@ from feature_store.offline.binary_copy import (
     reals_of,
     times_of,
 )
+from feature_store.offline.tables import as_real
 from feature_store.profiles.fold import Changes, RawRows, is_last_of_each, newest_stored
 from feature_store.profiles.spans import (
     ASKED,
@@ -99,9 +100,9 @@ def rows_around(
     connection: psycopg.Connection, table: str, engine: Engine, spans: Spans
 ) -> RowsAround:
     """All rows in the spans, and for each user the newest one before."""
-    entity, raw = engine.view.entity, [feature.name for feature in engine.raw]
-    names = ", ".join(raw)
-    reals = ", ".join(f"coalesce({name}::real, 'NaN')" for name in raw)
+    entity, raw = engine.view.entity, engine.raw
+    names = ", ".join(feature.name for feature in raw)
+    reals = ", ".join(map(as_real, raw))
     rows = (
         f"SELECT event_timestamp, created_timestamp, from_changes, row_digest, {names} "
         f"FROM {table} WHERE {entity} = asked.key AND event_timestamp"

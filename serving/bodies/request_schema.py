@@ -173,6 +173,8 @@ def _attribute(feature: FeatureDefinition) -> Any:
             examples=[feature.categories[0]],
         )
         return Annotated[str | None, field]
+    if feature.kind == "boolean":
+        return Annotated[bool | None, Field(alias=alias, description=description)]
     number = int if feature.kind == "integer" else float
     limits: dict[str, Any] = dict(zip(("ge", "le"), map(number, feature.limits), strict=True))
 

@@ -114,10 +114,10 @@ def store(case: Case, file: Path, offline: OfflineStore, online: OnlineStore) ->
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, view.schema, view.entity)
         source = FileSource(config.source, file.parent, {}, name="flights", is_counted=False)
-        compute(source.read(), staging, view, config, None, Stopwatch())
+        compute(source.read(), staging, view, config, None, Stopwatch(), SPAN[1])
         versions.start_fill(offline, online, view.entity)
         stored = staging.store()
-    materialize(offline, online, stored.keys)
+    materialize(offline, online, stored.keys, SPAN[1])
     versions.switch(offline, online, 0)
     return stored
 

@@ -236,3 +236,36 @@ def test_a_fraction_is_rounded_and_a_very_large_number_is_no_count() -> None:
     parsed = parse_numbers(WEIGHT, column(0.1, 1 / 3, 6.02e23, 123_456.789), reasons)
     assert not reasons
     assert parsed.tolist() == np.array([0.1, 1 / 3, 6.02e23, 123_456.789], np.float32).tolist()
+
+
+MEMBER = FeatureDefinition("member", "boolean", "")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        column("true", "No", None, " ? ", "Y", "0"),
+        column(True, False, None, None, True, False),
+        column(1, 0, None, None, 1, 0),
+        column(1.0, 0.0, float("nan"), None, 1.0, 0.0),
+    ],
+)
+def test_what_is_true_or_false_is_so_whatever_its_type(values: pl.Series) -> None:
+    reasons: Reasons = {}
+    parsed = parse_numbers(MEMBER, values, reasons)
+    assert not reasons
+    assert parsed.tolist()[:2] == [1, 0]
+    assert np.isnan(parsed[2:4]).all()
+    assert [MEMBER.decode(value) for value in parsed] == [True, False, None, None, True, False]
+
+
+@pytest.mark.parametrize("values", [column("maybe"), column(2), column(0.5), column("2")])
+def test_what_is_neither_true_nor_false_is_refused(values: pl.Series) -> None:
+    reasons: Reasons = {}
+    parse_numbers(MEMBER, values, reasons)
+    assert list(reasons) == [0]
+    for value in (1, 0.0, "true", 2):
+        with pytest.raises(InvalidValue, match="expected true or false, or null"):
+            MEMBER.refuse(value)
+    MEMBER.refuse(True)
+    MEMBER.refuse(None)
