@@ -6,6 +6,9 @@ identity           which of Feast's views and sources are ours
 deletion           what teardown and apply may delete
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
 online_store       packed rows in Redis, one round trip a request, every wait bounded
+planning           online requests planned once, answered without messages
+rendering          a planned answer as text
+serving            the short way of ``feast serve``
 batch_engine       ``feast materialize`` without one message a value
 on_demand          the features as a request changes them
 registry_store     Feast's registry as one row in PostgreSQL

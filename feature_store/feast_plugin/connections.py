@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import cached_property
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from feast.repo_config import RepoConfig
@@ -69,6 +70,7 @@ class RedisClients:
         self._by_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncRedis] = (
             WeakKeyDictionary()
         )
+        self._idle: WeakKeyDictionary[asyncio.AbstractEventLoop, list[Any]] = WeakKeyDictionary()
 
     @cached_property
     def reads(self) -> Redis:
@@ -116,11 +118,41 @@ class RedisClients:
                 "Does it run (`make status`)?"
             ) from error
 
+    async def mget_async(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Read keys within the block of `read_in_time_async`, over a connection that is kept.
+
+        The pool of the client looks whether a connection is sound before each call, which takes
+        longer than the read. A kept one was sound when its last answer had been read; if the server
+        has closed it since, the read is made once more over a new one.
+        """
+        from redis.exceptions import ConnectionError as Closed
+
+        idle = self._idle.setdefault(asyncio.get_running_loop(), [])
+        kept = idle.pop() if idle else None
+        pool: Any = self.of_this_loop.connection_pool
+        connection = kept or await pool.get_connection()
+        try:
+            try:
+                return await _mget(connection, keys)
+            except Closed:
+                if kept is None:
+                    raise
+                return await _mget(connection, keys)
+        finally:
+            idle.append(connection)  # one that failed was closed, and connects when it is used
+
     async def close(self) -> None:
         """Close all connections but those of other event loops."""
+        self._idle.pop(asyncio.get_running_loop(), None)
         client = self._by_loop.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
         for name in ("reads", "writes"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
+
+
+async def _mget(connection: Any, keys: Sequence[str]) -> list[bytes | None]:
+    await connection.send_packed_command(connection.pack_command("MGET", *keys), check_health=False)
+    found: list[bytes | None] = await connection.read_response()
+    return found

@@ -50,7 +50,7 @@ class ValueCodec:
         self.schema = schema
         self._packed = f"{PACKED}{schema.view}"
         self._to_value = [_to_value(feature) for feature in schema.features]
-        self._to_column = [_to_column(feature) for feature in schema.features]
+        self._readers = [_reader(feature) for feature in schema.features]
         self._missing = missing = np.empty(len(schema), dtype=np.float32)
         for place, feature in enumerate(schema.features):
             missing[place] = MISSING if feature.kind == "category" else np.nan
@@ -66,9 +66,21 @@ class ValueCodec:
         places = [self.schema.position(name) for name in names]
         return [self._to_value[place](numbers[place]) for place in places]
 
-    def column(self, place: int, numbers: list[float]) -> list[Any]:
-        """One feature of many vectors as Feast's clients see it; missing ones are None."""
-        return self._to_column[place](numbers)
+    def columns(
+        self, vectors: Sequence[NDArray[np.float32]], places: Sequence[int]
+    ) -> list[list[Any]]:
+        """Some features of vectors ``(p,)``, column by column, as clients see them; None: missing.
+
+        Examples
+        --------
+        >>> from feature_store.feature_definitions import USER_FEATURES
+        >>> codec = ValueCodec(USER_FEATURES.schema)
+        >>> vector = codec.vector({"age": Value(int64_val=35), "sex": Value(string_val="Male")})
+        >>> codec.columns([vector, vector], [0, 1, codec.schema.position("sex")])
+        [[35, 35], [None, None], ['Male', 'Male']]
+        """
+        numbers = np.array(vectors).T.tolist()
+        return [_column(*self._readers[place], numbers[place]) for place in places]
 
     def vector(self, values: Mapping[str, Value]) -> NDArray[np.float32]:
         """A vector ``(p,)`` out of Feast's values; absent and null ones are missing."""
@@ -144,15 +156,22 @@ def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
     return lambda number: NULL if number != number else Value(float_val=number)
 
 
-def _to_column(feature: FeatureDefinition) -> Callable[[list[float]], list[Any]]:
+def _reader(feature: FeatureDefinition) -> tuple[list[str | None] | None, Callable[..., Any]]:
+    """The words of a feature's codes, if it is one of words; and the type of its numbers."""
     if feature.kind == "category":
-        words = [None] * FIRST_KNOWN + list(feature.categories)
-        return lambda codes: [words[int(code)] for code in codes]
-    if feature.kind == "integer":
-        return lambda numbers: [None if x != x else int(x) for x in numbers]
-    if feature.kind == "boolean":
-        return lambda numbers: [None if x != x else bool(x) for x in numbers]
-    return lambda numbers: [None if x != x else x for x in numbers]
+        return [None] * FIRST_KNOWN + list(feature.categories), str
+    types: dict[str, Callable[..., Any]] = {"integer": int, "boolean": bool}
+    return None, types.get(feature.kind, float)
+
+
+def _column(
+    words: list[str | None] | None, as_type: Callable[..., Any], numbers: list[float]
+) -> list[Any]:
+    if words is not None:
+        return [words[int(code)] for code in numbers]
+    if as_type is float:
+        return [None if x != x else x for x in numbers]
+    return [None if x != x else as_type(x) for x in numbers]
 
 
 def _stored_column(feature: FeatureDefinition, column: pl.Series) -> NDArray[np.generic]:

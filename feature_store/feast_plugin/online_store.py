@@ -264,7 +264,7 @@ class PackedOnlineStore(OnlineStore):
         async with self.clients(config).read_in_time_async() as client:
             for view in plan.views:
                 await view.store.versions.require_ready_async(client)
-            replies: Any = await client.mget(keys)
+            replies = await self.clients(config).mget_async(keys)
         return PlannedResponse(plan, entities, dict(zip(keys, replies, strict=True)))
 
     def _read_features_per_fv(
@@ -327,7 +327,7 @@ class PackedOnlineStore(OnlineStore):
         async with self.clients(config).read_in_time_async() as client:
             for read in reads:
                 await read.store.versions.require_ready_async(client)
-            replies: Any = await client.mget(keys) if keys else []
+            replies = await self.clients(config).mget_async(keys) if keys else []
         return dict(zip(keys, replies, strict=True))
 
     def _codec(self, table: FeatureView) -> ValueCodec:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 from feast import FeatureService, FeatureView
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.online_response import TIMESTAMP_POSTFIX, OnlineResponse
@@ -250,8 +249,7 @@ class ViewAnswer:
         vectors = [row.vector for place in there if (row := self.found[place]) is not None]
         if not vectors:
             return [[None] * n for _ in view.places]
-        numbers = np.array(vectors).T.tolist()
-        columns = [view.codec.column(place, numbers[place]) for place in view.places]
+        columns = view.codec.columns(vectors, view.places)
         return columns if len(there) == n else [_spread(column, there, n) for column in columns]
 
     def rows(self, view: PlannedView) -> list[ReadRow]:

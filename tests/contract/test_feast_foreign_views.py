@@ -30,7 +30,7 @@ from tests.worlds.feast import CREATED, World, foreign_view, make_table
 
 NAME = MODEL_VIEW.name
 AGE = [f"{NAME}:age"]
-START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 6, 1, tzinfo=UTC)
+START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime.now(UTC)
 
 
 @pytest.fixture(scope="module")

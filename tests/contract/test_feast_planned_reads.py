@@ -15,7 +15,9 @@ from feast.infra.online_stores.online_store import OnlineStore as FeastOnlineSto
 from feast.online_response import OnlineResponse
 from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 
+from configs.settings import load_settings
 from feature_store.connect import activity_writer
+from feature_store.errors import StoreUnavailable
 from feature_store.feast_plugin.planning import PlannedResponse
 from feature_store.feast_plugin.reading import mark_nulls
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
@@ -64,8 +66,6 @@ def _events(world: World) -> None:
     now = datetime.now(UTC)
     ages = {1: timedelta(minutes=5), 3: timedelta(days=300)}
     events = [ActivityEvent(f"e{key}", key, now - age, "visit", 250) for key, age in ages.items()]
-    from configs.settings import load_settings
-
     activity_writer(load_settings()).apply(events, now)
 
 
@@ -200,6 +200,41 @@ def test_a_newer_row_is_seen_by_a_plan(world: World) -> None:
     newer = type(row)(row.values, row.keys, row.times + np.timedelta64(900, "D"), row.schema)
     world.online.write(newer, CREATED)
     assert age() == [before[0] + 1]
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_no_failure(world: World) -> None:
+    async def read() -> list[Any]:
+        answers = []
+        for _ in range(3):
+            answer = await world.feast.get_online_features_async(SOME, [{"user_id": 1}])
+            answers.append(answer.to_dict())
+            world.redis.client_kill_filter(_type="normal", skipme=True)
+        await world.feast.provider.online_store.close()
+        return answers
+
+    expected = world.feast.get_online_features(SOME, [{"user_id": 1}]).to_dict()
+    assert asyncio.run(read()) == [expected] * 3
+
+
+def test_an_answer_that_comes_late_is_never_taken_for_the_next_one(world: World) -> None:
+    online = world.feast.config.online_config | {"read_deadline_ms": 50}
+    feast = world.feast_with(online_store=online)
+
+    async def read() -> list[Any]:
+        await feast.get_online_features_async(SOME, [{"user_id": 1}])
+        world.redis.client_pause(300)
+        with pytest.raises(StoreUnavailable, match="no answer within 50 ms"):
+            await feast.get_online_features_async(SOME, [{"user_id": 1}])
+        await asyncio.sleep(0.5)
+        rows = [[{"user_id": key}] for key in (3, 5, 3)]
+        answers = [await feast.get_online_features_async(SOME, row) for row in rows]
+        await feast.provider.online_store.close()
+        return [answer.to_dict() for answer in answers]
+
+    expected = [
+        world.feast.get_online_features(SOME, [{"user_id": key}]).to_dict() for key in (3, 5, 3)
+    ]
+    assert asyncio.run(read()) == expected
 
 
 def test_only_so_many_plans_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,14 +142,18 @@ def test_rows_can_be_pushed_into_an_empty_offline_store(
     assert [row.tobytes() for row in stored.values] == expected(world)
 
 
-def test_precomputed_vectors_are_refused_with_a_reason(world: World, rows: pd.DataFrame) -> None:
+def test_a_precomputed_service_sees_what_is_pushed_at_once(
+    world: World, rows: pd.DataFrame
+) -> None:
     service = FeatureService(name="precomputed", features=[world.view], precompute_online=True)
     world.feast.apply([service])
     try:
-        with pytest.raises(FeatureStoreError, match="a row is one value, read in one round trip"):
-            world.feast.get_online_features(service, [{"user_id": 1}])
-        world.feast.push(f"{VIEW}_push", rows)  # writing goes on
+        world.feast.push(f"{VIEW}_push", rows)
         assert online(world, rows) == expected(world)
+        asked = {"user_id": rows["user_id"].tolist()}
+        answer = world.feast.get_online_features(service, asked).to_dict()
+        assert answer["age"] == rows["age"].tolist()
+        assert world.feast.precompute_feature_service("precomputed") == 0  # nothing left to do
     finally:
         world.feast.delete_feature_service("precomputed")
 
