@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from configs.settings import ROOT, Settings, load_settings
 from configs.sources import FileReading, HttpReading, SqlReading
@@ -241,9 +241,7 @@ def get_training_data(
     )
 
 
-def get_online_features(
-    entity_id: KeyValue, features: Sequence[str]
-) -> Mapping[str, int | float | str | None]:
+def get_online_features(entity_id: KeyValue, features: Sequence[str]) -> Mapping[str, Any]:
     """Newest values of some features of one entity, from Redis, in one round trip.
 
     Parameters
@@ -256,8 +254,8 @@ def get_online_features(
 
     Returns
     -------
-    Name to value: words for categories, whole numbers where declared, None for missing and for
-    a view that has no row of the entity.
+    Name to value: words for categories, whole numbers where declared, exact columns in their own
+    types, None for missing and for a view that has no row of the entity.
 
     Raises
     ------
@@ -275,9 +273,12 @@ def get_online_features(
     schemas = [view.schema for view, _ in by_view(references)]
     first = online_store(settings, deadline_ms, schemas[0])
     stores = [first, *(first.of(schema, view_ttl(settings, schema)) for schema in schemas[1:])]
-    values: dict[tuple[str, str], int | float | str | None] = {}
+    values: dict[tuple[str, str], Any] = {}
     for store, row in zip(stores, read_views(stores, identity), strict=True):
-        vector = missing_vector(store.schema) if row is None else row.vector
-        decoded = store.schema.decode(vector)
+        if row is None:
+            nothing = (None,) * len(store.schema.exact)
+            decoded = store.schema.decode(missing_vector(store.schema), nothing)
+        else:
+            decoded = store.schema.decode(row.vector, row.exact)
         values |= {(store.schema.view, name): value for name, value in decoded.items()}
     return {each.name: values[each.view.name, each.name] for each in references}

@@ -14,7 +14,13 @@ from feature_store.definitions.engine import Created, FeatureMatrix, created_tim
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
-from feature_store.offline.newest_rows import Lookup, events_within, matrix_values, utc_times
+from feature_store.offline.newest_rows import (
+    Lookup,
+    events_within,
+    exact_values,
+    matrix_values,
+    utc_times,
+)
 from feature_store.offline.postgres import Postgres, append_changed
 from feature_store.offline.versions import VersionCatalogue
 from feature_store.offline.windowed_reads import ActivityStore
@@ -235,13 +241,14 @@ class OfflineStore:
             All missing, and without a time (NaT), where there is no row.
         """
         values = np.tile(missing_vector(schema), (len(keys), 1))
+        exact = FeatureMatrix(values, keys, times, schema).exact
         events = np.full(len(keys), np.datetime64("NaT", "us"))
         lookup = Lookup(
             rows=self.table(schema),
             entity=entity,
             event_time="event_timestamp",
             created_time="created_timestamp",
-            columns=("event_timestamp", *schema.names),
+            columns=("event_timestamp", *schema.columns),
             ttl=ttl,
             known=known,
             known_by=known_by,
@@ -249,8 +256,10 @@ class OfflineStore:
         for block in lookup.answers(self.postgres, keys, times):
             places = block["place"].to_numpy()
             values[places] = matrix_values(block, schema)
+            if exact is not None:
+                exact[places] = exact_values(block, schema)
             events[places] = utc_times(block["event_timestamp"])
-        return FeatureMatrix(values, keys, events, schema)
+        return FeatureMatrix(values, keys, events, schema, exact)
 
     def latest(
         self, schema: FeatureSchema, entity: str, start: datetime, end: datetime
@@ -258,14 +267,15 @@ class OfflineStore:
         """The newest row of every entity with an event in ``[start, end)``, by entity."""
         import polars as pl
 
-        columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.names])
+        columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.columns])
         where = " AND ".join(events_within(start, end))
         stored = self.postgres.query(f"SELECT {columns} FROM {self.table(schema)} WHERE {where}")
         newest = stored.sort(entity, "event_timestamp", "created_timestamp").unique(
             pl.col(entity), keep="last", maintain_order=True
         )
         keys, times = newest[entity].to_numpy(), utc_times(newest["event_timestamp"])
-        return FeatureMatrix(matrix_values(newest, schema), keys, times, schema)
+        exact = exact_values(newest, schema)
+        return FeatureMatrix(matrix_values(newest, schema), keys, times, schema, exact)
 
     def table(self, schema: FeatureSchema) -> str:
         """Name of the table of the definition that ``schema`` was selected from.

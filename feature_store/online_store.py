@@ -7,6 +7,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from feature_store.definitions.engine import Created, FeatureMatrix, created_times
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import EntityNotFound, StoreUnavailable
@@ -88,6 +91,16 @@ class OnlineStore:
             self.versions.register()
             return write_newest(self.client, self._batches(matrix, created))
 
+    def _packed(
+        self, matrix: FeatureMatrix | ActivityRows, part: slice, created: NDArray[np.datetime64]
+    ) -> list[bytes]:
+        values: Any = matrix.values[part]
+        rows = values, matrix.keys[part], matrix.times[part], created[part]
+        exact = matrix.exact if isinstance(matrix, FeatureMatrix) else None
+        if exact is None or not isinstance(self.codec, RowCodec):
+            return self.codec.encode(*rows)
+        return self.codec.encode(*rows, exact=exact[part])
+
     def _batches(self, matrix: FeatureMatrix | ActivityRows, created: Created) -> Iterator[Batch]:
         times, size = created_times(created, len(matrix)), min(self.write_batch_rows, MOST_ROWS)
         prefix = self.prefix.encode()
@@ -97,7 +110,7 @@ class OnlineStore:
             keys = [b"%b%d" % (prefix, entity) for entity in entities.tolist()]
             yield (
                 keys,
-                self.codec.encode(matrix.values[part], entities, matrix.times[part], times[part]),
+                self._packed(matrix, part, times),
             )
 
     def delete(self) -> int:

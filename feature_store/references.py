@@ -39,9 +39,9 @@ def resolve(references: Sequence[str]) -> list[Reference]:
     for reference in references:
         name, _, feature = reference.rpartition(":")
         view = view_named(name) if name else _view_with(feature)
-        names = view.schema.names if feature == "*" else [feature]
+        names = view.schema.columns if feature == "*" else [feature]
         for each in names:
-            view.schema.position(each)
+            view.schema.require(each)
             found[view.name, each] = Reference(view, each)
     return list(found.values())
 
@@ -90,4 +90,4 @@ def view_named(name: str) -> View:
 
 
 def _view_with(feature: str) -> View:
-    return next((view for view in VIEWS if feature in view.schema.positions), MODEL_VIEW)
+    return next((view for view in VIEWS if feature in view.schema.columns), MODEL_VIEW)

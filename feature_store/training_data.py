@@ -20,6 +20,10 @@ from feature_store.references import Reference, by_view, refuse_several_entities
 
 if TYPE_CHECKING:
     import pandas as pd
+PANDAS_TYPES = {
+    **{"int64": "Int64", "float64": "float64"},
+    **{"string": "string", "timestamp": "datetime64[us, UTC]"},
+}
 
 
 @dataclass(frozen=True)
@@ -112,7 +116,7 @@ def training_frame(
     matrices = {name: matrix.rows(known) for name, matrix in matrices.items()}
     index = _index_of(store, entity, labels.keys[known])
     columns = {
-        each.name: decoded_column(matrix, matrix.schema.position(each.name))
+        each.name: decoded(matrix, each.name)
         for each in references
         for matrix in [matrices[each.view.name]]
     }
@@ -152,6 +156,17 @@ def _index_of(store: OfflineStore, entity: Entity, identities: NDArray[np.int64]
         return pd.Index(texts, name=entity.columns[0])
     keys = [tuple(entity.values(entity.parse(text)).values()) for text in texts]
     return pd.MultiIndex.from_tuples(keys, names=entity.columns)
+
+
+def decoded(matrix: FeatureMatrix, name: str) -> Any:
+    """One column ``(n,)`` by its name as people know it: of an exact column, its own values."""
+    import pandas as pd
+
+    place = matrix.schema.exact_positions.get(name)
+    if place is None or matrix.exact is None:
+        return decoded_column(matrix, matrix.schema.position(name))
+    values = matrix.exact[:, place].tolist()
+    return pd.array(values, dtype=PANDAS_TYPES[matrix.schema.exact[place].type])
 
 
 def decoded_column(matrix: FeatureMatrix, place: int) -> Any:

@@ -27,7 +27,7 @@ from feature_store.offline.newest_rows import (
     every_row,
     newest_rows,
 )
-from feature_store.offline.tables import row_digests
+from feature_store.offline.tables import exact_packed, row_digests
 from feature_store.offline.versions import ViewVersion
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
@@ -118,7 +118,8 @@ def _check_offline(offline: OfflineStore, schema: FeatureSchema, findings: Findi
             for row, why in list(check_column(feature, column).items()):
                 example = f"{_where(block.matrix, version, row)}: {column[row]:g}, {why}"
                 findings.add(f"{feature.name} is not valid", 1, example)
-        altered = np.flatnonzero(row_digests(block.matrix.values) != block.digests)
+        digests = row_digests(block.matrix.values, exact_packed(block.matrix))
+        altered = np.flatnonzero(digests != block.digests)
         if len(altered):
             example = f"{_where(block.matrix, version, altered[0])}: its bits have another digest"
             findings.add("row was altered", len(altered), example)

@@ -28,7 +28,7 @@ from feature_store.offline_store import OfflineStore
 from feature_store.online.row_codec import moment_of
 from feature_store.references import view_named
 
-Values = dict[str, int | float | str | None]
+Values = dict[str, Any]
 
 commands = typer.Typer()
 
@@ -53,7 +53,7 @@ def get(
     except EntityNotFound as error:
         raise unknown_entity(defined, entity, offline, error) from None
     event, created = moment_of(row.event_time_us), moment_of(row.created_time_us)
-    decoded = schema.decode(row.vector)
+    decoded = schema.decode(row.vector, row.exact)
     data = {
         "view": view,
         **defined.key.values(entity),
@@ -69,7 +69,8 @@ def get(
         ("created time", created),
         ("age", now - event),
     ]
-    units = {feature.name: feature.unit for feature in schema.features}
+    units = {column.name: column.unit for column in schema.exact}
+    units |= {feature.name: feature.unit for feature in schema.features}
     values = [(name, text(value), units[name]) for name, value in decoded.items()]
     title = f"{view} of {defined.entity} {defined.key.text(entity)}"
     tables = [Table(title, ("", ""), about), Table("", ("feature", "value", "unit"), values)]
@@ -126,13 +127,16 @@ def _history(
 
 def _rows(block: StoredRows) -> list[dict[str, Any]]:
     matrix = block.matrix
+    exact = [None] * len(matrix) if matrix.exact is None else matrix.exact.tolist()
     return [
         {
             "event_time": time.astype(datetime).replace(tzinfo=UTC),
             "created_time": created.astype(datetime).replace(tzinfo=UTC),
-            "values": matrix.schema.decode(vector),
+            "values": matrix.schema.decode(vector, more),
         }
-        for time, created, vector in zip(matrix.times, block.created, matrix.values, strict=True)
+        for time, created, vector, more in zip(
+            matrix.times, block.created, matrix.values, exact, strict=True
+        )
     ]
 
 

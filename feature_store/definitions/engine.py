@@ -41,19 +41,31 @@ class FeatureMatrix:
         datetime64[us] ``(n,)``, event times in UTC.
     schema
         Names and kinds of the ``p`` columns.
+    exact
+        Values of the schema's exact columns, objects ``(n, k)``; None where it has none.
     """
 
     values: NDArray[np.float32]
     keys: NDArray[np.int64]
     times: NDArray[np.datetime64]
     schema: FeatureSchema
+    exact: NDArray[np.object_] | None = None
+
+    def __post_init__(self) -> None:
+        """Exact columns without values are all missing."""
+        if self.exact is None and self.schema.exact:
+            nothing = np.full((len(self.values), len(self.schema.exact)), None, dtype=object)
+            object.__setattr__(self, "exact", nothing)
 
     def __len__(self) -> int:
         return len(self.values)
 
     def rows(self, which: NDArray[Any] | slice) -> FeatureMatrix:
         """Return the chosen rows (an index array, a mask or a slice)."""
-        return FeatureMatrix(self.values[which], self.keys[which], self.times[which], self.schema)
+        exact = None if self.exact is None else self.exact[which]
+        return FeatureMatrix(
+            self.values[which], self.keys[which], self.times[which], self.schema, exact
+        )
 
 
 Created = datetime | NDArray[np.datetime64]

@@ -23,6 +23,7 @@ from feature_store.definitions.cleaning import (
     strip,
 )
 from feature_store.definitions.entity import KEY, Entity
+from feature_store.definitions.exact import ExactColumn, ExactValue
 from feature_store.errors import DefinitionError, InvalidValue, UnknownFeature
 
 __all__ = [
@@ -72,6 +73,8 @@ class FeatureDefinition:
         Free labels, as Feast shows them.
     version
         Raise it when the function's meaning changes.
+    is_cast
+        Whether it is what a model takes of an exact column of the same name: rounded.
     rule
         How a windowed value is made: aggregation, window and so on, as short texts.
     """
@@ -88,6 +91,7 @@ class FeatureDefinition:
     missing_marks: tuple[str, ...] = ()
     tags: Mapping[str, str] = field(default_factory=dict)
     version: int = 1
+    is_cast: bool = False
     rule: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -149,6 +153,7 @@ class FeatureDefinition:
             "categories": self.categories,
             "valid_range": self.valid_range,
             "inputs": self.inputs,
+            **({"is_cast": True} if self.is_cast else {}),
             **self.rule,
         }
 
@@ -156,7 +161,7 @@ class FeatureDefinition:
     def from_meaning(cls, meaning: Mapping[str, Any]) -> FeatureDefinition:
         """A stored definition, without its function: enough to decode and check stored values."""
         limits = meaning["valid_range"]
-        fixed = cls("", "number", "").meaning
+        fixed = {**cls("", "number", "").meaning, "is_cast": True}
         return cls(
             name=meaning["name"],
             kind=meaning["kind"],
@@ -165,6 +170,7 @@ class FeatureDefinition:
             categories=tuple(meaning["categories"]),
             valid_range=None if limits is None else (limits[0], limits[1]),
             inputs=tuple(meaning["inputs"]),
+            is_cast=meaning.get("is_cast", False),
             rule={fact: value for fact, value in meaning.items() if fact not in fixed},
         )
 
@@ -268,12 +274,15 @@ class FeatureSchema:
         The schema that the features were selected from, or None.
     key
         What the features are about where its key is no whole number, else None.
+    exact
+        Columns that are stored to the digit beside the vector.
     """
 
     view: str
     features: tuple[FeatureDefinition, ...]
     whole: FeatureSchema | None = None
     key: Entity | None = None
+    exact: tuple[ExactColumn, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -300,12 +309,24 @@ class FeatureSchema:
     def from_meaning(cls, view: str, meaning: Sequence[Mapping[str, Any]]) -> FeatureSchema:
         """The schema of a stored definition; its fingerprint is that of the original."""
         keys = [Entity.from_meaning(each) for each in meaning if each["name"] == KEY]
-        features = [each for each in meaning if each["name"] != KEY]
+        exact = [ExactColumn.from_meaning(each) for each in meaning if "exact" in each]
+        features = [each for each in meaning if "kind" in each]
         return cls(
             view,
             tuple(FeatureDefinition.from_meaning(each) for each in features),
             key=keys[0] if keys else None,
+            exact=tuple(exact),
         )
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all that is stored: the features, and the exact columns behind them."""
+        return tuple(dict.fromkeys([*self.names, *(column.name for column in self.exact)]))
+
+    @cached_property
+    def exact_positions(self) -> Mapping[str, int]:
+        """Name of an exact column to its place among them."""
+        return {column.name: place for place, column in enumerate(self.exact)}
 
     @property
     def is_windowed(self) -> bool:
@@ -316,7 +337,8 @@ class FeatureSchema:
     def meaning(self) -> list[dict[str, Any]]:
         """Everything that decides what stored values mean, as the stores keep it."""
         key = [] if self.key is None else [self.key.meaning]
-        return [*key, *(feature.meaning for feature in self.features)]
+        exact = (column.meaning for column in self.exact)
+        return [*key, *(feature.meaning for feature in self.features), *exact]
 
     def __len__(self) -> int:
         return len(self.features)
@@ -337,16 +359,49 @@ class FeatureSchema:
     def unknown(self, name: str) -> UnknownFeature:
         """Build the error for a name that the view does not define."""
         return UnknownFeature(
-            f"Feature '{name}' is not in '{self.view}'. {did_you_mean(name, self.names)}"
-            f"Known: {', '.join(self.names)}."
+            f"Feature '{name}' is not in '{self.view}'. {did_you_mean(name, self.columns)}"
+            f"Known: {', '.join(self.columns)}."
         )
 
-    def select(self, names: Sequence[str]) -> FeatureSchema:
-        """Return the schema of some of the features, in the given order."""
-        chosen = tuple(self.features[self.position(name)] for name in names)
-        return FeatureSchema(self.view, chosen, self.whole or self, self.key)
+    def require(self, name: str) -> None:
+        """Raise unless a feature or an exact column is called so.
 
-    def decode(self, vector: np.ndarray) -> dict[str, int | float | str | None]:
-        """Turn one vector ``(p,)`` into a mapping from name to value as people know it."""
-        values = vector.tolist()
-        return {f.name: f.decode(v) for f, v in zip(self.features, values, strict=True)}
+        Raises
+        ------
+        UnknownFeature
+            The message names the nearest.
+        """
+        if name not in self.positions and name not in self.exact_positions:
+            raise self.unknown(name)
+
+    def select(self, names: Sequence[str]) -> FeatureSchema:
+        """Return the schema of some of the features and exact columns, in the given order.
+
+        Raises
+        ------
+        UnknownFeature
+            If the view has no such feature.
+        """
+        for name in names:
+            self.require(name)
+        features = [self.features[self.positions[n]] for n in names if n in self.positions]
+        exact = [self.exact[self.exact_positions[n]] for n in names if n in self.exact_positions]
+        return FeatureSchema(self.view, tuple(features), self.whole or self, self.key, tuple(exact))
+
+    def decode(
+        self, vector: np.ndarray, exact: Sequence[ExactValue] | None = None
+    ) -> dict[str, Any]:
+        """Turn one vector ``(p,)`` into a mapping from name to value as people know it.
+
+        Parameters
+        ----------
+        exact
+            The values of the exact columns, in their order; without them only features are given.
+        """
+        values: dict[str, Any] = {
+            f.name: f.decode(v) for f, v in zip(self.features, vector.tolist(), strict=True)
+        }
+        if exact is not None:
+            names = (column.name for column in self.exact)
+            values |= dict(zip(names, exact, strict=True))
+        return values

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from typing import get_args
 
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.exact import ExactColumn, ExactType
 from feature_store.definitions.rules import refuse_unrepeatable
 from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
 from feature_store.errors import DefinitionError
@@ -56,6 +58,7 @@ class FeatureView:
         self.missing_marks = tuple(missing)
         self.definitions: dict[str, FeatureDefinition] = {}
         self.fills: dict[str, FeatureDefinition] = {}
+        self.exact: dict[str, ExactColumn] = {}
 
     def raw(
         self,
@@ -89,6 +92,50 @@ class FeatureView:
                 tags=self.tags,
             )
         )
+
+    def lookup(
+        self,
+        name: str,
+        type: ExactType,  # noqa: A002 - what pandas, Arrow and Feast call it
+        *,
+        description: str,
+        unit: str = "",
+        protected: bool = False,
+        missing: Iterable[str] = (),
+    ) -> ExactColumn:
+        """Define a raw column that is stored to the digit, as the given type.
+
+        A model takes ``float64`` as the nearest float32, as a feature of the same name; ``int64``,
+        ``string`` and ``timestamp`` are for lookup alone.
+
+        Raises
+        ------
+        DefinitionError
+            If there is no such type, or the name is taken.
+        """
+        if type not in get_args(ExactType):
+            raise DefinitionError(
+                f"Column '{name}' of '{self.name}' is of type {type!r}; expected "
+                f"{', '.join(get_args(ExactType))}."
+            )
+        self._refuse_name(name, description)
+        marks = (*self.missing_marks, *missing)
+        column = ExactColumn(name, type, description, unit, protected, marks, self.tags)
+        if type == "float64":
+            self._add(
+                FeatureDefinition(
+                    name=name,
+                    kind="number",
+                    description=description,
+                    unit=unit,
+                    protected=protected,
+                    missing_marks=marks,
+                    tags=self.tags,
+                    is_cast=True,
+                )
+            )
+        self.exact[name] = column
+        return column
 
     def feature(
         self,
@@ -145,7 +192,12 @@ class FeatureView:
     @property
     def schema(self) -> FeatureSchema:
         """The schema of all features."""
-        return FeatureSchema(self.name, tuple(self.definitions.values()), key=self.key.digested)
+        return FeatureSchema(
+            self.name,
+            tuple(self.definitions.values()),
+            key=self.key.digested,
+            exact=tuple(self.exact.values()),
+        )
 
     @property
     def raw_features(self) -> tuple[FeatureDefinition, ...]:
@@ -182,6 +234,12 @@ class FeatureView:
         refuse_unrepeatable(function)
         inputs = tuple(inspect.signature(function).parameters)
         unknown = [name for name in inputs if name not in self.definitions]
+        if unknown and unknown[0] in self.exact:
+            raise DefinitionError(
+                f"Feature '{function.__name__}' takes '{unknown[0]}', an exact column of type "
+                f"{self.exact[unknown[0]].type}: it is for lookup, and no function can take it. "
+                "Define what it tells as a number or a category of its own."
+            )
         if unknown:
             raise DefinitionError(
                 f"Feature '{function.__name__}' takes '{unknown[0]}', which '{self.name}' does not "
@@ -190,18 +248,19 @@ class FeatureView:
         return inputs
 
     def _add(self, definition: FeatureDefinition) -> FeatureDefinition:
-        if definition.name in self.definitions:
-            raise DefinitionError(
-                f"Feature '{definition.name}' is defined twice in '{self.name}'. Rename one."
-            )
-        if definition.name in {self.entity, *RESERVED}:
-            raise DefinitionError(
-                f"Feature '{definition.name}' of '{self.name}' has the name of a column that every "
-                f"view's table has: {', '.join((self.entity, *RESERVED))}. Rename it."
-            )
-        if not definition.description:
-            raise DefinitionError(
-                f"Feature '{definition.name}' has no description. Give it a docstring."
-            )
+        self._refuse_name(definition.name, definition.description)
         self.definitions[definition.name] = definition
         return definition
+
+    def _refuse_name(self, name: str, description: str) -> None:
+        if name in self.definitions or name in self.exact:
+            raise DefinitionError(
+                f"Feature '{name}' is defined twice in '{self.name}'. Rename one."
+            )
+        if name in {self.entity, *RESERVED}:
+            raise DefinitionError(
+                f"Feature '{name}' of '{self.name}' has the name of a column that every "
+                f"view's table has: {', '.join((self.entity, *RESERVED))}. Rename it."
+            )
+        if not description:
+            raise DefinitionError(f"Feature '{name}' has no description. Give it a docstring.")

@@ -23,6 +23,7 @@ from feature_store.ingest.parsing import (
     ParsedKeys,
     clean,
     parse_categories,
+    parse_exact,
     parse_keys,
     parse_labels,
     parse_numbers,
@@ -54,6 +55,8 @@ class RawTable:
         datetime64[us] ``(n,)``.
     columns
         Raw column name to float32 numbers or int64 codes ``(n,)``.
+    exact
+        Values of the exact columns, objects ``(n, k)``; None where the view has none.
     labels
         int8 ``(n,)``, None when the source has none.
     reasons
@@ -68,6 +71,7 @@ class RawTable:
     keys: ParsedKeys
     times: NDArray[np.datetime64]
     columns: Mapping[str, NDArray[Any]]
+    exact: NDArray[np.object_] | None
     labels: NDArray[np.int8] | None
     reasons: Reasons
     unseen: Counter[str]
@@ -115,6 +119,10 @@ def parse(
             unseen.update({f"{feature.name}={word}": count for word, count in words.items()})
         else:
             columns[feature.name] = parse_numbers(feature, texts[feature.name], reasons)
+    exact = None
+    if view.exact:
+        columns_ = [parse_exact(each, texts[name], reasons) for name, each in view.exact.items()]
+        exact = np.stack(columns_, axis=1)
     labels, name = None, source.label_column
     if name is not None:
         labels = parse_labels(name, texts[name], source.label_values, reasons)
@@ -123,7 +131,7 @@ def parse(
         reasons.setdefault(place, horizon.refusal(times[place], name))
     held_back = horizon.is_ahead(times)
     held_back[list(reasons)] = False
-    return RawTable(batch, keys, times, columns, labels, reasons, unseen, held_back)
+    return RawTable(batch, keys, times, columns, exact, labels, reasons, unseen, held_back)
 
 
 def inside(
@@ -143,7 +151,7 @@ def inside(
 def engineer(table: RawTable, engine: Engine) -> FeatureMatrix:
     """Compute the features of every row of a raw table."""
     values = engine.table(table.columns)
-    return FeatureMatrix(values, table.keys.identities, table.times, engine.schema)
+    return FeatureMatrix(values, table.keys.identities, table.times, engine.schema, table.exact)
 
 
 def good_rows(
@@ -188,7 +196,8 @@ def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.
 def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
     """Our columns out of the source's, cleaned."""
     optional = (*source.key_columns, source.event_time_column, source.label_column)
-    wanted = [*(f.name for f in view.raw_features), *(name for name in optional if name)]
+    raw = dict.fromkeys([*(feature.name for feature in view.raw_features), *view.exact])
+    wanted = [*raw, *(name for name in optional if name)]
     named = [source.rename.get(name, name) for name in batch.columns.columns]
     twice = [name for name in wanted if named.count(name) > 1]
     if twice:
@@ -203,7 +212,8 @@ def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str
             f"The source has {problem}; expected the columns {', '.join(wanted)}. See "
             "'source' in the feature settings."
         )
-    own_marks = {feature.name: feature.missing_marks for feature in view.raw_features}
+    own_marks = {name: column.missing_marks for name, column in view.exact.items()}
+    own_marks |= {feature.name: feature.missing_marks for feature in view.raw_features}
     return {
         name: clean(batch.columns[ours[name]], own_marks.get(name, view.missing_marks))
         for name in wanted

@@ -19,6 +19,7 @@ from feature_store.definitions.cleaning import (
     becomes_another,
 )
 from feature_store.definitions.entity import Entity, whole_number
+from feature_store.definitions.exact import ExactColumn
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.validation import Reasons, check_column
 from feature_store.errors import InvalidValue
@@ -68,6 +69,8 @@ def parse_numbers(
         reasons.setdefault(row, f"{feature.name} is '{column[row]}', expected {expected}")
     with np.errstate(over="ignore"):
         stored = parsed.astype(np.float32)
+    if feature.is_cast:
+        return stored  # to the digit it is an exact column
     # Of fractions digits are rounded; a whole number must not become another one.
     for row in np.flatnonzero(np.abs(parsed) > LARGEST_EXACT_INTEGER).tolist():
         if becomes_another(parsed[row]):
@@ -82,6 +85,18 @@ def parse_categories(
     """A cleaned column as codes ``(n,)``, and how often each unseen word came."""
     codes, counts = _encode(column, feature.cleaning)
     return codes, Counter({str(word): n for word, (code, n) in counts.items() if code == UNSEEN})
+
+
+def parse_exact(column: ExactColumn, cleaned: pl.Series, reasons: Reasons) -> NDArray[np.object_]:
+    """A cleaned column in its own type, objects ``(n,)``; None is missing, or refused."""
+    values = np.full(len(cleaned), None, dtype=object)
+    for row, value in enumerate(cleaned.to_list()):
+        if value is not None:
+            try:
+                values[row] = column.read(value)
+            except InvalidValue as error:
+                reasons.setdefault(row, str(error))
+    return values
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ BLOCK_BYTES = 8 * 1024 * 1024
 
 DTYPES = {
     **{"bigint": ">i8", "integer": ">i4", "smallint": ">i2", "real": ">f4"},
-    **{"boolean": "?", "uuid": "V16"},
+    **{"boolean": "?", "uuid": "V16", "double precision": ">f8"},
 }
 
 
@@ -42,8 +42,8 @@ class CopyColumn:
     name
         Column name in the table.
     sql_type
-        ``bigint``, ``integer``, ``smallint``, ``real``, ``boolean``, ``uuid`` (void16) or
-        ``timestamptz`` (datetime64).
+        ``bigint``, ``integer``, ``smallint``, ``real``, ``double precision``, ``boolean``,
+        ``uuid`` (void16), ``timestamptz`` (datetime64) or ``text`` (str objects).
     values
         Array ``(n,)``.
     nulls
@@ -63,10 +63,53 @@ def copy_blocks(blocks: Iterable[Sequence[CopyColumn]]) -> Iterator[bytes]:
     """
     yield SIGNATURE
     for columns in blocks:
-        dtype = np.dtype([("fields", ">i2"), *_fields(columns)])
+        fixed = [column for column in columns if column.sql_type != "text"]
+        dtype = np.dtype([("fields", ">i2"), *_fields(fixed)])
         for start in range(0, len(columns[0].values), ROWS_PER_CHUNK):
-            yield _rows(columns, dtype, slice(start, start + ROWS_PER_CHUNK))
+            part = slice(start, start + ROWS_PER_CHUNK)
+            if len(fixed) == len(columns):
+                yield _rows(columns, dtype, part)
+            else:
+                yield _rows_with_texts(columns, part)
     yield TRAILER
+
+
+def _rows_with_texts(columns: Sequence[CopyColumn], part: slice) -> bytes:
+    """As `_rows`, row by row: texts differ in length."""
+    begin = len(columns).to_bytes(2, "big")
+    parts = [
+        _fields_of_texts(c, part) if c.sql_type == "text" else _fixed(c, part) for c in columns
+    ]
+    return b"".join(begin + b"".join(fields) for fields in zip(*parts, strict=True))
+
+
+def _fields_of_texts(column: CopyColumn, part: slice) -> list[bytes]:
+    encoded = [text.encode() for text in column.values[part].tolist()]
+    fields = [len(text).to_bytes(4, "big") + text for text in encoded]
+    return _with_nulls(fields, column, part)
+
+
+def _fixed(column: CopyColumn, part: slice) -> list[bytes]:
+    dtype = np.dtype(_fields([column]))
+    rows = np.empty(len(column.values[part]), dtype)
+    rows["size0"], rows["value0"] = dtype["value0"].itemsize, _as_sent(column, part)
+    packed, size = rows.tobytes(), dtype.itemsize
+    fields = [packed[at : at + size] for at in range(0, len(packed), size)]
+    return _with_nulls(fields, column, part)
+
+
+def _with_nulls(fields: list[bytes], column: CopyColumn, part: slice) -> list[bytes]:
+    if column.nulls is not None:
+        for place in np.flatnonzero(column.nulls[part]).tolist():
+            fields[place] = b"\xff\xff\xff\xff"
+    return fields
+
+
+def _as_sent(column: CopyColumn, part: slice) -> NDArray[Any]:
+    values = column.values[part]
+    if column.sql_type == "timestamptz":
+        return (values.astype("datetime64[us]") - POSTGRES_EPOCH).astype(np.int64)
+    return values
 
 
 def _fields(columns: Sequence[CopyColumn]) -> list[tuple[str, str]]:
@@ -82,9 +125,7 @@ def _rows(columns: Sequence[CopyColumn], dtype: np.dtype[np.void], part: slice) 
     rows["fields"] = len(columns)
     keep = None
     for place, column in enumerate(columns):
-        values = column.values[part]
-        if column.sql_type == "timestamptz":
-            values = (values.astype("datetime64[us]") - POSTGRES_EPOCH).astype(np.int64)
+        values = _as_sent(column, part)
         rows[f"size{place}"] = dtype[f"value{place}"].itemsize
         nulls = None if column.nulls is None else column.nulls[part]
         if nulls is None or not nulls.any():

@@ -7,10 +7,11 @@ the work grows with what is asked for and not with the table.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,8 @@ FIXED = {
     "row_digest": "uuid",
 }
 """The columns before the features, as they are read."""
+EXACT_ROWS_AT_ONCE = 10_000
+"""Rows with exact columns that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,15 @@ class StoredRows:
     def with_rows(self, others: StoredRows) -> StoredRows:
         """These rows and others of the same view."""
         mine, theirs = self.matrix, others.matrix
+        exact = None
+        if mine.exact is not None and theirs.exact is not None:
+            exact = np.concatenate([mine.exact, theirs.exact])
         matrix = FeatureMatrix(
             np.concatenate([mine.values, theirs.values]),
             np.concatenate([mine.keys, theirs.keys]),
             np.concatenate([mine.times, theirs.times]),
             mine.schema,
+            exact,
         )
         return StoredRows(
             matrix,
@@ -125,8 +132,22 @@ def newest_of(
         f"SELECT {_columns(entity, schema)} FROM {table} WHERE {entity} = asked.key "
         "ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1) AS found"
     )
+    parameters = {"keys": as_array(keys)}
+    if schema.exact:
+        nothing = StoredRows(
+            FeatureMatrix(
+                np.empty((0, len(schema)), np.float32),
+                np.empty(0, np.int64),
+                np.empty(0, "datetime64[us]"),
+                schema,
+            ),
+            np.empty(0, "datetime64[us]"),
+            np.empty(0, "V16"),
+        )
+        blocks = _exact_blocks(connection, query, schema, parameters)
+        return reduce(StoredRows.with_rows, blocks, nothing)
     layout = copy_layout(FIXED, len(schema))
-    return _decoded(read_rows(connection, query, layout, {"keys": as_array(keys)}), schema)
+    return _decoded(read_rows(connection, query, layout, parameters), schema)
 
 
 def as_array(keys: NDArray[np.int64]) -> str:
@@ -158,13 +179,61 @@ def _blocks(
     )
     layout = copy_layout(FIXED, len(version.schema))
     with postgres.transaction() as connection:
+        if version.schema.exact:
+            yield from _exact_blocks(connection, query, version.schema)
+            return
         for rows in read_blocks(connection, query, layout):
             yield _decoded(rows, version.schema)
 
 
+def _exact_blocks(
+    connection: psycopg.Connection,
+    query: str,
+    schema: FeatureSchema,
+    parameters: Mapping[str, Any] | None = None,
+) -> Iterator[StoredRows]:
+    """The result of a query of `_columns`, row by row: exact columns have values of any length."""
+    p = len(schema)
+    with connection.cursor(name="exact_rows", binary=True) as cursor:
+        cursor.execute(query, parameters)
+        while rows := cursor.fetchmany(EXACT_ROWS_AT_ONCE):
+            keys, events, created, digests = zip(*(row[: len(FIXED)] for row in rows), strict=True)
+            values = np.array([row[len(FIXED) : len(FIXED) + p] for row in rows], np.float32)
+            exact = np.full((len(rows), len(schema.exact)), None, dtype=object)
+            for place, row in enumerate(rows):
+                exact[place] = [_in_utc(value) for value in row[len(FIXED) + p :]]
+            _cast(schema, exact, values.reshape(len(rows), p))
+            matrix = FeatureMatrix(
+                values.reshape(len(rows), p),
+                np.array(keys, np.int64),
+                _naive(events),
+                schema,
+                exact,
+            )
+            packed = b"".join(digest.bytes for digest in digests)
+            yield StoredRows(matrix, _naive(created), np.frombuffer(packed, "V16"))
+
+
+def _cast(schema: FeatureSchema, exact: NDArray[np.object_], values: NDArray[np.float32]) -> None:
+    """Fill in what a model takes of exact columns: PostgreSQL refuses to round the smallest."""
+    for place, feature in enumerate(schema.features):
+        if feature.is_cast:
+            column = exact[:, schema.exact_positions[feature.name]].tolist()
+            values[:, place] = [np.nan if value is None else value for value in column]
+
+
+def _in_utc(value: Any) -> Any:
+    return value.astimezone(UTC) if isinstance(value, datetime) else value
+
+
+def _naive(times: Sequence[datetime]) -> NDArray[np.datetime64]:
+    naive = [time.astimezone(UTC).replace(tzinfo=None) for time in times]
+    return np.array(naive, dtype="datetime64[us]")
+
+
 def _columns(entity: str, schema: FeatureSchema) -> str:
-    features = map(as_real, schema.features)
-    return ", ".join([entity, "event_timestamp", "created_timestamp", "row_digest", *features])
+    columns = [*map(as_real, schema.features), *(column.name for column in schema.exact)]
+    return ", ".join([entity, "event_timestamp", "created_timestamp", "row_digest", *columns])
 
 
 def _condition(where: Sequence[str]) -> str:
@@ -252,6 +321,16 @@ def matrix_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.floa
     values = np.empty((len(frame), len(schema)), dtype=np.float32)
     for place, name in enumerate(schema.names):
         values[:, place] = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
+    return values
+
+
+def exact_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.object_] | None:
+    """Objects ``(n, k)`` of a frame's exact columns; None where the schema has none."""
+    if not schema.exact:
+        return None
+    values = np.full((len(frame), len(schema.exact)), None, dtype=object)
+    for place, column in enumerate(schema.exact):
+        values[:, place] = [_in_utc(value) for value in frame[column.name].to_list()]
     return values
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.exact import EPOCH, MICROSECOND, ExactCodec, ExactColumn
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.offline import events as activity_events
 from feature_store.offline.binary_copy import CopyColumn
@@ -17,6 +20,12 @@ from feature_store.offline.binary_copy import CopyColumn
 SQL_TYPES = {
     **{"integer": "integer", "number": "real"},
     **{"category": "smallint", "boolean": "boolean"},
+}
+
+
+EXACT_TYPES = {
+    **{"int64": "bigint", "float64": "double precision"},
+    **{"string": "text", "timestamp": "timestamptz"},
 }
 
 
@@ -32,7 +41,10 @@ def table_name(schema: FeatureSchema) -> str:
 
 def feature_table(schema: FeatureSchema, entity: str) -> str:
     """SQL that creates a view's append-only table: its columns are the view's definition."""
-    columns = "".join(f"    {f.name} {SQL_TYPES[f.kind]},\n" for f in schema.features)
+    typed = {f.name: SQL_TYPES[f.kind] for f in schema.features}
+    # What a model takes of an exact column follows from it.
+    typed |= {column.name: EXACT_TYPES[column.type] for column in schema.exact}
+    columns = "".join(f"    {name} {sql_type},\n" for name, sql_type in typed.items())
     return f"""
 CREATE TABLE IF NOT EXISTS {table_name(schema)} (
     {entity} bigint NOT NULL,
@@ -56,7 +68,9 @@ def readable_rows(schema: FeatureSchema, entity: str) -> str:
     # A part of the key that is a feature, too, stands there once: it is never missing.
     parts = () if schema.key is None else schema.key.columns
     features = [feature for feature in schema.features if feature.name not in parts]
-    columns = "".join(f",\n    {_readable(f)} AS {f.name}" for f in features)
+    shown = {feature.name: _readable(feature) for feature in features}
+    shown |= {column.name: column.name for column in schema.exact}
+    columns = "".join(f",\n    {sql} AS {name}" for name, sql in shown.items())
     table = table_name(schema)
     if schema.key is None:
         keys, joined = [entity], ""
@@ -99,23 +113,64 @@ def copy_columns(
         CopyColumn(entity, "bigint", matrix.keys),
         CopyColumn("event_timestamp", "timestamptz", matrix.times.astype("datetime64[us]")),
         CopyColumn("created_timestamp", "timestamptz", created),
-        CopyColumn("row_digest", "uuid", row_digests(matrix.values)),
+        CopyColumn("row_digest", "uuid", row_digests(matrix.values, exact_packed(matrix))),
         CopyColumn("from_changes", "boolean", np.full(len(matrix), from_changes)),
     ]
     columns = np.ascontiguousarray(matrix.values.T)
     features = zip(matrix.schema.features, columns, strict=True)
-    return fixed + [_feature_column(feature, column) for feature, column in features]
+    copied = [
+        _feature_column(feature, column) for feature, column in features if not feature.is_cast
+    ]
+    return fixed + copied + _exact_columns(matrix)
 
 
-def row_digests(values: NDArray[np.float32]) -> NDArray[np.void]:
-    """128-bit digests ``(n,)`` of the rows of ``(n, p)``: equal if and only if the bits are."""
+def row_digests(
+    values: NDArray[np.float32], exact: Sequence[bytes] | None = None
+) -> NDArray[np.void]:
+    """128-bit digests ``(n,)`` of the rows of ``(n, p)``: equal if and only if the bits are.
+
+    Parameters
+    ----------
+    exact
+        What stands behind each vector; see `exact_packed`.
+    """
     packed, size = values.tobytes(), values.shape[1] * 4
     blake2b = hashlib.blake2b
-    digests = b"".join(
-        blake2b(packed[start : start + size], digest_size=16).digest()
-        for start in range(0, len(packed), size)
-    )
+    parts = [packed[at * size : (at + 1) * size] for at in range(len(values))]
+    if exact is not None:
+        parts = [part + more for part, more in zip(parts, exact, strict=True)]
+    digests = b"".join(blake2b(part, digest_size=16).digest() for part in parts)
     return np.frombuffer(digests, dtype="V16")
+
+
+def exact_packed(matrix: FeatureMatrix) -> list[bytes] | None:
+    """The exact values of each row ``(n,)`` as bytes; None where there are no such columns."""
+    if matrix.exact is None:
+        return None
+    codec = ExactCodec(matrix.schema.exact)
+    return [codec.pack(values) for values in matrix.exact]
+
+
+def _exact_columns(matrix: FeatureMatrix) -> list[CopyColumn]:
+    if matrix.exact is None:
+        return []
+    return [
+        _exact_column(column, matrix.exact[:, place].tolist())
+        for place, column in enumerate(matrix.schema.exact)
+    ]
+
+
+def _exact_column(column: ExactColumn, values: Sequence[Any]) -> CopyColumn:
+    nulls = np.array([value is None for value in values], dtype=bool)
+    if column.type == "timestamp":
+        moments = [0 if value is None else (value - EPOCH) // MICROSECOND for value in values]
+        array = np.array(moments, dtype=np.int64).astype("datetime64[us]")
+    elif column.type == "string":
+        array = np.array(["" if value is None else value for value in values], dtype=object)
+    else:
+        dtype = np.int64 if column.type == "int64" else np.float64
+        array = np.array([0 if value is None else value for value in values], dtype=dtype)
+    return CopyColumn(column.name, EXACT_TYPES[column.type], array, nulls)
 
 
 def _feature_column(feature: FeatureDefinition, column: NDArray[np.float32]) -> CopyColumn:
@@ -130,6 +185,8 @@ def _feature_column(feature: FeatureDefinition, column: NDArray[np.float32]) -> 
 
 def as_real(feature: FeatureDefinition) -> str:
     """SQL of a feature's column as a number that is never NULL."""
+    if feature.is_cast:
+        return "'NaN'::real"  # follows from the exact column
     name = f"{feature.name}::integer" if feature.kind == "boolean" else feature.name
     return f"coalesce({name}::real, 'NaN')"
 

@@ -8,6 +8,7 @@ bytes     type   meaning
 16-24     i8     event time, microseconds since 1970 in UTC
 24-32     i8     created time, likewise: when the store learned the row
 32-       f4[p]  the features, in the order of the schema
+then      bytes  the exact columns, where there are some; see `ExactCodec`
 ========  =====  ==========================================================
 
 Everything is little-endian. A row is one value, so it is never half-visible.
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.exact import ExactCodec, ExactValue
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import SchemaMismatch
 
@@ -55,12 +57,15 @@ class Row:
         Microseconds since 1970 in UTC.
     vector
         float32 ``(p,)``; a read-only view of the bytes.
+    exact
+        Values of the exact columns; None where the schema has none.
     """
 
     key: int
     event_time_us: int
     created_time_us: int
     vector: NDArray[np.float32]
+    exact: tuple[ExactValue, ...] | None = None
 
 
 class Codec(Protocol):
@@ -96,6 +101,7 @@ class RowCodec:
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
         self.fingerprint = bytes.fromhex(schema.fingerprint)
+        self.exact = ExactCodec(schema.exact) if schema.exact else None
         self.dtype = np.dtype(
             [
                 ("fingerprint", "V8"),
@@ -112,8 +118,15 @@ class RowCodec:
         keys: NDArray[np.int64],
         times: NDArray[np.datetime64],
         created: NDArray[np.datetime64] | np.datetime64,
+        exact: NDArray[np.object_] | None = None,
     ) -> list[bytes]:
-        """Pack ``(n, p)`` values with keys ``(n,)`` and times ``(n,)`` into ``n`` rows."""
+        """Pack ``(n, p)`` values with keys ``(n,)`` and times ``(n,)`` into ``n`` rows.
+
+        Parameters
+        ----------
+        exact
+            Values of the exact columns ``(n, k)``, where there are some.
+        """
         rows = np.empty(len(keys), dtype=self.dtype)
         rows["fingerprint"] = np.void(self.fingerprint)
         rows["key"] = keys
@@ -121,7 +134,12 @@ class RowCodec:
         rows["created_time"] = np.asarray(created).astype("datetime64[us]").astype(np.int64)
         rows["vector"] = values
         packed, size = rows.tobytes(), self.dtype.itemsize
-        return [packed[start : start + size] for start in range(0, len(packed), size)]
+        fixed = [packed[start : start + size] for start in range(0, len(packed), size)]
+        if self.exact is None:
+            return fixed
+        if exact is None:
+            exact = np.full((len(keys), len(self.schema.exact)), None, dtype=object)
+        return [row + self.exact.pack(values) for row, values in zip(fixed, exact, strict=True)]
 
     def decode(self, key: int, packed: bytes, now: datetime | None = None) -> Row:
         """Unpack one row; a stored vector is the same at any time, so ``now`` does not matter.
@@ -133,12 +151,19 @@ class RowCodec:
             another entity.
         """
         event_time, created_time = self.times_of(key, packed)
-        vector = np.frombuffer(packed, "<f4", offset=HEADER_BYTES)
-        return Row(key, event_time, created_time, vector)
+        if self.exact is None:
+            vector = np.frombuffer(packed, "<f4", offset=HEADER_BYTES)
+            return Row(key, event_time, created_time, vector)
+        vector = np.frombuffer(packed, "<f4", len(self.schema), HEADER_BYTES)
+        exact = self.exact.unpack(packed[self.dtype.itemsize :])
+        return Row(key, event_time, created_time, vector, exact)
 
     def times_of(self, key: int, packed: bytes) -> tuple[int, int]:
         """Check a row as `decode` does, and give its event time and created time."""
-        if len(packed) != self.dtype.itemsize or packed[:8] != self.fingerprint:
+        is_whole = len(packed) == self.dtype.itemsize or (
+            self.exact is not None and len(packed) > self.dtype.itemsize
+        )
+        if not is_whole or packed[:8] != self.fingerprint:
             raise other_schema(self.schema, key, packed, self.dtype.itemsize)
         stored, event_time, created_time = _NUMBERS.unpack_from(packed, 8)
         if stored != key:

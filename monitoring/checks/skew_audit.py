@@ -219,7 +219,7 @@ class SkewAudit:
     def _is_of_another_row(self, logged: Vectors, schema: FeatureSchema) -> Mask:
         """Whether the store has, or had, a row of the user with exactly this vector."""
         found = np.zeros(len(logged), dtype=bool)
-        if schema.whole is not None:  # digests are those of whole rows
+        if schema.whole is not None or schema.exact:  # digests are those of whole rows
             return found
         digests = [UUID(bytes=bytes(each)) for each in row_digests(logged.values)]
         users = logged.frame["user_id"].to_list()

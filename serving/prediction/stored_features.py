@@ -71,6 +71,8 @@ class StoredFeatureSource:
         self.reader = reader
         self.entity_name = entity_name
         self.nothing = nothing.astype("<f4").tobytes()
+        # Exact columns stand behind the vector: they are for lookup.
+        self.vector_end = HEADER_BYTES + len(self.nothing)
         self.not_stored = StoredFeatures(self.nothing, None, _NOT_STORED)
         self.ttl_us = None if ttl is None else int(ttl.total_seconds() * 1_000_000)
         self.remembered = remembered
@@ -115,7 +117,7 @@ class StoredFeatureSource:
             event_time_us, _ = self.reader.codec.times_of(entity, reply)
         except SchemaMismatch:
             return StoredFeatures(self.nothing, None, _OUTDATED)
-        packed = reply[HEADER_BYTES:]
+        packed = reply[HEADER_BYTES : self.vector_end]
         self._remember(entity, packed, event_time_us)
         return self._fresh(packed, event_time_us, now_us, 0)
 

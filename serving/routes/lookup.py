@@ -96,7 +96,7 @@ class FeaturesAnswer(BaseModel):
     outdated: bool
     missing: list[str]
     unseen: list[str]
-    features: dict[str, int | float | str | None] | None
+    features: dict[str, bool | int | float | str | None] | None
 
 
 MODEL = {
@@ -326,7 +326,7 @@ def add_features(
                 "outdated": False,
                 "missing": unknowns.missing,
                 "unseen": unknowns.unseen,
-                "features": schema.decode(row.vector),
+                "features": schema.decode(row.vector, row.exact),
             }
         )
 
