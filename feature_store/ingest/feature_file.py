@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from feature_store import versions
 from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.exact import ExactColumn
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import FeatureStoreError
 from feature_store.ingest.materialize import materialize
@@ -18,13 +21,18 @@ from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.training_data import TrainingRows
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+EXACT = "exact:"
+"""Begins the name of an exact column: a feature may be called like it."""
 TIME, LABEL, FINGERPRINT = "event_timestamp", "label", b"schema_fingerprint"
 
 
 def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
     """Write rows: key, time, label, and every feature as float32 (categories as their codes).
 
-    A key that is no whole number is written as its one text.
+    A key that is no whole number is written as its one text, exact columns in their own types.
 
     Equal rows give equal bytes.
     """
@@ -38,7 +46,12 @@ def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
         LABEL: rows.labels,
         **dict(zip(features.schema.names, features.values.T, strict=True)),
     }
-    table = pa.table({name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()})
+    arrays = {name: pa.array(np.ascontiguousarray(c)) for name, c in columns.items()}
+    if features.exact is not None:
+        for place, column in enumerate(features.schema.exact):
+            values = features.exact[:, place].tolist()
+            arrays[f"{EXACT}{column.name}"] = pa.array(values, _arrow_type(column))
+    table = pa.table(arrays)
     about = {FINGERPRINT: features.schema.fingerprint.encode()}
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata(about), path, compression="zstd")
@@ -72,8 +85,26 @@ def read_rows(path: Path, schema: FeatureSchema, entity: str) -> TrainingRows:
         keys,
         table[TIME].to_numpy().astype("datetime64[us]"),
         schema,
+        _exact_of(table, schema),
     )
     return TrainingRows(matrix, table[LABEL].to_numpy().astype(np.int8), texts)
+
+
+def _arrow_type(column: ExactColumn) -> pa.DataType:
+    import pyarrow as pa
+
+    types = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string()}
+    return types.get(column.type, pa.timestamp("us", "UTC"))
+
+
+def _exact_of(table: pa.Table, schema: FeatureSchema) -> NDArray[np.object_] | None:
+    if not schema.exact:
+        return None
+    values = np.full((table.num_rows, len(schema.exact)), None, dtype=object)
+    for place, column in enumerate(schema.exact):
+        read = [column.read(value) for value in table[f"{EXACT}{column.name}"].to_pylist()]
+        values[:, place] = read
+    return values
 
 
 def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entity: str) -> Stored:

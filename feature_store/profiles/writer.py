@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.errors import InvalidEvent, StoreUnavailable
+from feature_store.errors import FeatureStoreError, InvalidEvent, StoreUnavailable
 from feature_store.offline import tables
 from feature_store.offline.newest_rows import StoredRows, newest_of
 from feature_store.offline.postgres import clock, copy_into, lock_table
@@ -98,6 +98,12 @@ class ProfileWriter:
         if not changes:
             return 0
         _refuse_the_future(changes, now)
+        if self.engine.schema.exact:
+            raise InvalidEvent(
+                f"Change {changes[0].event_id!r} of user {changes[0].key} cannot be laid on rows "
+                f"of '{self.engine.view.name}', which have exact columns: they change as a whole. "
+                "Bring in the whole row."
+            )
         with self._writing() as connection:
             added = _log(connection, changes)
             spans = _spans(connection, changes, added)
@@ -127,6 +133,12 @@ class ProfileWriter:
         """
         with self.offline.postgres.transaction() as connection:
             spans = change_rows.changed_spans(connection, keys, times)
+        if len(spans) and self.engine.schema.exact:
+            raise FeatureStoreError(
+                f"{len(spans):,} users have logged changes, and rows of "
+                f"'{self.engine.view.name}' have exact columns now, on which no changes can be "
+                "laid. Take the columns out of the view, or the changes out of 'profile_changes'."
+            )
         differed = 0
         for start in range(0, len(spans), USERS_AT_ONCE):
             with self._writing() as connection:
