@@ -115,7 +115,7 @@ install: $(DEV) $(SPARK) ## Install everything into .venv
 
 pins: $(UV) ## Pin the newest versions that fit pyproject.toml and the present pins (UPGRADE=--upgrade)
 	echo '-e .' | $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements.txt -
-	for extra in dev spark; do \
+	for extra in dev kafka spark; do \
 		{ echo "-e .[$$extra]"; grep == $(PINS)/requirements.txt; } \
 		| $(COMPILE) $(UPGRADE) --output-file $(PINS)/requirements-$$extra.txt - || exit 1; \
 	done

@@ -33,8 +33,8 @@ from feature_store import connect
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.profiles.writer import ProfileChange
-from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import Event
+from feature_store.stream.redis.event_stream import RedisEventStream
 
 RATES = (100, 1_000)
 PUBLISHED_S = 120.0
@@ -94,6 +94,7 @@ class Freshness:
     """
 
     def __init__(self, settings: Settings, load: Load) -> None:
+        self.project = settings.feature.project
         self.stream = connect.event_stream(settings)
         self.load = load
         profile = connect.online_store(settings)
@@ -146,7 +147,7 @@ class Freshness:
 
     def sustained_per_s(self, seconds: float) -> float:
         """Events done with a second, while they are appended as fast as the backlog allows."""
-        narrow = EventStream(self.client, self.stream.key.removesuffix(":events"), 10_000)
+        narrow = RedisEventStream(self.client, self.project, 10_000)
         now = datetime.now(UTC)
         made = [self.load.event(now) for _ in range(int(seconds * MOST_PER_S))]
         start, appended = time.monotonic(), 0

@@ -8,7 +8,11 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from configs.section import Section, Share, UtcTime
-from configs.sources import SourceConfig
+from configs.sources import SourceConfig, VariableName
+
+REDIS = "redis"
+"""Where events come from unless another origin is named."""
+SECRET_OPTIONS = ("password", "secret", "oauthbearer.config", "key.pem")
 
 
 class EventTimeConfig(Section):
@@ -32,6 +36,29 @@ class OnlineConfig(Section):
     write_batch_rows: int = Field(500, ge=1, le=5000)
 
 
+class KafkaConfig(Section):
+    """How consumers and producers speak with Kafka."""
+
+    group: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9._-]{1,200}$", description="None: {project}-features"
+    )
+    options: dict[str, str | int | float | bool] = Field(
+        {}, description="options of librdkafka, such as security.protocol"
+    )
+    options_env: dict[str, VariableName] = Field(
+        {}, description="option -> the variable that holds it: sasl.password, ssl.key.password"
+    )
+
+    @model_validator(mode="after")
+    def _secrets_stand_in_variables(self) -> Self:
+        for name in self.options:
+            if name.endswith(SECRET_OPTIONS):
+                raise ValueError(
+                    f"'{name}' is a secret: name the variable that holds it in 'options_env'"
+                )
+        return self
+
+
 class StreamConfig(Section):
     """Sizes, times and limits of the stream of events and of its consumers."""
 
@@ -44,6 +71,12 @@ class StreamConfig(Section):
             )
         return values
 
+    origin: str = Field(
+        REDIS,
+        pattern=r"^(redis|kafka://[^/?#@\s]+/[A-Za-z0-9._-]{1,249})$",
+        description="redis, or kafka://broker1:9092,broker2:9092/topic",
+    )
+    kafka: KafkaConfig = KafkaConfig()
     batch_rows: int = Field(2000, ge=1, le=20_000, description="most events applied together")
     block_ms: int = Field(250, ge=1, le=2000, description="longest wait for new events")
     claim_idle_ms: int = Field(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from configs.feature_config import REDIS
 from configs.settings import ROOT, Settings, load_settings
 from configs.sources import FileReading, HttpReading, SqlReading
 from feature_store.definitions.engine import Engine
@@ -29,9 +30,13 @@ from feature_store.sources.port import Source
 from feature_store.sources.reference import ReferenceSource
 from feature_store.sources.sql import SqlSource
 from feature_store.stream.consumer import StreamConsumer, Writer
-from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import EventParser
-from feature_store.stream.group import ConsumerGroup
+from feature_store.stream.kafka.client import KafkaAddress, client_options
+from feature_store.stream.kafka.connection import KafkaConnection
+from feature_store.stream.port import ConsumerGroup, DeadLetters, EventStream
+from feature_store.stream.redis.dead_letters import RedisDeadLetters
+from feature_store.stream.redis.event_stream import RedisEventStream
+from feature_store.stream.redis.group import RedisConsumerGroup
 from feature_store.windows.writer import ActivityWriter
 from infrastructure.embedded import postgres_url, redis_url
 
@@ -165,19 +170,65 @@ def profile_writer(settings: Settings) -> ProfileWriter:
 def event_stream(settings: Settings) -> EventStream:
     """Where events are appended for the consumers."""
     stream = settings.feature.stream
-    return EventStream(
-        redis_client(settings, settings.feature.online.write_deadline_ms),
+    if stream.origin != REDIS:
+        return kafka_connection(settings).stream
+    client = redis_client(settings, settings.feature.online.write_deadline_ms)
+    return RedisEventStream(
+        client,
         settings.feature.project,
         max_backlog=stream.max_backlog,
         deadline_s=stream.append_deadline_ms / 1000,
     )
 
 
+def consumer_group(settings: Settings, name: str) -> ConsumerGroup:
+    """A consumer's part in the group, under a name that no other ever has."""
+    stream = settings.feature.stream
+    if stream.origin != REDIS:
+        return kafka_connection(settings).consumer_group(name)
+    client = redis_client(settings, settings.feature.online.write_deadline_ms)
+    return RedisConsumerGroup(client, settings.feature.project, name, stream.max_dead_letters)
+
+
+def dead_letters(settings: Settings) -> DeadLetters:
+    """The events that could not be applied."""
+    if settings.feature.stream.origin != REDIS:
+        return kafka_connection(settings).dead_letters
+    client = redis_client(settings, settings.feature.online.write_deadline_ms)
+    return RedisDeadLetters(client, settings.feature.project)
+
+
+def kafka_connection(
+    settings: Settings, environment: Mapping[str, str] = os.environ
+) -> KafkaConnection:
+    """The topic that ``feature.stream.origin`` names.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the address or an option is unusable, or a variable that holds one is not set.
+    """
+    stream = settings.feature.stream
+    secrets = {}
+    for option, variable in stream.kafka.options_env.items():
+        if variable not in environment:
+            raise FeatureStoreError(
+                f"The variable {variable} is not set; 'options_env' says that it holds '{option}' "
+                "for Kafka."
+            )
+        secrets[option] = environment[variable]
+    return KafkaConnection(
+        KafkaAddress.of(stream.origin),
+        stream.kafka.group or f"{settings.feature.project}-features",
+        client_options(stream.kafka.options, secrets),
+        offline_store(settings).postgres,
+        stream,
+    )
+
+
 def stream_consumer(settings: Settings, name: str) -> StreamConsumer:
     """A consumer of the events, under a name that no other ever has."""
-    stream = settings.feature.stream
-    client = redis_client(settings, settings.feature.online.write_deadline_ms)
-    group = ConsumerGroup(client, settings.feature.project, name, stream.max_dead_letters)
+    stream, group = settings.feature.stream, consumer_group(settings, name)
     writers: dict[type, Writer] = {
         ProfileChange: profile_writer(settings),
         ActivityEvent: activity_writer(settings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,21 @@ def refuse_until_empty(mode: Mode, until_empty: bool) -> None:
     """
     if until_empty and mode is not Mode.stream:
         raise SettingsError(f"--until-empty is for --mode stream, not {mode}.")
+
+
+def stream_origin(mode: Mode, origin: str | None) -> dict[str, Any]:
+    """Give the settings that ``--from`` stands for.
+
+    Raises
+    ------
+    SettingsError
+        If the mode is another one than ``stream``.
+    """
+    if origin is None:
+        return {}
+    if mode is not Mode.stream:
+        raise SettingsError(f"--from is for --mode stream, not {mode}.")
+    return {"feature": {"stream": {"origin": origin}}}
 
 
 def rebuild_activity(

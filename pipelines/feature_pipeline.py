@@ -4,6 +4,7 @@ python pipelines/feature_pipeline.py --config configs/feature_config.yaml --mode
 python pipelines/feature_pipeline.py --mode incremental
 python pipelines/feature_pipeline.py --mode backfill --start 2023-01-01 --end 2023-02-01
 python pipelines/feature_pipeline.py --mode stream
+python pipelines/feature_pipeline.py --mode stream --from kafka://broker1:9092,broker2:9092/topic
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from pipelines.feature_modes import (
     report_checks,
     report_nothing,
     report_progress,
+    stream_origin,
 )
 from pipelines.stream_pipeline import run_stream
 
@@ -67,20 +69,28 @@ def feature_pipeline(
     until_empty: Annotated[
         bool, typer.Option("--until-empty", help="Stop a stream when no event is left to apply.")
     ] = False,
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Where events of a stream come from: redis, or kafka://BROKERS/TOPIC."
+        ),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Compute, validate and store the features of raw rows.
 
     batch: all rows. incremental: those that are new since the watermark, which moves after both
     stores are written. backfill: rows whose events are from --start to before --end, anew.
-    stream: changes and events of users as they come, until SIGTERM.
+    stream: changes and events of users as they come, until SIGTERM: out of Redis Streams, or of a
+    topic of Kafka (--from; `stream.origin` of the settings).
 
     Rows that are already stored unchanged are not stored again, so a second run adds nothing.
     Bad rows go to the table `quarantine` with their reason; more than `max_bad_share` of them
     stop the run before anything is written. A run that ends early can be run again.
     """
-    during, settings = interval(mode, start, end), load_settings({"feature": config})
+    during = interval(mode, start, end)
     refuse_until_empty(mode, until_empty)
+    settings = load_settings({"feature": config}, **stream_origin(mode, origin))
     if mode is Mode.stream:
         run_stream(settings, until_empty=until_empty)
         return

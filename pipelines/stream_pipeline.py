@@ -45,7 +45,7 @@ def run_stream(settings: Settings, *, until_empty: bool = False) -> ConsumerStat
     name = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
     consumer = connect.stream_consumer(settings, name)
     reporter = Reporter(settings, consumer)
-    done(f"Consuming {consumer.group.key} as {name}")
+    done(f"Consuming {consumer.group.source} as {name}")
     with stop_on_signals(consumer), reporter.report_regularly():
         consumer.run(until_empty=until_empty)
     status = reporter.status()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -14,11 +14,17 @@ from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.errors import InvalidEvent
-from feature_store.stream.dead_letters import DeadLetter, DeadLetters
 from feature_store.stream.events import fields_of_json
-from feature_store.stream.progress import StatusBoard
+from feature_store.stream.kafka.event_stream import KafkaEventStream, PartitionLag
+from feature_store.stream.port import DeadLetter
+from feature_store.stream.progress import ConsumerStatus, StatusBoard
 
 commands = typer.Typer()
+
+Origin = Annotated[
+    str | None,
+    typer.Option("--from", help="redis, or kafka://BROKERS/TOPIC; else what the settings name."),
+]
 
 
 @commands.command(
@@ -26,11 +32,15 @@ commands = typer.Typer()
 )
 def append_events(
     file: Annotated[typer.FileText, typer.Argument(help="One event a line, as JSON; - for stdin.")],
+    to: Annotated[
+        str | None,
+        typer.Option(help="redis, or kafka://BROKERS/TOPIC; else what the settings name."),
+    ] = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Append events to the stream; whether they can be applied is checked by its consumers."""
-    stream = connect.event_stream(load_settings())
+    stream = connect.event_stream(_settings(to))
     appended = stream.append_fields(_entries(file))
     backlog = stream.backlog()
     data = {"appended": appended, "backlog": backlog}
@@ -43,11 +53,12 @@ def dead_letters(
         str | None, typer.Option(help="Append this one, or all, to the events again.")
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Show so many, the newest first.")] = 20,
+    origin: Origin = None,
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
     """Show the events that could not be applied, with the reason; or try them again."""
-    letters = _dead_letters(load_settings())
+    letters = connect.dead_letters(_settings(origin))
     if replay:
         replayed = letters.replay(replay)
         answer = Display({"replayed": replayed}, [Table("", ("replayed",), [(replayed,)])])
@@ -69,13 +80,28 @@ def dead_letters(
 
 
 @commands.command(epilog="Example: python -m feature_store stream-status")
-def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
-    """Show the consumers of the stream, its backlog and its dead letters."""
-    settings, now = load_settings(), datetime.now(UTC)
+def stream_status(origin: Origin = None, as_json: AsJson = False, debug: Debug = False) -> None:
+    """Show the consumers of the stream, its backlog (by partition) and its dead letters."""
+    settings, now = _settings(origin), datetime.now(UTC)
     client = connect.redis_client(settings, settings.feature.online.write_deadline_ms)
     statuses = StatusBoard(client, settings.feature.project).read(now)
-    backlog = connect.event_stream(settings).backlog()
-    count = _dead_letters(settings).count()
+    stream = connect.event_stream(settings)
+    lags = stream.lags() if isinstance(stream, KafkaEventStream) else None
+    backlog = stream.backlog() if lags is None else sum(each.lag for each in lags)
+    count = connect.dead_letters(settings).count()
+    data = {
+        "backlog": backlog,
+        "dead_letters": count,
+        "consumers": [vars(each) for each in statuses],
+    }
+    tables = [_consumers(f"backlog {backlog:,}, dead letters {count:,}", statuses, now)]
+    if lags is not None:
+        data["partitions"] = [{**vars(each), "lag": each.lag} for each in lags]
+        tables.append(_partitions(lags, now))
+    show(Display(data, tables), as_json=as_json)
+
+
+def _consumers(title: str, statuses: Sequence[ConsumerStatus], now: datetime) -> Table:
     columns = ("consumer", "age", "events/s", "applied", "duplicates", "held back", "delay ms", "")
     rows = [
         (
@@ -84,13 +110,19 @@ def stream_status(as_json: AsJson = False, debug: Debug = False) -> None:
         )
         for each in statuses
     ]
-    data = {
-        "backlog": backlog,
-        "dead_letters": count,
-        "consumers": [vars(each) for each in statuses],
-    }
-    title = f"backlog {backlog:,}, dead letters {count:,}"
-    show(Display(data, [Table(title, columns if rows else (), rows)]), as_json=as_json)
+    return Table(title, columns if rows else (), rows)
+
+
+def _partitions(lags: Sequence[PartitionLag], now: datetime) -> Table:
+    columns = ("partition", "done to", "end", "lag", "read by", "changed ago")
+    rows = [
+        (
+            *(each.partition, each.next_offset, each.end, each.lag, each.owner),
+            None if each.changed_at is None else now - each.changed_at,
+        )
+        for each in lags
+    ]
+    return Table("partitions", columns, rows)
 
 
 def _entries(lines: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -106,9 +138,8 @@ def _entries(lines: Iterable[str]) -> Iterator[dict[str, str]]:
                 ) from None
 
 
-def _dead_letters(settings: Settings) -> DeadLetters:
-    client = connect.redis_client(settings, settings.feature.online.write_deadline_ms)
-    return DeadLetters(client, settings.feature.project)
+def _settings(origin: str | None) -> Settings:
+    return load_settings(feature={} if origin is None else {"stream": {"origin": origin}})
 
 
 def _facts(letter: DeadLetter) -> dict[str, object]:

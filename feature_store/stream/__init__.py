@@ -1,5 +1,5 @@
-"""Events through a Redis stream: delivered at least once, with effect exactly once.
+"""Events as they come: delivered at least once, with effect exactly once.
 
-A producer calls `EventStream.append`; `StreamConsumer` passes the entries to the writers of profile
-changes and of activity.
+A producer calls `append` of an `EventStream`; `StreamConsumer` passes the entries to the writers of
+profile changes and of activity. What carries them is behind one port: Redis Streams, or Kafka.
 """

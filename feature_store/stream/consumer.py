@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from configs.feature_config import StreamConfig
 from feature_store.definitions.horizon import Horizon
 from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.stream.events import Event, EventParser
-from feature_store.stream.group import ConsumerGroup, Entry, Refused
+from feature_store.stream.port import ConsumerGroup, Entry, Refused
 from feature_store.stream.progress import ConsumerProgress
 from feature_store.stream.retry import Patience, Stopped, Waiting, isolate
 
@@ -130,6 +130,7 @@ class StreamConsumer:
         rows = self.config.batch_rows
         entries = self.retries.due(self.clock(), rows)
         entries += self.held_back.due(self.clock(), rows - len(entries))
+        entries = [entry for entry in entries if self.group.owns(entry)]
         if time.monotonic() >= self._next_claim:
             entries += self._claim(rows)
         if len(entries) < rows and len(self.held_back) < self.config.max_held_back:
@@ -172,6 +173,8 @@ class StreamConsumer:
         horizon = Horizon(self.clock(), self.max_ahead)
         for entry in entries:
             try:
+                if entry.problem is not None:
+                    raise InvalidEvent(entry.problem)
                 event = self.parser.parse(entry.fields)
             except InvalidEvent as error:
                 refused.append(Refused(entry, str(error)))
@@ -228,7 +231,7 @@ class StreamConsumer:
             reason = f"{type(failures[0]).__name__}: {failures[0]}"
             self._settle([], [Refused(taken.entry, reason, min(tries, self.config.max_tries))])
         else:
-            again = Entry(taken.entry.id, taken.entry.fields, ALONE_FROM)
+            again = replace(taken.entry, deliveries=ALONE_FROM)
             self.retries.add(again, self.clock() + timedelta(seconds=RETRY_PAUSE_S * tries))
 
     def _done(self, batch: Sequence[Taken]) -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from feature_store.online_store import translated
-from feature_store.stream.event_stream import stream_key
+from feature_store.stream.redis.event_stream import stream_key
 
 if TYPE_CHECKING:
     from redis import Redis

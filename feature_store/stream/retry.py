@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from feature_store.errors import StoreUnavailable
-from feature_store.stream.group import Entry
+from feature_store.stream.port import Entry
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from feature_store import connect
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.profiles.writer import ProfileChange
-from feature_store.stream.event_stream import EventStream
 from feature_store.stream.events import Event
+from feature_store.stream.redis.event_stream import RedisEventStream
 from infrastructure import embedded
 from infrastructure.servers import services
 from tests.worlds.databases import own_database
@@ -44,7 +44,7 @@ class StreamWorld:
     var: Settings
     project: str
     settings: Settings
-    events: EventStream
+    events: RedisEventStream
     full: list[FullRow] = field(default_factory=list)
     appended: dict[str, Event] = field(default_factory=dict)
     consumers: list[subprocess.Popen[str]] = field(default_factory=list)

@@ -16,8 +16,8 @@ import pytest
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.profiles.writer import ProfileChange
-from feature_store.stream.dead_letters import DeadLetters
 from feature_store.stream.progress import StatusBoard
+from feature_store.stream.redis.dead_letters import RedisDeadLetters
 from infrastructure import embedded
 from tests.faults.streams import USERS, StreamWorld, kill, random_events, stream_world
 from tests.worlds.profile_oracle import FullRow
@@ -41,8 +41,8 @@ def world(var: Settings) -> Iterator[StreamWorld]:
         yield world
 
 
-def dead_letters(world: StreamWorld) -> DeadLetters:
-    return DeadLetters(world.events.client, world.project)
+def dead_letters(world: StreamWorld) -> RedisDeadLetters:
+    return RedisDeadLetters(world.events.client, world.project)
 
 
 def full_rows(at: datetime) -> list[FullRow]:

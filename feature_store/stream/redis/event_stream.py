@@ -24,7 +24,7 @@ def stream_key(project: str) -> str:
     return f"{project}:events"
 
 
-class EventStream:
+class RedisEventStream:
     """Appends events, and waits when the consumers do not keep up.
 
     Entries are removed once they are done, so the length of the stream is its backlog.

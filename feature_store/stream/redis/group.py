@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from feature_store.online_store import translated
-from feature_store.stream.event_stream import stream_key
 from feature_store.stream.events import Fields
+from feature_store.stream.port import Entry, Refused
+from feature_store.stream.redis.event_stream import stream_key
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -34,47 +34,6 @@ for i = 2, #ARGV do
   end
 end
 """
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An entry of the stream.
-
-    Parameters
-    ----------
-    id
-        As Redis gave it: the time of appending in milliseconds, and a number.
-    fields
-        What was appended.
-    deliveries
-        How often a consumer took it; above 1 an earlier one died or failed.
-    """
-
-    id: bytes
-    fields: Fields
-    deliveries: int = 1
-
-    @property
-    def appended_ms(self) -> int:
-        """When it was appended, in milliseconds since 1970, by the clock of Redis."""
-        return int(self.id.split(b"-")[0])
-
-
-@dataclass(frozen=True)
-class Refused:
-    """An entry that goes to the dead letters.
-
-    Parameters
-    ----------
-    reason
-        What arrived and what was expected, or what went wrong.
-    tries
-        How often it was tried; 0 when it could not even be read.
-    """
-
-    entry: Entry
-    reason: str
-    tries: int = 0
 
 
 P = ParamSpec("P")
@@ -101,8 +60,8 @@ def with_group(method: Callable[P, T]) -> Callable[P, T]:
     return wrapped
 
 
-class ConsumerGroup:
-    """One consumer's hold on the stream.
+class RedisConsumerGroup:
+    """One consumer's hold on the stream of a project.
 
     Parameters
     ----------
@@ -128,6 +87,15 @@ class ConsumerGroup:
         self._forget = client.register_script(FORGET)
         self._cursor: Any = b"0-0"
 
+    @property
+    def source(self) -> str:
+        """The stream's key."""
+        return self.key
+
+    def owns(self, entry: Entry) -> bool:
+        """Always: what another one takes over is applied by both, and counts once."""
+        return True
+
     def create(self) -> None:
         """Create the stream and the group unless they are there; everything in it is new then."""
         from redis.exceptions import ResponseError
@@ -144,7 +112,7 @@ class ConsumerGroup:
         """Take entries that nobody has taken yet; with ``block_ms`` wait so long for the first."""
         streams = {self.key: ">"}
         reply = self.client.xreadgroup(GROUP, self.consumer, streams, count, block_ms)
-        return [Entry(*each) for _, entries in reply or () for each in entries]
+        return [_entry(*each) for _, entries in reply or () for each in entries]
 
     @with_group
     def claim(self, idle_ms: int, count: int) -> list[Entry]:
@@ -159,7 +127,7 @@ class ConsumerGroup:
             self.key, GROUP, ids[0], ids[-1], MOST_PENDING, self.consumer
         )
         deliveries = {each["message_id"]: each["times_delivered"] for each in pending}
-        return [Entry(name, fields, deliveries.get(name, 1)) for name, fields in entries]
+        return [_entry(name, fields, deliveries.get(name, 1)) for name, fields in entries]
 
     @with_group
     def keep(self, ids: Sequence[bytes]) -> None:
@@ -221,6 +189,10 @@ class ConsumerGroup:
     @with_group
     def _forget_consumers(self, names: Iterable[Any]) -> None:
         self._forget([self.key], [GROUP, *names])
+
+
+def _entry(name: bytes, fields: Fields, deliveries: int = 1) -> Entry:
+    return Entry(name, fields, deliveries, appended_ms=int(name.split(b"-")[0]))
 
 
 def _dead_letter(refused: Refused, now: datetime) -> dict[bytes, bytes]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from feature_store.errors import FeatureStoreError
 from feature_store.online_store import translated
-from feature_store.stream.event_stream import stream_key
-from feature_store.stream.group import OURS
+from feature_store.stream.port import DeadLetter
+from feature_store.stream.redis.event_stream import stream_key
+from feature_store.stream.redis.group import OURS
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -18,41 +18,7 @@ if TYPE_CHECKING:
 AT_ONCE = 1_000
 
 
-@dataclass(frozen=True)
-class DeadLetter:
-    """An event that could not be applied.
-
-    Parameters
-    ----------
-    id
-        Names the dead letter.
-    time
-        When it was given up.
-    reason, tries
-        Why, and after how many attempts; 0 when it could not even be read.
-    fields
-        What was appended.
-    """
-
-    id: str
-    time: datetime
-    reason: str
-    tries: int
-    fields: dict[bytes, bytes]
-
-    @classmethod
-    def of(cls, letter_id: bytes, found: dict[bytes, bytes]) -> DeadLetter:
-        """Read an entry of the stream of dead letters."""
-        return cls(
-            id=letter_id.decode(),
-            time=datetime.fromisoformat(found[OURS + b"time"].decode()),
-            reason=found[OURS + b"reason"].decode(),
-            tries=int(found[OURS + b"tries"]),
-            fields={name: value for name, value in found.items() if not name.startswith(OURS)},
-        )
-
-
-class DeadLetters:
+class RedisDeadLetters:
     """The stream ``{project}:events:dead``.
 
     Parameters
@@ -77,7 +43,7 @@ class DeadLetters:
         """The newest ones, the newest first."""
         with translated("read dead letters"):
             found = self.client.xrevrange(self.key, count=most)
-        return [DeadLetter.of(*each) for each in found]
+        return [_letter(*each) for each in found]
 
     def replay(self, letter_id: str) -> int:
         """Append one to the events again, or ``all``; return how many.
@@ -119,8 +85,18 @@ class DeadLetters:
     def _replay(self, found: Sequence[Any]) -> int:
         pipeline = self.client.pipeline(transaction=True)
         for each in found:
-            pipeline.xadd(self.events_key, DeadLetter.of(*each).fields)
+            pipeline.xadd(self.events_key, _letter(*each).fields)
         pipeline.xdel(self.key, *(letter_id for letter_id, _ in found))
         with translated("replay dead letters"):
             pipeline.execute()
         return len(found)
+
+
+def _letter(letter_id: bytes, found: dict[bytes, bytes]) -> DeadLetter:
+    return DeadLetter(
+        id=letter_id.decode(),
+        time=datetime.fromisoformat(found[OURS + b"time"].decode()),
+        reason=found[OURS + b"reason"].decode(),
+        tries=int(found[OURS + b"tries"]),
+        fields={name: value for name, value in found.items() if not name.startswith(OURS)},
+    )

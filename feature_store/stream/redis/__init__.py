@@ -1,0 +1,1 @@
+"""Events in Redis Streams: what the embedded server has, and the default."""
