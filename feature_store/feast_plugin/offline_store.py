@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
@@ -27,6 +28,7 @@ from feature_store import connect, offline_store as ours
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections, definitions
+from feature_store.feast_plugin.appending import append
 from feature_store.feast_plugin.conversion import matrix_of
 from feature_store.feast_plugin.identity import (
     is_packed,
@@ -136,6 +138,7 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
+        source = source if join_key_columns else source.of_nobody()
         query = source.newest(columns, join_key_columns, source.between(start_date, end_date))
         return _job(query, store)
 
@@ -161,6 +164,7 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
+        source = source if join_key_columns else source.of_nobody()
         return _job(source.select(columns, source.between(start_date, end_date)), store)
 
     @staticmethod
@@ -181,7 +185,7 @@ class PointInTimeOfflineStore(OfflineStore):
         elif view is None:
             into = source.get_table_query_string()
             refuse_own_tables(into, store)
-            store.postgres.ingest(into, table, "append")
+            append(store.postgres, into, table)
         else:
             matrix, entity, created = matrix_of(table, view, source)
             store.append(matrix, entity, created)
@@ -260,7 +264,9 @@ def _request(
 ) -> Request:
     columns, aliases = source_columns(view), view.projection.join_key_map
     keys, table = [column.name for column in view.entity_columns], batch_source(view)
+    keys = keys or [DUMMY_ENTITY_ID]
     source = clause_of(table, store)
+    source = source.of_nobody() if keys == [DUMMY_ENTITY_ID] else source
     by = {aliases.get(key, key): columns.get(key, key) for key in keys}
     features = requested_features(view, names, full_names)
     windowed = own_view(view)
@@ -287,7 +293,8 @@ def _entity_rows(
 
 
 def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
-    missing = {key for request in requests for key in request.keys} - set(rows.columns)
+    keys = {key for request in requests for key in request.keys}
+    missing = keys - {*rows.columns, DUMMY_ENTITY_ID}
     if missing:
         raise FeatureStoreError(
             f"The entity rows have no column {', '.join(sorted(missing))}. "
@@ -296,7 +303,7 @@ def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> Non
 
 
 def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str, str]:
-    return {name: name for name in [*keys, *features, *times]}
+    return {name: name for name in [*(keys or [DUMMY_ENTITY_ID]), *features, *times]}
 
 
 def _job(query: str, store: ours.OfflineStore) -> ArrowRetrievalJob:
