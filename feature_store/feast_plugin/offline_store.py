@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView
 from feast.data_source import DataSource
 from feast.feature_logging import LoggingConfig, LoggingSource
+from feast.feature_view import DUMMY_ENTITY_ID
 from feast.infra.offline_stores.offline_store import OfflineStore, RetrievalMetadata
 from feast.infra.offline_stores.offline_utils import infer_event_timestamp_from_entity_df
 from feast.infra.registry.base_registry import BaseRegistry
@@ -28,6 +29,7 @@ from feature_store.definitions.horizon import refuse_future
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections, definitions
+from feature_store.feast_plugin.appending import append
 from feature_store.feast_plugin.conversion import event_times, matrix_of
 from feature_store.feast_plugin.identity import (
     is_packed,
@@ -144,6 +146,7 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
+        source = source if join_key_columns else source.of_nobody()
         where = _usable(source, join_key_columns, start_date, end_date)
         query = source.newest(columns, join_key_columns, where)
         return _job(query, store)
@@ -170,6 +173,7 @@ class PointInTimeOfflineStore(OfflineStore):
         rows = clause_of(data_source, store)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
+        source = source if join_key_columns else source.of_nobody()
         where = source.between(start_date, end_date)  # of a saved dataset: all of it
         return _job(source.select(columns, where), store)
 
@@ -193,7 +197,7 @@ class PointInTimeOfflineStore(OfflineStore):
             refuse_own_tables(into, store)
             times = event_times(table, source)
             refuse_future(times, datetime.now(UTC), f"rows of '{feature_view.name}'")
-            store.postgres.ingest(into, table, "append")
+            append(store.postgres, into, table)
         else:
             matrix, entity, created = matrix_of(table, view, source)
             refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
@@ -273,7 +277,9 @@ def _request(
 ) -> Request:
     columns, aliases = source_columns(view), view.projection.join_key_map
     keys, table = [column.name for column in view.entity_columns], batch_source(view)
+    keys = keys or [DUMMY_ENTITY_ID]
     source = clause_of(table, store)
+    source = source.of_nobody() if keys == [DUMMY_ENTITY_ID] else source
     by = {aliases.get(key, key): columns.get(key, key) for key in keys}
     features = requested_features(view, names, full_names)
     windowed = own_view(view)
@@ -300,7 +306,8 @@ def _entity_rows(
 
 
 def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
-    missing = {key for request in requests for key in request.keys} - set(rows.columns)
+    keys = {key for request in requests for key in request.keys}
+    missing = keys - {*rows.columns, DUMMY_ENTITY_ID}
     if missing:
         raise FeatureStoreError(
             f"The entity rows have no column {', '.join(sorted(missing))}. "
@@ -318,7 +325,7 @@ def _usable(
 
 
 def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str, str]:
-    return {name: name for name in [*keys, *features, *times]}
+    return {name: name for name in [*(keys or [DUMMY_ENTITY_ID]), *features, *times]}
 
 
 def _job(query: str, store: ours.OfflineStore) -> ArrowRetrievalJob:

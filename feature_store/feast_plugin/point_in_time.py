@@ -137,11 +137,12 @@ class KeptRows:
 
     def add(self, rows: pl.DataFrame) -> None:
         """Keep rows, copied: a string of polars may hold on to the block that it came with."""
-        if rows.is_empty():
+        if rows.is_empty() and self._chunks:
             return
         table = rows.to_arrow(compat_level=pl.CompatLevel.oldest())
         for name, column in zip(table.column_names, table.columns, strict=True):
-            self._chunks.setdefault(name, []).extend(column.chunks)
+            chunks = column.chunks or [pa.array([], column.type)]
+            self._chunks.setdefault(name, []).extend(chunks)
         self._n += len(rows)
 
     def only(self, places: NDArray[np.int64]) -> None:

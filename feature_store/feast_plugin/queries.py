@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from feast import FeatureView
 from feast.data_source import DataSource
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
@@ -51,12 +52,19 @@ class FromClause:
         return [f"{quoted(name)} AS {quoted(alias)}" for alias, name in columns.items()]
 
     def newest(self, columns: Mapping[str, str], keys: Sequence[str], where: Sequence[str]) -> str:
-        """Query the newest row of each key, ties decided by the created time."""
+        """Query the newest row of each key (of all, without keys), ties by the created time."""
         by = [quoted(key) for key in keys]
         times = [name for name in (self.event_time, self.created_time) if name]
         order = ", ".join([*by, *(f"{quoted(name)} DESC" for name in times)])
         select = self.select(columns, where).removeprefix("SELECT ")
+        if not by:
+            return f"SELECT {select} ORDER BY {order} LIMIT 1"
         return f"SELECT DISTINCT ON ({', '.join(by)}) {select} ORDER BY {order}"
+
+    def of_nobody(self) -> FromClause:
+        """The rows of a view without entities, under the key that Feast gives them all."""
+        rows = f"(SELECT *, '{DUMMY_ENTITY_VAL}' AS {quoted(DUMMY_ENTITY_ID)} FROM {self.rows})"
+        return replace(self, rows=f"{rows} AS of_nobody")
 
     def between(self, start: datetime | None, end: datetime | None) -> list[str]:
         """Conditions that keep the events in ``[start, end)``."""
@@ -82,7 +90,9 @@ def clause_of(data_source: DataSource, store: OfflineStore) -> FromClause:
             f"Source '{data_source.name}' is a {type(data_source).__name__}; this offline store "
             "reads a PostgreSQLSource."
         )
-    times = data_source.timestamp_field, data_source.created_timestamp_column or None
+    columns = columns_of(data_source)
+    given = data_source.timestamp_field, data_source.created_timestamp_column or ""
+    times = columns.get(given[0], given[0]), columns.get(given[1], given[1]) or None
     view = own_source(data_source)
     if view is None or view.schema.is_windowed or not stored_here(view, store):
         return FromClause(f"{data_source.get_table_query_string()} AS source", *times)
@@ -106,7 +116,12 @@ def column_types(postgres: Postgres, rows: str) -> list[tuple[str, str]]:
 
 def source_columns(view: FeatureView) -> dict[str, str]:
     """Name in the view to name in its source, where they differ."""
-    return {feature: column for column, feature in batch_source(view).field_mapping.items()}
+    return columns_of(batch_source(view))
+
+
+def columns_of(data_source: DataSource) -> dict[str, str]:
+    """Name in a view to name in the source, where they differ."""
+    return {name: column for column, name in (data_source.field_mapping or {}).items()}
 
 
 def batch_source(view: FeatureView) -> DataSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,6 +13,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 from feast import FeatureView
+from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
 from feast.types import from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
@@ -53,7 +55,7 @@ class ViewRequest:
         answer = self._looked_up if self.source.by_entity else self._sifted
         rows, places = answer(postgres, asked, known)
         return {
-            name: rows.pop(f"feature_{n}", places).cast(arrow_type)
+            name: declared(rows.pop(f"feature_{n}", places), arrow_type)
             for n, (name, (_, arrow_type)) in enumerate(self.features.items())
         }
 
@@ -99,8 +101,11 @@ class ViewRequest:
         }
         sieve = Sieve(asked, names, self.ttl, known=known)
         query = self.source.select(columns, self._candidates(asked))
+        block = None
         for block in postgres.stream(query):
             sieve.add(block)
+        if block is None:  # the types are still to be known
+            sieve.add(postgres.query(f"{self.source.select(columns)} LIMIT 0"))
         return sieve.answers()
 
     def _candidates(self, asked: pl.DataFrame) -> list[str]:
@@ -118,6 +123,39 @@ class ViewRequest:
 
     def _aliases(self) -> dict[str, str]:
         return {f"feature_{n}": column for n, (column, _) in enumerate(self.features.values())}
+
+
+def declared(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column as its feature is declared; a number that is stored wider keeps its digits.
+
+    Examples
+    --------
+    >>> declared(pa.array([0.1]), pa.float32()).type  # as float32 it would be 0.10000000149
+    DataType(double)
+    >>> declared(pa.array([1], pa.int32()), pa.int64()).type
+    DataType(int64)
+    >>> declared(pa.array(['{"a": "b"}']), pa.map_(pa.string(), pa.string())).to_pylist()
+    [[('a', 'b')]]
+    """
+    stored = column.type
+    if _is_wider(stored, kind):
+        return column
+    if _is_list(stored) and _is_list(kind) and _is_wider(stored.value_type, kind.value_type):
+        return column.cast(pa.list_(stored.value_type))
+    if pa.types.is_nested(kind) and not pa.types.is_nested(stored):
+        values = [None if text is None else json.loads(text) for text in column.to_pylist()]
+        return pa.array(values, kind)
+    return column.cast(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
+def _is_wider(stored: pa.DataType, kind: pa.DataType) -> bool:
+    families = (pa.types.is_integer, pa.types.is_floating)
+    alike = any(family(stored) and family(kind) for family in families)
+    return alike and stored.bit_width > kind.bit_width
 
 
 class Request(Protocol):
@@ -148,7 +186,7 @@ def historical(
     times = entity_rows[time_column].dt.tz_localize(None).to_numpy(dtype="datetime64[us]")
     asked_time = pl.Series("time", times)
     for request in requests:
-        keys = [pl.from_pandas(entity_rows[name]).alias(name) for name in request.keys]
+        keys = [_key(entity_rows, name) for name in request.keys]
         asked = pl.DataFrame([*keys, asked_time])
         for name, column in request.join(postgres, asked, known=known).items():
             table = table.append_column(name, column)
@@ -165,9 +203,10 @@ def every_event(
     postgres: Postgres, requests: Sequence[Request], start: datetime, end: datetime
 ) -> pd.DataFrame:
     """Entity rows for every event of the requested views in ``[start, end)``."""
-    keys = list(requests[0].keys)
+    of_somebody = [each for each in requests if DUMMY_ENTITY_ID not in each.keys]
+    keys = list((of_somebody or requests)[0].keys)
     frames = []
-    for request in requests:
+    for request in of_somebody or requests:
         if list(request.keys) != keys:
             raise FeatureStoreError(
                 "Views of different entities have no rows in common; give an entity_df."
@@ -175,7 +214,8 @@ def every_event(
         columns = {**request.keys, "event_timestamp": request.source.event_time}
         where = request.source.between(start, end)
         frames.append(postgres.query(request.source.select(columns, where, distinct=True)))
-    return pl.concat(frames).unique().sort(*keys, "event_timestamp").to_pandas()
+    rows = pl.concat(frames).unique().sort(*keys, "event_timestamp")
+    return rows.drop(DUMMY_ENTITY_ID, strict=False).to_pandas()
 
 
 def requested_features(
@@ -186,6 +226,12 @@ def requested_features(
     types = {f.name: from_feast_to_pyarrow_type(f.dtype) for f in view.features if f.name in names}
     prefix = f"{view.projection.name_to_use()}__" if full_names else ""  # type: ignore[no-untyped-call]
     return {prefix + name: (columns.get(name, name), types[name]) for name in names}
+
+
+def _key(entity_rows: pd.DataFrame, name: str) -> pl.Series:
+    if name == DUMMY_ENTITY_ID and name not in entity_rows:
+        return pl.Series(name, [DUMMY_ENTITY_VAL] * len(entity_rows))
+    return pl.from_pandas(entity_rows[name]).alias(name)
 
 
 def _time(value: Any) -> datetime:

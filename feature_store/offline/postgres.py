@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -25,6 +26,14 @@ BLOCK_BYTES = 2**22
 LACKS_TABLES = ("42P01", "42703")
 """SQLSTATE of a table and of a column that is not there."""
 MIGRATE = "Bring the tables forward: python -m infrastructure migrate"
+REMEDIES = {
+    "22": "Look at the values: one does not fit its column or its type",
+    "23": "Look at the rows: they break a rule of the table",
+    "28": "Check the user and the password of the URL",
+    "3D": "Check the name of the database in the URL",
+    "42": "Check the names, the types and the rights that the query needs",
+}
+"""What to do next by the class of the SQLSTATE, where PostgreSQL answered and said no."""
 
 IngestMode = Literal["append", "create", "create_append", "replace"]
 
@@ -110,6 +119,25 @@ class Postgres:
                 cursor.adbc_ingest(table, rows, mode=mode)
                 connection.commit()
         except Error as error:
+            raise unavailable(error) from error
+
+    def append_staged(self, rows: pa.Table, insert: str) -> None:
+        """Run an ``INSERT`` that reads Arrow rows as the temporary table ``staged``.
+
+        Raises
+        ------
+        StoreUnavailable
+            If PostgreSQL cannot be reached, or refuses the rows; nothing has been written then.
+        """
+        import adbc_driver_postgresql.dbapi as adbc
+        from adbc_driver_manager import Error
+
+        try:
+            with adbc.connect(self.url) as connection, connection.cursor() as cursor:
+                cursor.adbc_ingest("staged", rows, mode="create", temporary=True)
+                cursor.execute(insert)
+                connection.commit()
+        except (Error, OSError) as error:
             raise unavailable(error) from error
 
     @contextmanager
@@ -281,6 +309,20 @@ def unavailable(
     error: Exception, problem: str = "PostgreSQL refused or went away"
 ) -> StoreUnavailable:
     """The error to raise for an error of a driver, with what to do next."""
-    is_behind = getattr(error, "sqlstate", None) in LACKS_TABLES
-    remedy = MIGRATE if is_behind else "Check that it runs (`make status`)"
-    return StoreUnavailable(f"{problem}: {reason_of(error)}. {remedy}.")
+    state = getattr(error, "sqlstate", None) or ""
+    remedy = REMEDIES.get(state[:2])
+    if remedy is None:
+        return StoreUnavailable(
+            f"{problem}: {reason_of(error)}. Check that it runs (`make status`)."
+        )
+    if state in LACKS_TABLES:
+        remedy = f"Check the name. Where it is one of this project's own: {MIGRATE}"
+    refused = problem.removesuffix(" or went away")
+    return StoreUnavailable(f"{refused}: {_said(error)}. {remedy}.")
+
+
+def _said(error: Exception) -> str:
+    """What PostgreSQL said, without the query that a driver repeats."""
+    said = reason_of(error)
+    found = re.search(r"ERROR:\s*(.*?)(?: LINE \d+: .*)?(?: Query was: .*)?$", said)
+    return (found[1] if found else said).removesuffix(".")
