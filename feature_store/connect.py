@@ -234,7 +234,7 @@ def stream_consumer(settings: Settings, name: str) -> StreamConsumer:
         ActivityEvent: activity_writer(settings),
     }
     return StreamConsumer(
-        *(group, EventParser(MODEL_VIEW), writers, stream),
+        *(group, EventParser(MODEL_VIEW, USER_ACTIVITY.key), writers, stream),
         max_ahead=settings.feature.max_ahead,
         clock=lambda: datetime.now(UTC),
     )

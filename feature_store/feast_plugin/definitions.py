@@ -22,6 +22,7 @@ from feast.types import Bool, FeastType, Float32, Int64, String
 
 from feature_store.definitions import windowed_view as ours
 from feature_store.definitions.schema import FeatureDefinition
+from feature_store.errors import DefinitionError
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.offline import events as activity_events
 
@@ -93,7 +94,19 @@ def feast_source(view: ours.View) -> PushSource:
 def feast_view(
     view: ours.View, entity: Entity, source: PushSource, ttl: timedelta | None = None
 ) -> FeatureView:
-    """The view with all its features; without ``ttl`` its rows never expire."""
+    """The view with all its features; without ``ttl`` its rows never expire.
+
+    Raises
+    ------
+    DefinitionError
+        If it has lookups, or a key that is no whole number: Feast would show something else.
+    """
+    if view.schema.exact or not view.key.is_whole:
+        what = "lookups" if view.schema.exact else f"the key {' and '.join(view.key.columns)}"
+        raise DefinitionError(
+            f"'{view.name}' has {what}, which Feast does not show yet. Leave it out of the Feast "
+            "repository; `get_online_features`, `get_training_data` and the API know it."
+        )
     key = Field(name=view.entity, dtype=Int64)
     return FeatureView(
         name=view.name,

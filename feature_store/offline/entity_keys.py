@@ -5,14 +5,14 @@ Only of entities whose keys are no whole numbers; see `Entity`. The table is ``e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.entity import Entity
-from feature_store.errors import KeyCollision
+from feature_store.errors import InvalidEvent, KeyCollision
 
 if TYPE_CHECKING:
     import psycopg
@@ -52,6 +52,43 @@ def note_keys(
         If another key has the identity of one of them.
     """
     _note(connection, entity, ARRAYS, {"ids": identities.tolist(), "keys": list(texts)})
+
+
+class KeyedEvent(Protocol):
+    """An event that says whom it is about."""
+
+    @property
+    def key(self) -> int:
+        """The identity."""
+
+    @property
+    def key_fields(self) -> Mapping[str, str] | None:
+        """The columns of the key as texts, where it is no whole number."""
+
+
+def note_keys_of(
+    connection: psycopg.Connection, entity: Entity | None, events: Sequence[KeyedEvent]
+) -> None:
+    """`note_keys` of those whom events are about; nothing of whole numbers (None).
+
+    Raises
+    ------
+    InvalidEvent
+        If an event does not say what its key is.
+    KeyCollision
+        If another key has the identity of one of them.
+    """
+    if entity is None:
+        return
+    texts = {}
+    for event in events:
+        if event.key_fields is None:
+            raise InvalidEvent(
+                f"An event of {entity.name} {event.key} does not say what the key is. Give "
+                f"'key_fields': {', '.join(entity.columns)}."
+            )
+        texts[event.key] = entity.text(entity.read(event.key_fields))
+    note_keys(connection, entity, np.array(list(texts), dtype=np.int64), list(texts.values()))
 
 
 def note_staged_keys(connection: psycopg.Connection, entity: Entity, table: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.entity import LARGEST_KEY
 from feature_store.definitions.window_plan import ActivityPlan
 from feature_store.definitions.window_totals import Events
 from feature_store.errors import InvalidEvent
@@ -18,7 +19,6 @@ from feature_store.offline.binary_copy import POSTGRES_EPOCH
 if TYPE_CHECKING:
     import psycopg
 
-LARGEST_KEY = 2**63 - 1
 LARGEST_CENTS = 10**12
 """So many fit into a total 9 million times before it overflows."""
 LONGEST_TEXT = 200
@@ -70,6 +70,8 @@ class ActivityEvent:
         For example ``view`` or ``purchase``.
     amount_cents
         Its amount in hundredths, if it has one; less than 0 for money that goes back.
+    key_fields
+        The columns of the user's key as texts, where it is no whole number.
 
     Raises
     ------
@@ -82,6 +84,7 @@ class ActivityEvent:
     time: datetime
     event_type: str
     amount_cents: int | None
+    key_fields: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         texts = (self.event_id, self.event_type)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.errors import FeatureStoreError, InvalidEvent, StoreUnavailable
 from feature_store.offline import tables
+from feature_store.offline.entity_keys import note_keys_of
 from feature_store.offline.newest_rows import StoredRows, newest_of
 from feature_store.offline.postgres import clock, copy_into, lock_table
 from feature_store.offline_store import OfflineStore
@@ -45,12 +46,15 @@ class ProfileChange:
         When it became true: aware, UTC.
     attributes
         Raw attributes by name, as words and numbers; None is missing.
+    key_fields
+        The columns of the user's key as texts, where it is no whole number.
     """
 
     event_id: str
     key: int
     time: datetime
     attributes: Mapping[str, Any]
+    key_fields: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
 
 class ProfileWriter:
@@ -105,6 +109,7 @@ class ProfileWriter:
                 "Bring in the whole row."
             )
         with self._writing() as connection:
+            note_keys_of(connection, self.engine.schema.key, changes)
             added = _log(connection, changes)
             spans = _spans(connection, changes, added)
             newest, _ = self._derive(connection, spans)

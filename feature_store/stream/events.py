@@ -6,6 +6,8 @@ field              profile change                     activity
 kind               profile                            activity
 event_id           text, up to 200 characters         likewise
 user_id            whole number                       likewise
+(or the key's      text or whole number               likewise
+own columns)
 event_timestamp    ISO 8601, UTC unless it says so    likewise
 attributes         raw attributes as a JSON object    –
 event_type         –                                  text
@@ -23,6 +25,7 @@ from typing import Any
 
 from configs.errors import nearest
 from feature_store.definitions.cleaning import WHOLE_WITH_FRACTION, strip
+from feature_store.definitions.entity import LARGEST_KEY, Entity
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidEvent, InvalidValue
 from feature_store.offline.events import ActivityEvent
@@ -32,30 +35,41 @@ Event = ProfileChange | ActivityEvent
 Fields = Mapping[bytes, bytes]
 
 LONGEST_TEXT = 200
-LARGEST_KEY = 2**63 - 1
 SHOWN_CHARACTERS = 60
 
-COMMON = ("kind", "event_id", "user_id", "event_timestamp")
-FIELDS = {
-    "profile": (*COMMON, "attributes"),
-    "activity": (*COMMON, "event_type", "amount_cents"),
-}
-
-NAMES = {name.encode(): name for names in FIELDS.values() for name in names}
-"""Names are the same in every entry: looked up, not decoded."""
+OWN_FIELDS = {"profile": ("attributes",), "activity": ("event_type", "amount_cents")}
+"""What events of a kind have beside what all have."""
 
 
 def fields_of(event: Event) -> dict[str, str]:
     """An event as the stream holds it."""
     common = {
         "event_id": event.event_id,
-        "user_id": str(event.key),
+        **({"user_id": str(event.key)} if event.key_fields is None else event.key_fields),
         "event_timestamp": event.time.isoformat(),
     }
     if isinstance(event, ProfileChange):
         return {"kind": "profile", **common, "attributes": json.dumps(dict(event.attributes))}
     amount = {} if event.amount_cents is None else {"amount_cents": str(event.amount_cents)}
     return {"kind": "activity", **common, "event_type": event.event_type, **amount}
+
+
+def key_of(fields: Mapping[str, str]) -> str | None:
+    """What an event is about, as one text: its events stay in order; None where it does not say.
+
+    Examples
+    --------
+    >>> key_of({"kind": "activity", "event_id": "e", "user_id": "7", "event_type": "view"})
+    '7'
+    """
+    others = {
+        "kind",
+        "event_id",
+        "event_timestamp",
+        *OWN_FIELDS["profile"],
+        *OWN_FIELDS["activity"],
+    }
+    return ",".join(fields[name] for name in sorted(set(fields) - others)) or None
 
 
 def fields_of_json(line: str) -> dict[str, str]:
@@ -91,6 +105,8 @@ class EventParser:
     ----------
     view
         Whose raw columns are the attributes of profile changes.
+    activity
+        What activities are about; the same as the view when None.
 
     Examples
     --------
@@ -101,7 +117,14 @@ class EventParser:
     ProfileChange(event_id='e1', key=7, time=datetime.datetime(...), attributes={'age': 36})
     """
 
-    def __init__(self, view: FeatureView) -> None:
+    def __init__(self, view: FeatureView, activity: Entity | None = None) -> None:
+        self.entities = {"profile": view.key, "activity": activity or view.key}
+        self.fields = {
+            kind: ("kind", "event_id", *self.entities[kind].columns, "event_timestamp", *own)
+            for kind, own in OWN_FIELDS.items()
+        }
+        # Names are the same in every entry: looked up, not decoded.
+        self.names = {name.encode(): name for names in self.fields.values() for name in names}
         self.raw = {feature.name: feature for feature in view.raw_features}
         self.kinds: dict[str, Callable[[dict[str, str]], Event]] = {
             "profile": self._profile,
@@ -118,36 +141,48 @@ class EventParser:
         """
         try:
             texts = {
-                NAMES.get(name) or name.decode(): each.decode() for name, each in fields.items()
+                self.names.get(name) or name.decode(): each.decode()
+                for name, each in fields.items()
             }
         except UnicodeDecodeError as error:
             raise InvalidEvent(f"a field is not UTF-8: {error}") from None
         kind = texts.get("kind")
-        if kind not in FIELDS:
-            raise _unexpected("kind", kind, _known_names(str(kind), FIELDS))
+        if kind not in self.fields:
+            raise _unexpected("kind", kind, _known_names(str(kind), self.fields))
         for name in texts:
-            if name not in FIELDS[kind]:
-                expected = _known_names(name, FIELDS[kind])
+            if name not in self.fields[kind]:
+                expected = _known_names(name, self.fields[kind])
                 raise InvalidEvent(f"a {kind} event has no field '{_shown(name)}', {expected}")
         return self.kinds[kind](texts)
 
     def _profile(self, texts: dict[str, str]) -> ProfileChange:
+        event_id, (key, fields) = _text("event_id", texts), self._key("profile", texts)
         return ProfileChange(
-            _text("event_id", texts),
-            _whole("user_id", texts.get("user_id"), LARGEST_KEY),
-            _time(texts),
-            self._attributes(texts.get("attributes")),
+            event_id, key, _time(texts), self._attributes(texts.get("attributes")), fields
         )
 
     def _activity(self, texts: dict[str, str]) -> ActivityEvent:
-        amount = texts.get("amount_cents")
+        amount, event_id = texts.get("amount_cents"), _text("event_id", texts)
+        key, fields = self._key("activity", texts)
         return ActivityEvent(
-            _text("event_id", texts),
-            _whole("user_id", texts.get("user_id"), LARGEST_KEY),
+            event_id,
+            key,
             _time(texts),
             _text("event_type", texts),
             None if amount is None else _whole("amount_cents", amount, LARGEST_KEY),
+            fields,
         )
+
+    def _key(self, kind: str, texts: dict[str, str]) -> tuple[int, dict[str, str] | None]:
+        """The identity, and the fields that it comes from where they are another."""
+        entity = self.entities[kind]
+        if entity.is_whole:
+            return _whole(entity.name, texts.get(entity.name), LARGEST_KEY), None
+        try:
+            key = entity.read({name: texts.get(name) for name in entity.columns})
+        except InvalidValue as error:
+            raise InvalidEvent(str(error)) from None
+        return entity.identity(key), {n: str(value) for n, value in entity.values(key).items()}
 
     def _attributes(self, text: str | None) -> dict[str, Any]:
         try:

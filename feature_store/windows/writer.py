@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.entity import LARGEST_KEY
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.window_plan import ActivityPlan
 from feature_store.errors import InvalidEvent
 from feature_store.offline import events as stored
+from feature_store.offline.entity_keys import note_keys_of
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
 from feature_store.offline.versions import VersionCatalogue
@@ -71,6 +73,7 @@ class ActivityWriter:
         keys = np.unique(np.array([event.key for event in events], dtype=np.int64))
         with self.postgres.transaction() as connection:
             created = stored.take_turn(connection)
+            note_keys_of(connection, self.online.schema.key, events)
             added = stored.insert(connection, events, created)
             made = self._make_rows(connection, keys)
         # After the commit, or Redis could know what PostgreSQL forgot; a slow writer cannot undo
@@ -134,7 +137,7 @@ class ActivityWriter:
             "AND event_timestamp >= %(start)s AND event_timestamp < %(end)s "
             f"ORDER BY user_id LIMIT {USERS_AT_ONCE}"
         )
-        after = -stored.LARGEST_KEY - 1
+        after = -LARGEST_KEY - 1
         while True:
             with self.postgres.transaction() as connection:
                 found = connection.execute(query, {"after": after} | _range(start, end)).fetchall()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,9 +16,11 @@ from configs.command_line import Stopwatch
 from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import FileSourceConfig, SourceFile
 from feature_store import versions
+from feature_store.definitions.engine import Engine
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.view import FeatureView
-from feature_store.errors import FeatureStoreError, KeyCollision, SourceError
+from feature_store.definitions.windowed_view import ActivityView
+from feature_store.errors import FeatureStoreError, InvalidEvent, KeyCollision, SourceError
 from feature_store.ingest.compute import compute
 from feature_store.ingest.feature_file import read_rows, refill, write_rows
 from feature_store.ingest.materialize import materialize
@@ -26,9 +29,12 @@ from feature_store.ingest.staging import Staging, Stored
 from feature_store.offline.entity_keys import find_keys, note_keys
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
+from feature_store.profiles.writer import ProfileWriter
 from feature_store.references import Reference
 from feature_store.sources.files import FileSource
+from feature_store.stream.events import EventParser, fields_of
 from feature_store.training_data import training_frame, training_rows
+from feature_store.windows.writer import ActivityWriter
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SPAN = (START, START + timedelta(days=30))
@@ -242,3 +248,47 @@ def test_features_of_two_entities_do_not_make_one_training_set(offline):
     references = [Reference(case.view, "distance") for case in CASES.values()]
     with pytest.raises(FeatureStoreError, match="no one key leads to both"):
         training_frame(offline, references, "late", *SPAN)
+
+
+def fields(case: Case, key: Any, **others: Any) -> dict[bytes, bytes]:
+    """An event of a key as a stream holds it."""
+    columns = case.entity.values(case.entity.read(key))
+    given = {"event_id": f"e-{key}", "event_timestamp": "2026-02-01T00:00:00Z", **columns, **others}
+    return {name.encode(): str(value).encode() for name, value in given.items()}
+
+
+def test_a_change_out_of_a_stream_finds_the_row_of_its_key(case, offline, online, tmp_path):
+    case.write(tmp_path / "f.csv", list(case.keys), [100, 200])
+    store(case, tmp_path / "f.csv", offline, online)
+    parser, writer = EventParser(case.view), ProfileWriter(Engine(case.view), offline, online)
+    change = {"kind": "profile", "attributes": '{"distance": 300}'}
+    changes = [parser.parse(fields(case, key, **change)) for key in case.keys]
+    assert [each.key for each in changes] == case.identities
+    assert writer.apply(changes, SPAN[1] + timedelta(days=30)) == 2
+    assert [online.read(each).vector[0] for each in case.identities] == [300, 300]
+    if not case.entity.is_whole:
+        again = {name.encode(): value.encode() for name, value in fields_of(changes[0]).items()}
+        assert parser.parse(again) == changes[0]
+        assert parser.parse(again).key_fields == changes[0].key_fields
+
+
+def test_events_out_of_a_stream_are_counted_for_their_key(case, offline, redis):
+    view = ActivityView("flown", case.entity, windows={"1d": "1h"}, ttl="30d")
+    view.count("events", description="Flights")
+    online = OnlineStore(redis, f"test{uuid.uuid4().hex[:8]}", view.schema)
+    online.clock = lambda: datetime(2026, 2, 1, 1, tzinfo=UTC)
+    writer, parser = ActivityWriter(offline.postgres, online), EventParser(case.view, case.entity)
+    flown = {"kind": "activity", "event_type": "flown"}
+    events = [parser.parse(fields(case, key, **flown)) for key in case.keys]
+    assert writer.apply(events, SPAN[1] + timedelta(days=30)) == 2
+    assert [online.read(each).vector.tolist() for each in case.identities] == [[1], [1]]
+    texts = find_keys(offline.postgres, case.entity, np.array(case.identities))
+    assert texts == [case.entity.text(case.entity.read(key)) for key in case.keys]
+
+
+def test_an_event_whose_key_is_none_is_refused_with_what_was_expected(case):
+    event = fields(case, case.keys[0], kind="activity", event_type="flown")
+    name = case.entity.columns[-1].encode()
+    for bad in ({**event, name: b""}, {k: v for k, v in event.items() if k != name}):
+        with pytest.raises(InvalidEvent, match=f"{name.decode()} is .*, expected"):
+            EventParser(case.view).parse(bad)

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from feature_store.errors import InvalidEvent, StoreUnavailable, StreamFull
-from feature_store.stream.events import Event, Fields, fields_of, fields_of_json
+from feature_store.stream.events import Event, Fields, fields_of, fields_of_json, key_of
 from feature_store.stream.kafka.client import ANSWER_S, Topic, TopicReader
 from feature_store.stream.kafka.offsets import OffsetTable
 
@@ -117,7 +117,7 @@ class KafkaEventStream:
         appended, waiting = 0, iter(entries)
         while batch := list(islice(waiting, ROWS_AT_ONCE)):
             self._await_room(appended)
-            self.send((fields.get("user_id"), message_of_fields(fields)) for fields in batch)
+            self.send((key_of(fields), message_of_fields(fields)) for fields in batch)
             appended += len(batch)
         return appended
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 # id: what the column of the entity holds in the tables of features, events, labels and receipts.
 TABLE = """
