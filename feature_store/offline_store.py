@@ -15,6 +15,7 @@ from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
 from feature_store.offline.newest_rows import (
+    PLACE,
     Lookup,
     events_within,
     exact_values,
@@ -254,7 +255,7 @@ class OfflineStore:
             known_by=known_by,
         )
         for block in lookup.answers(self.postgres, keys, times):
-            places = block["place"].to_numpy()
+            places = block[PLACE].to_numpy()
             values[places] = matrix_values(block, schema)
             if exact is not None:
                 exact[places] = exact_values(block, schema)

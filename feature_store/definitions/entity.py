@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.cleaning import LARGEST_WHOLE, WHOLE_WITH_FRACTION, strip
+from feature_store.definitions.names import refuse_name
 from feature_store.errors import DefinitionError, InvalidValue
 
 PartType = Literal["integer", "string"]
@@ -31,7 +32,6 @@ LONGEST_KEY = 128
 """In characters, of a key as one text: it is a unit of experiments, and stands in receipts."""
 KEY = "(key)"
 """Stands in a schema's meaning where its features have their names."""
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN = 60
 
 
@@ -113,11 +113,12 @@ class Entity:
                     f"The key of '{self.name}' is a '{part.type}'; expected 'integer', 'string', "
                     "or the names of several columns."
                 )
-        bad = [name for name in (self.name, *self.columns) if not _IDENTIFIER.fullmatch(name)]
-        if bad or not self.parts or (not isinstance(key, str) and len(self.parts) < 2):
+        for name in (self.name, *self.columns):
+            refuse_name("Entity", name)
+        if not self.parts or (not isinstance(key, str) and len(self.parts) < 2):
             raise DefinitionError(
-                f"The key of '{self.name}' is {key!r}; expected two columns or more, each named by "
-                "letters, digits and underscores. Of one column say its type: key='string'."
+                f"The key of '{self.name}' is {key!r}; expected two columns or more. Of "
+                "one column say its type: key='string'."
             )
 
     @classmethod

@@ -8,12 +8,10 @@ from typing import get_args
 
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.exact import ExactColumn, ExactType
+from feature_store.definitions.names import LONGEST_VIEW, RESERVED, refuse_name
 from feature_store.definitions.rules import refuse_unrepeatable
 from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
 from feature_store.errors import DefinitionError
-
-RESERVED = ("event_timestamp", "created_timestamp", "row_digest", "from_changes")
-"""Columns of a view's table beside its entity and its features."""
 
 
 class FeatureView:
@@ -51,6 +49,7 @@ class FeatureView:
         tags: Mapping[str, str] | None = None,
         missing: Iterable[str] = (),
     ) -> None:
+        refuse_name("View", name, LONGEST_VIEW)
         self.name = name
         self.key = Entity.of(entity)
         self.entity = self.key.name
@@ -253,6 +252,7 @@ class FeatureView:
         return definition
 
     def _refuse_name(self, name: str, description: str) -> None:
+        refuse_name("Feature", name)
         if name in self.definitions or name in self.exact:
             raise DefinitionError(
                 f"Feature '{name}' is defined twice in '{self.name}'. Rename one."

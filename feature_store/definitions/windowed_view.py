@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.names import LONGEST_VIEW, refuse_name
 from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefinition, FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.definitions.window_plan import ActivityPlan, microseconds
@@ -51,6 +52,7 @@ class ActivityView:
     ) -> None:
         for span in (*windows, *windows.values(), ttl):
             microseconds(span)  # refuses what is no span of time
+        refuse_name("View", name, LONGEST_VIEW)
         self.name = name
         self.key = Entity.of(entity)
         self.entity = self.key.name
@@ -88,6 +90,7 @@ class ActivityView:
         is_count = aggregation == "count"
         for window, hop in self.windows.items():
             name = f"{what}_{aggregation}_{window}"
+            refuse_name("Feature", name)
             if name in self.definitions:
                 raise DefinitionError(
                     f"Feature '{name}' is defined twice in '{self.name}'. Rename one."

@@ -84,7 +84,8 @@ class Packing:
         if feature.kind == "category":
             words = self._words[feature.name]
             return [words[int(code)] for code in numbers]
-        number = int if feature.kind == "integer" else float
+        types: dict[str, type] = {"integer": int, "boolean": bool}
+        number = types.get(feature.kind, float)
         return [number(x) if x == x else None for x in numbers]
 
     def _given(self, request: object) -> dict[str, Any]:
@@ -140,7 +141,8 @@ def _refuse(feature: FeatureDefinition, value: object) -> None:
     except InvalidValue as error:
         low, high = feature.limits
         number = f"a number from {low:g} to {high:g}"
-        expected = "a word" if feature.kind == "category" else number
+        others = {"category": "a word", "boolean": "true or false"}
+        expected = others.get(feature.kind, number)
         raise FeatureStoreError(
             f"The request gives {feature.name} = {value!r}; expected {expected}, or null."
         ) from error

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.point_in_time import KeptRows, Sieve, like
 from feature_store.feast_plugin.queries import FromClause, moment, quoted, source_columns
-from feature_store.offline.newest_rows import Lookup
+from feature_store.offline.newest_rows import PLACE, Lookup
 from feature_store.offline.postgres import Postgres
 
 KEYS_IN_QUERY = 2_000
@@ -79,9 +79,9 @@ class ViewRequest:
         numbers, rows = usable["n"].to_numpy(), KeptRows()
         places = np.full(len(asked), -1, dtype=np.int64)
         for block in lookup.answers(postgres, usable["key"].to_numpy(), usable["time"].to_numpy()):
-            answered = numbers[block["place"].to_numpy()]
+            answered = numbers[block[PLACE].to_numpy()]
             places[answered] = np.arange(len(rows), len(rows) + len(block))
-            rows.add(block.drop("place"))
+            rows.add(block.drop(PLACE))
         return rows, places
 
     def _sifted(

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 ROWS, LABELS, QUARANTINE = "staged_rows", "staged_labels", "staged_quarantine"
 KEYS = "staged_keys"
+PLACE = "place_of_row"
+"""Column of staged rows that no feature is called like."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ class Staging:
             (LABELS, _label_columns(no_labels)),
         ):
             typed = ", ".join(f"{column.name} {column.sql_type}" for column in columns)
-            self.connection.execute(f"CREATE TEMP TABLE {table} (place bigint, {typed})")
+            self.connection.execute(f"CREATE TEMP TABLE {table} ({PLACE} bigint, {typed})")
         self.connection.execute(
             f"CREATE TEMP TABLE {QUARANTINE} "
             "(view text, source text, row_number bigint, reason text, raw text)"
@@ -160,11 +162,11 @@ class Staging:
         n = len(columns[0].values)
         places = np.arange(self._places, self._places + n, dtype=np.int64)
         self._places += n
-        copy_into(self.connection, table, [[CopyColumn("place", "bigint", places), *columns]])
+        copy_into(self.connection, table, [[CopyColumn(PLACE, "bigint", places), *columns]])
 
     def _later_ones(self, staged: str, key: Sequence[str]) -> int:
         """Drop rows that a later one for the same event replaces; return how many are left."""
-        keep_last(self.connection, staged, key, "place")
+        keep_last(self.connection, staged, key, PLACE)
         row = self.connection.execute(f"SELECT count(*) FROM {staged}").fetchone()
         return int(row[0]) if row else 0
 
@@ -184,7 +186,7 @@ class Staging:
         among: str = "true",
     ) -> int:
         found = self.connection.execute(f"SELECT * FROM {staged} LIMIT 0").description or ()
-        names = ", ".join(column.name for column in found if column.name != "place")
+        names = ", ".join(column.name for column in found if column.name != PLACE)
         return insert_changed(
             self.connection, staged, names, table, key, value, among, created=created
         )

@@ -40,6 +40,8 @@ FIXED = {
     "row_digest": "uuid",
 }
 """The columns before the features, as they are read."""
+PLACE = "place_of_row"
+"""Column of an answer that no feature is called like."""
 EXACT_ROWS_AT_ONCE = 10_000
 """Rows with exact columns that are in memory at once."""
 
@@ -278,7 +280,7 @@ class Lookup:
     def answers(
         self, postgres: Postgres, keys: NDArray[np.int64], times: NDArray[np.datetime64]
     ) -> Iterator[pl.DataFrame]:
-        """The rows that were found, block by block, with the ``place`` of the asked one.
+        """The rows that were found, block by block, with the place of the asked one as `PLACE`.
 
         Parameters
         ----------
@@ -290,7 +292,7 @@ class Lookup:
         # Neighbours in the index are asked for one after the other.
         order = np.lexsort((times, keys))
         asked = {
-            "place": order,
+            PLACE: order,
             "key": keys[order],
             "time": pa.array(times[order].astype("datetime64[us]"), pa.timestamp("us", "UTC")),
         }
@@ -308,7 +310,7 @@ class Lookup:
         if self.known_by is not None:
             where.append(f"{self.created_time} <= '{self.known_by.isoformat()}'")
         return (
-            "SELECT asked.place, found.* FROM asked CROSS JOIN LATERAL ("
+            f"SELECT asked.{PLACE}, found.* FROM asked CROSS JOIN LATERAL ("
             f"SELECT {', '.join(self.columns)} FROM {self.rows} WHERE {' AND '.join(where)} "
             f"ORDER BY {self.event_time} DESC, {self.created_time} DESC LIMIT 1) AS found"
         )

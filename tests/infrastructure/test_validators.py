@@ -79,7 +79,8 @@ def test_compose_reads_its_file_from_the_root_and_asks_for_secrets(tools: Tools,
     secrets.write_text(re.sub(r"(?m)^(\w+_PASSWORD=)$", r"\1only-a-test", example))
     command = [tools.compose, "--env-file", secrets, "--profile", "full", "config", "--format=yaml"]
     services = yaml.safe_load(run(command))["services"]
-    assert len(services) == 11
+    written = yaml.safe_load((FOLDER / "docker-compose.yml").read_text())["services"]
+    assert set(services) == set(written) >= {"postgres", "redis", "roles", "migrate", "api"}
     assert services["api"]["read_only"]
     for profile in ("core", "full"):
         without = [tools.compose, "--env-file", os.devnull, "--profile", profile, "config", "-q"]

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import psycopg
 import pytest
 
 from feature_store import catalogue
 from feature_store.definitions.columns import Bands, CodeTable, Membership, NumberTable, log1p
+from feature_store.definitions.names import SQL_WORDS
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import DefinitionError, UnknownFeature
 from feature_store.feature_definitions import EDUCATION, MODEL_VIEW, VIEWS
+from infrastructure.embedded import postgres_url
 
 
 def people() -> FeatureView:
@@ -160,3 +163,20 @@ def test_more_categories_than_codes_are_refused():
 
     with pytest.raises(DefinitionError, match="has 32,766 categories; at most 32,765 can be told"):
         FeatureDefinition("city", "category", "", categories=words)
+
+
+@pytest.mark.parametrize("name", ["order", "user", "Age", "hours-per-week", "1st", "x" * 64, ""])
+def test_a_name_that_postgres_would_read_otherwise_is_refused_where_it_is_defined(name):
+    view = FeatureView("people", "person_id")
+    with pytest.raises(DefinitionError, match=r"let 'source.rename' say what the source calls it"):
+        view.raw(name, description="Something.")
+    with pytest.raises(DefinitionError, match=r"source\.rename"):
+        FeatureView(name, "person_id")
+    with pytest.raises(DefinitionError, match=r"source\.rename"):
+        FeatureView("people", name)
+
+
+def test_the_words_of_sql_are_those_that_postgres_reserves(settings):
+    with psycopg.connect(postgres_url(settings)) as connection:
+        query = "SELECT word FROM pg_get_keywords() WHERE catcode IN ('R', 'T')"
+        assert {word for (word,) in connection.execute(query)} <= SQL_WORDS

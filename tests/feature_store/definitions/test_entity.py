@@ -104,7 +104,7 @@ def test_a_whole_number_is_its_own_identity_and_others_fit_into_64_bits():
         ("number", "is a 'number'; expected 'integer', 'string', or the names of several columns"),
         (("origin",), "two columns or more"),
         ((), "two columns or more"),
-        (("origin", "bad name"), "named by letters, digits and underscores"),
+        (("origin", "bad name"), "lower-case letters, digits and underscores"),
         ({"a": "string", "b": "float"}, "is a 'float'"),
     ],
 )
