@@ -32,6 +32,7 @@ LONGEST_KEY = 128
 """In characters, of a key as one text: it is a unit of experiments, and stands in receipts."""
 KEY = "(key)"
 """Stands in a schema's meaning where its features have their names."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _SHOWN = 60
 
 
@@ -190,6 +191,41 @@ class Entity:
             )
         return key
 
+    def texts_of(self, values: Sequence[object]) -> list[str]:
+        """`text` of many keys as people write them; see `read`.
+
+        Raises
+        ------
+        InvalidValue
+            If one is no such key.
+        """
+        if len(self.parts) == 1 and self.parts[0].type == "string" and _are_plain(values):
+            return list(values)  # type: ignore[arg-type]
+        if len(self.parts) > 1 and all(type(value) is tuple for value in values):
+            columns = list(zip(*values, strict=True))
+            if self._are_plain(columns):
+                written = [
+                    column if part.type == "integer" else [f'"{text}"' for text in column]
+                    for part, column in zip(self.parts, columns, strict=True)
+                ]
+                texts = [f"[{','.join(map(str, row))}]" for row in zip(*written, strict=True)]
+                if max(map(len, texts), default=0) <= LONGEST_KEY:
+                    return texts
+        return [self.text(self.read(value)) for value in values]
+
+    def _are_plain(self, columns: Sequence[Sequence[object]]) -> bool:
+        """Whether columns of parts need no reading, and no escaping in JSON."""
+        if len(columns) != len(self.parts):
+            return False
+        for part, column in zip(self.parts, columns, strict=True):
+            if part.type == "integer":
+                is_plain = all(type(each) is int and abs(each) <= LARGEST_KEY for each in column)
+            else:
+                is_plain = _are_plain(column) and not any('"' in t or "\\" in t for t in column)  # type: ignore[operator]
+            if not is_plain:
+                return False
+        return True
+
     def _values(self, value: object) -> Sequence[object]:
         if isinstance(value, Mapping) and set(value) == set(self.columns):
             return [value[name] for name in self.columns]
@@ -239,7 +275,8 @@ class Entity:
         """`identity` ``(n,)`` of keys that are given as their `text`."""
         if self.is_whole:
             return np.array([int(text) for text in texts], dtype=np.int64)
-        return np.array([identity_of(text) for text in texts], dtype=np.int64)
+        digests = b"".join([blake2b(text.encode(), digest_size=8).digest() for text in texts])
+        return (np.frombuffer(digests, ">u8") >> np.uint64(1)).astype(np.int64)
 
     def values(self, key: KeyValue) -> dict[str, int | str]:
         """A key by the names of its columns."""
@@ -282,12 +319,22 @@ def _of_64_bits(whole: int) -> int:
     return whole
 
 
+def _are_plain(values: Sequence[object]) -> bool:
+    """Whether all are texts that need no reading: short, of printable ASCII, without spaces."""
+    try:
+        together = "".join(values)  # type: ignore[arg-type]
+    except TypeError:
+        return False
+    is_plain = together.isascii() and together.isprintable() and " " not in together
+    return is_plain and all(values) and max(map(len, values), default=1) <= LONGEST_KEY  # type: ignore[arg-type]
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(value)
     text = strip(value)
     text.encode()  # no halves of characters
-    if not 0 < len(text) <= LONGEST_KEY or "\0" in text:
+    if not 0 < len(text) <= LONGEST_KEY or _CONTROLS.search(text):
         raise ValueError(value)
     return text
 

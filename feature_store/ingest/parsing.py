@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,8 @@ class ParsedKeys:
 
 def parse_keys(entity: Entity, columns: Sequence[pl.Series], reasons: Reasons) -> ParsedKeys:
     """Cleaned columns, one a part of the key, as identities; nothing is missing."""
+    import polars as pl
+
     if entity.is_whole:
         [column], [part] = columns, entity.parts
         # All at once: `Entity.read` one by one says the same.
@@ -129,6 +132,10 @@ def parse_keys(entity: Entity, columns: Sequence[pl.Series], reasons: Reasons) -
         _refuse_missing(column.name, column, part.expected, reasons)
         return ParsedKeys(parsed)
     texts = np.full(len(columns[0]), "", dtype=object)
+    if len(columns) == 1 and columns[0].dtype == pl.String and not columns[0].null_count():
+        with suppress(InvalidValue):
+            texts[:] = entity.texts_of(columns[0].to_list())
+            return ParsedKeys(entity.identities(texts), texts)
     for row, values in enumerate(zip(*(column.to_list() for column in columns), strict=True)):
         try:
             texts[row] = entity.text(entity.read(values if len(values) > 1 else values[0]))

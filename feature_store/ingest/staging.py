@@ -67,7 +67,7 @@ class Staging:
         self.schema = schema
         self.entity = entity
         self._keys: list[NDArray[np.int64]] = []
-        self._places = 0
+        self._places = self._staged_keys = 0
         self._stage_nothing()
 
     def add(
@@ -109,7 +109,7 @@ class Staging:
         rows = self._later_ones(ROWS, (self.entity, "event_timestamp"))
         self._later_ones(LABELS, ("user_id", "label_time"))
         if self.schema.key is not None:
-            note_staged_keys(self.connection, self.schema.key, KEYS)
+            note_staged_keys(self.connection, self.schema.key, KEYS, self._staged_keys)
         # One writer a table at a time; the time is taken while no other writes, so that times and
         # the order of writing agree.
         for locked in (table, "labels"):
@@ -149,10 +149,12 @@ class Staging:
 
     def _keep_keys(self, identities: NDArray[np.int64], texts: NDArray[np.object_]) -> None:
         _, first = np.unique(identities, return_index=True)
-        self.connection.execute(
-            f"INSERT INTO {KEYS} SELECT * FROM unnest(%s::bigint[], %s::text[])",
-            (identities[first].tolist(), texts[first].tolist()),
-        )
+        columns = [
+            CopyColumn("id", "bigint", identities[first]),
+            CopyColumn("key", "text", texts[first]),
+        ]
+        copy_into(self.connection, KEYS, [columns])
+        self._staged_keys += len(first)
 
     def _row_columns(self, features: FeatureMatrix) -> list[CopyColumn]:
         columns = tables.copy_columns(features, self.entity, features.times)

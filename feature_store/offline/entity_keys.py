@@ -51,7 +51,8 @@ def note_keys(
     KeyCollision
         If another key has the identity of one of them.
     """
-    _note(connection, entity, ARRAYS, {"ids": identities.tolist(), "keys": list(texts)})
+    given: dict[str, list[object]] = {"ids": identities.tolist(), "keys": list(texts)}
+    _note(connection, entity, ARRAYS, given, len(texts))
 
 
 class KeyedEvent(Protocol):
@@ -91,16 +92,22 @@ def note_keys_of(
     note_keys(connection, entity, np.array(list(texts), dtype=np.int64), list(texts.values()))
 
 
-def note_staged_keys(connection: psycopg.Connection, entity: Entity, table: str) -> None:
-    """`note_keys` of all rows of a table with the columns ``id`` and ``key``."""
-    _note(connection, entity, f"{table} AS given", {})
+def note_staged_keys(connection: psycopg.Connection, entity: Entity, table: str, rows: int) -> None:
+    """`note_keys` of all rows of a table with the columns ``id`` and ``key``, so many."""
+    _note(connection, entity, f"{table} AS given", {}, rows)
 
 
 def _note(
-    connection: psycopg.Connection, entity: Entity, given: str, values: dict[str, list[object]]
+    connection: psycopg.Connection,
+    entity: Entity,
+    given: str,
+    values: dict[str, list[object]],
+    rows: int,
 ) -> None:
     parameters = {"entity": entity.name, **values}
-    connection.execute(NOTE.format(given=given), parameters)
+    noted = connection.execute(NOTE.format(given=given), parameters).rowcount
+    if noted == rows:
+        return  # each has an identity that no other key had
     row = connection.execute(COLLIDING.format(given=given), parameters).fetchone()
     if row is not None:
         one, other = tuple(row.values()) if isinstance(row, dict) else row

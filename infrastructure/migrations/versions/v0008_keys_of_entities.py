@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS entity_keys (
     entity text NOT NULL,
     id bigint NOT NULL,
     key text NOT NULL,
-    PRIMARY KEY (entity, id)
+    PRIMARY KEY (id, entity)
 )
 """
 

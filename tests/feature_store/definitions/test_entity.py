@@ -16,7 +16,7 @@ PLANE = Entity("tail_number", key="string")
 ROUTE = Entity("route", key=("origin", "destination"))
 GATE = Entity("gate", key={"airport": "string", "number": "integer"})
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=20)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,7 @@ def test_a_key_is_read_as_it_is_compared(entity, value, key):
         (PLANE, 14228, "tail_number is '14228', expected a text of 1 to 128 characters"),
         (PLANE, " ", "tail_number is ' ', expected a text"),
         (PLANE, "a\0b", "expected a text"),
+        (PLANE, "a\tb", "expected a text"),
         (PLANE, "\ud800", r"tail_number is '\\ud800', expected a text"),
         (PLANE, "x" * 129, "expected a text of 1 to 128 characters"),
         (ROUTE, "JFK", "route is 'JFK', expected origin and destination"),
@@ -77,6 +78,27 @@ def test_two_keys_never_have_one_text(one, other):
     assert (ROUTE.text(one) == ROUTE.text(other)) == (one == other)
     assert (ROUTE.identity(one) == ROUTE.identity(other)) == (one == other)
     assert ROUTE.parse(ROUTE.text(one)) == one
+
+
+@given(st.lists(TEXTS | st.text('ab ,"\\', min_size=1, max_size=4), max_size=5))
+@example(["N1", "n1"])
+@example(["a" * 128])
+def test_many_keys_are_read_as_each_alone_is(texts):
+    for entity, keys in (
+        (PLANE, texts),
+        (ROUTE, list(zip(texts, reversed(texts), strict=True))),
+        (GATE, [(text, n) for n, text in enumerate(texts)]),
+        (USER, list(range(len(texts)))),
+    ):
+        try:
+            alone = [entity.text(entity.read(key)) for key in keys]
+        except InvalidValue:
+            with pytest.raises(InvalidValue):
+                entity.texts_of(keys)
+            continue
+        assert entity.texts_of(keys) == alone
+        each = [entity.identity(entity.parse(text)) for text in alone]
+        assert entity.identities(alone).tolist() == each
 
 
 def test_a_person_may_write_several_parts_with_commas():
