@@ -94,6 +94,7 @@ class PointInTimeOfflineStore(OfflineStore):
         time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
         rows = as_text(in_utc(rows, time_column)) if on_demand else in_utc(rows, time_column)
         _refuse_missing_keys(rows, requests)
+        _refuse_same_names(rows, requests)
         known = options.get("filter_by_created_timestamp", False)
 
         def read() -> pa.Table:
@@ -299,6 +300,15 @@ def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> Non
         raise FeatureStoreError(
             f"The entity rows have no column {', '.join(sorted(missing))}. "
             f"They have: {', '.join(map(str, rows.columns))}."
+        )
+
+
+def _refuse_same_names(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
+    both = {name for request in requests for name in request.features} & set(rows.columns)
+    if both:
+        raise FeatureStoreError(
+            f"The entity rows have a column '{min(both)}', and so has the result a feature. Rename "
+            "the column, or ask with full_feature_names=True."
         )
 
 
