@@ -28,7 +28,6 @@ HEADLINES = {
     ("feast_client", "feast_over_feast_over_our_store_read_1_p50"): (
         "… by the Feast SDK with our store, against the same, one user"
     ),
-    ("feast_client", "feast_over_feast_over_our_store_read_100_p50"): "… 100 users",
     ("feast_client", "feast_over_feast_over_our_store_served_1_p50"): "… one over `feast serve`",
     ("freshness", "ours_p99_at_1000_per_s"): "event to readable at 1,000 events/s, p99",
     ("single_row_model", "pyfunc_over_onnx_one_row"): "one prediction, against MLflow's pyfunc",
