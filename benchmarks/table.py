@@ -25,9 +25,10 @@ HEADLINES = {
     ("online_read", "feast_over_ours_read_p50"): (
         "online read by our own call, against the Feast SDK with its own store"
     ),
-    ("online_read", "feast_over_feast_over_our_store_read_p50"): (
-        "… by the Feast SDK with our store, against the same"
+    ("feast_client", "feast_over_feast_over_our_store_read_1_p50"): (
+        "… by the Feast SDK with our store, against the same, one user"
     ),
+    ("feast_client", "feast_over_feast_over_our_store_served_1_p50"): "… one over `feast serve`",
     ("freshness", "ours_p99_at_1000_per_s"): "event to readable at 1,000 events/s, p99",
     ("single_row_model", "pyfunc_over_onnx_one_row"): "one prediction, against MLflow's pyfunc",
     ("serving", "ours_over_constant_rate_at_16"): "predictions by user, against a FastAPI constant",

@@ -5,6 +5,7 @@ definitions        Feast's entity, source, view and service, derived from our vi
 identity           which of Feast's views and sources are ours
 deletion           what teardown and apply may delete
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
+appending          rows of a client into a table of somebody else's
 online_store       packed rows in Redis, one round trip a request, every wait bounded
 planning           online requests planned once, answered without messages
 rendering          a planned answer as text

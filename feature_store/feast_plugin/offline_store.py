@@ -102,6 +102,7 @@ class PointInTimeOfflineStore(OfflineStore):
         time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
         rows = as_text(in_utc(rows, time_column)) if on_demand else in_utc(rows, time_column)
         _refuse_missing_keys(rows, requests)
+        _refuse_same_names(rows, requests)
         known = options.get("filter_by_created_timestamp", False)
 
         def read() -> pa.Table:
@@ -322,6 +323,15 @@ def _usable(
     now = datetime.now(UTC)
     passed = source.between(start, min(end or now, now))
     return [*passed, *(f"{quoted(key)} IS NOT NULL" for key in keys)]
+
+
+def _refuse_same_names(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
+    both = {name for request in requests for name in request.features} & set(rows.columns)
+    if both:
+        raise FeatureStoreError(
+            f"The entity rows have a column '{min(both)}', and so has the result a feature. Rename "
+            "the column, or ask with full_feature_names=True."
+        )
 
 
 def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str, str]:

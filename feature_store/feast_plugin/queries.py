@@ -40,16 +40,29 @@ class FromClause:
     by_entity: bool = False
 
     def select(
-        self, columns: Mapping[str, str], where: Sequence[str] = (), distinct: bool = False
+        self,
+        columns: Mapping[str, str],
+        where: Sequence[str] = (),
+        distinct: bool = False,
+        as_text: Sequence[str] = (),
     ) -> str:
-        """Query the columns (name in the result to name in the source) of the rows."""
+        """Query the columns (name in the result to name in the source) of the rows.
+
+        Parameters
+        ----------
+        as_text
+            Columns that are compared with texts: a UUID, for example.
+        """
         kept = f" WHERE {' AND '.join(where)}" if where else ""
-        chosen = ", ".join(self.named(columns))
+        chosen = ", ".join(self.named(columns, as_text))
         return f"SELECT {'DISTINCT ' * distinct}{chosen} FROM {self.rows}{kept}"
 
-    def named(self, columns: Mapping[str, str]) -> list[str]:
+    def named(self, columns: Mapping[str, str], as_text: Sequence[str] = ()) -> list[str]:
         """SQL of the columns under the names that they have in the result."""
-        return [f"{quoted(name)} AS {quoted(alias)}" for alias, name in columns.items()]
+        return [
+            f"{quoted(name)}{'::text' * (alias in as_text)} AS {quoted(alias)}"
+            for alias, name in columns.items()
+        ]
 
     def newest(self, columns: Mapping[str, str], keys: Sequence[str], where: Sequence[str]) -> str:
         """Query the newest row of each key (of all, without keys), ties by the created time."""

@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 from feast import FeatureView
 from feast.feature_view import DUMMY_ENTITY_ID, DUMMY_ENTITY_VAL
-from feast.types import from_feast_to_pyarrow_type
+from feast.types import Bytes, FeastType, from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
 from feature_store.errors import FeatureStoreError
@@ -45,7 +45,7 @@ class ViewRequest:
 
     source: FromClause
     keys: Mapping[str, str]
-    features: Mapping[str, tuple[str, pa.DataType]]
+    features: Mapping[str, tuple[str, pa.DataType | None]]
     ttl: timedelta | None
 
     def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
@@ -100,12 +100,13 @@ class ViewRequest:
             **self._aliases(),
         }
         sieve = Sieve(asked, names, self.ttl, known=known)
-        query = self.source.select(columns, self._candidates(asked))
+        as_text = [name for name in names if asked[name].dtype == pl.String]
+        query = self.source.select(columns, self._candidates(asked), as_text=as_text)
         block = None
         for block in postgres.stream(query):
             sieve.add(block)
         if block is None:  # the types are still to be known
-            sieve.add(postgres.query(f"{self.source.select(columns)} LIMIT 0"))
+            sieve.add(postgres.query(f"{self.source.select(columns, as_text=as_text)} LIMIT 0"))
         return sieve.answers()
 
     def _candidates(self, asked: pl.DataFrame) -> list[str]:
@@ -125,7 +126,7 @@ class ViewRequest:
         return {f"feature_{n}": column for n, (column, _) in enumerate(self.features.values())}
 
 
-def declared(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def declared(column: pa.Array, kind: pa.DataType | None) -> pa.Array:
     """A column as its feature is declared; a number that is stored wider keeps its digits.
 
     Examples
@@ -138,7 +139,7 @@ def declared(column: pa.Array, kind: pa.DataType) -> pa.Array:
     [[('a', 'b')]]
     """
     stored = column.type
-    if _is_wider(stored, kind):
+    if kind is None or _is_wider(stored, kind):
         return column
     if _is_list(stored) and _is_list(kind) and _is_wider(stored.value_type, kind.value_type):
         return column.cast(pa.list_(stored.value_type))
@@ -146,6 +147,16 @@ def declared(column: pa.Array, kind: pa.DataType) -> pa.Array:
         values = [None if text is None else json.loads(text) for text in column.to_pylist()]
         return pa.array(values, kind)
     return column.cast(kind)
+
+
+def arrow_type(dtype: FeastType) -> pa.DataType | None:
+    """The type that a Feast type has in Arrow; None for one that stays as it is stored."""
+    if dtype == Bytes:  # Feast's own conversion knows only lists of them
+        return pa.binary()
+    try:
+        return from_feast_to_pyarrow_type(dtype)
+    except ValueError:
+        return None
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -168,6 +179,10 @@ class Request(Protocol):
     @property
     def keys(self) -> Mapping[str, str]:
         """Column of the entity rows to column of the source."""
+
+    @property
+    def features(self) -> Mapping[str, tuple[str, pa.DataType | None]]:
+        """Column of the result to column of the source, and type."""
 
     def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
         """The features ``(n,)`` of the asked rows (keys and ``time``); null where none."""
@@ -220,10 +235,10 @@ def every_event(
 
 def requested_features(
     view: FeatureView, names: Sequence[str], full_names: bool
-) -> dict[str, tuple[str, pa.DataType]]:
+) -> dict[str, tuple[str, pa.DataType | None]]:
     """Column of the result to (column of the source, Arrow type) for some features of a view."""
     columns = source_columns(view)
-    types = {f.name: from_feast_to_pyarrow_type(f.dtype) for f in view.features if f.name in names}
+    types = {f.name: arrow_type(f.dtype) for f in view.features if f.name in names}
     prefix = f"{view.projection.name_to_use()}__" if full_names else ""  # type: ignore[no-untyped-call]
     return {prefix + name: (columns.get(name, name), types[name]) for name in names}
 

@@ -120,6 +120,7 @@ def test_teardown_of_a_namesake_of_the_same_project_leaves_our_rows(
     assert world.packed_rows() == before
 
 
+@pytest.mark.full
 def test_feasts_command_says_so_in_one_line(world: World, tmp_path: Path) -> None:
     shutil.copy(REPO / "feature_store.yaml", tmp_path)
     with deployed(world):
