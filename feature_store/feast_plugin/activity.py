@@ -30,7 +30,7 @@ from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.connections import settings_of
 from feature_store.feast_plugin.definitions import FEAST_TYPES
 from feature_store.feast_plugin.identity import own_source
-from feature_store.feast_plugin.queries import FromClause, column_types
+from feature_store.feast_plugin.offline.queries import FromClause, column_types
 from feature_store.offline import events as activity_events
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres

@@ -29,7 +29,6 @@ from feature_store.definitions.horizon import refuse_future
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections, definitions
-from feature_store.feast_plugin.appending import append
 from feature_store.feast_plugin.conversion import event_times, matrix_of
 from feature_store.feast_plugin.identity import (
     is_packed,
@@ -39,10 +38,10 @@ from feature_store.feast_plugin.identity import (
     refuse_own_tables,
     stored_here,
 )
-from feature_store.feast_plugin.job import ArrowRetrievalJob
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
-from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
-from feature_store.feast_plugin.queries import (
+from feature_store.feast_plugin.offline.appending import append
+from feature_store.feast_plugin.offline.job import ArrowRetrievalJob
+from feature_store.feast_plugin.offline.queries import (
     FromClause,
     batch_source,
     clause_of,
@@ -50,7 +49,7 @@ from feature_store.feast_plugin.queries import (
     quoted,
     source_columns,
 )
-from feature_store.feast_plugin.retrieval import (
+from feature_store.feast_plugin.offline.retrieval import (
     Request,
     ViewRequest,
     every_event,
@@ -58,6 +57,7 @@ from feature_store.feast_plugin.retrieval import (
     in_utc,
     requested_features,
 )
+from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
 from feature_store.offline.postgres import BLOCK_BYTES
 
 

@@ -32,8 +32,8 @@ from feature_store.feast_plugin.deletion import (
     refuse_what_is_read,
 )
 from feature_store.feast_plugin.identity import known_view
-from feature_store.feast_plugin.planning import Plan, PlannedResponse, Plans
-from feature_store.feast_plugin.reading import (
+from feature_store.feast_plugin.online.planning import Plan, PlannedResponse, Plans
+from feature_store.feast_plugin.online.reading import (
     ReadRow,
     Replies,
     ViewRead,

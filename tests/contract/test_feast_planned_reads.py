@@ -18,8 +18,8 @@ from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 from configs.settings import load_settings
 from feature_store.connect import activity_writer
 from feature_store.errors import StoreUnavailable
-from feature_store.feast_plugin.planning import PlannedResponse
-from feature_store.feast_plugin.reading import mark_nulls
+from feature_store.feast_plugin.online.planning import PlannedResponse
+from feature_store.feast_plugin.online.reading import mark_nulls
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from tests.worlds.feast import CREATED, REPO, UNKNOWN, USERS, World
@@ -238,7 +238,7 @@ def test_an_answer_that_comes_late_is_never_taken_for_the_next_one(world: World)
 
 
 def test_only_so_many_plans_are_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("feature_store.feast_plugin.planning.PLANS", 4)
+    monkeypatch.setattr("feature_store.feast_plugin.online.planning.PLANS", 4)
     for names in itertools.islice(itertools.combinations(NAMES, 2), 20):
         refs = [f"{VIEW}:{name}" for name in names]
         assert list(world.feast.get_online_features(refs, [{"user_id": 1}]).to_dict())[1:]

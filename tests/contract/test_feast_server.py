@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from feast import metrics
 from feast.feature_server import get_app
 
-from feature_store.feast_plugin.serving import PATH, shorten
+from feature_store.feast_plugin.server.serving import PATH, shorten
 from feature_store.feature_definitions import MODEL_VIEW
 from infrastructure.servers.ports import take_any
 from tests.worlds.feast import CREATED, UNKNOWN, USERS, World

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
 from feature_store.definitions.engine import FeatureMatrix
-from feature_store.feast_plugin.point_in_time import NewestRows
+from feature_store.feast_plugin.offline.point_in_time import NewestRows
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline import tables
 from feature_store.offline.postgres import BLOCK_BYTES, Postgres, copy_into

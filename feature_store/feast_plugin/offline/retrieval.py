@@ -18,8 +18,8 @@ from feast.types import Bytes, FeastType, from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.point_in_time import KeptRows, Sieve, like
-from feature_store.feast_plugin.queries import FromClause, moment, quoted, source_columns
+from feature_store.feast_plugin.offline.point_in_time import KeptRows, Sieve, like
+from feature_store.feast_plugin.offline.queries import FromClause, moment, quoted, source_columns
 from feature_store.offline.newest_rows import PLACE, Lookup
 from feature_store.offline.postgres import Postgres
 

@@ -27,7 +27,13 @@ from feast.value_type import ValueType
 
 from feature_store.feast_plugin.conversion import ValueCodec
 from feature_store.feast_plugin.identity import is_packed
-from feature_store.feast_plugin.reading import ReadRow, Replies, ViewRead, mark_nulls, read_row
+from feature_store.feast_plugin.online.reading import (
+    ReadRow,
+    Replies,
+    ViewRead,
+    mark_nulls,
+    read_row,
+)
 from feature_store.online.row_codec import Row
 from feature_store.online_store import OnlineStore
 

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feature_store.feast_plugin.online_store import PackedOnlineStore
-from feature_store.feast_plugin.rendering import rendered
+from feature_store.feast_plugin.server.rendering import rendered
 
 PATH = "/get-online-features"
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.queries import column_types, quoted
+from feature_store.feast_plugin.offline.queries import column_types, quoted
 from feature_store.offline.postgres import Postgres
 
 ARROW_TYPES: Mapping[str, pa.DataType] = {

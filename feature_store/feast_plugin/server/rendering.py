@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Sequence
 
-from feature_store.feast_plugin.planning import PlannedResponse, PlannedView, ViewAnswer
+from feature_store.feast_plugin.online.planning import PlannedResponse, PlannedView, ViewAnswer
 from feature_store.online.row_codec import Row, moment_of
 
 BEGINNING = "1970-01-01T00:00:00Z"

@@ -1,0 +1,1 @@
+"""Online reads of Feast's clients: planned once, read in one trip, answered as Feast does."""

@@ -1,0 +1,1 @@
+"""What `feast serve` answers with: planned answers, written as text."""
