@@ -12,7 +12,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 )
 
 from configs.settings import Settings
-from feature_store.feast_plugin.definitions import feast_entity, feast_source, feast_view
+from feature_store.feast_plugin.definitions import feast_entities, feast_source, feast_view
 from feature_store.feature_definitions import MODEL_VIEW
 
 SOURCE = PostgreSQLSource(
@@ -54,12 +54,12 @@ def plug_in(settings: Settings, *, unindexed: bool = False) -> FeatureStore:
             entity_key_serialization_version=3,
         )
     )
-    entity, source = feast_entity(MODEL_VIEW), feast_source(MODEL_VIEW)
-    view = feast_view(MODEL_VIEW, entity, source)
+    entities, source = feast_entities(MODEL_VIEW), feast_source(MODEL_VIEW)
+    view = feast_view(MODEL_VIEW, entities, source)
     foreign = FeatureView(
-        name=SOURCE.name, entities=[entity], schema=view.schema, source=SOURCE, online=False
+        name=SOURCE.name, entities=entities, schema=view.schema, source=SOURCE, online=False
     )
-    store.apply([entity, source, view, *[foreign] * unindexed])
+    store.apply([*entities, source, view, *[foreign] * unindexed])
     return store
 
 
@@ -85,10 +85,10 @@ def stock(settings: Settings, folder: Path, ttl: timedelta | None = None) -> Fea
             entity_key_serialization_version=3,
         )
     )
-    entity = feast_entity(MODEL_VIEW)
-    ours = feast_view(MODEL_VIEW, entity, feast_source(MODEL_VIEW), ttl)
+    entities = feast_entities(MODEL_VIEW)
+    ours = feast_view(MODEL_VIEW, entities, feast_source(MODEL_VIEW), ttl)
     view = FeatureView(
-        name=ours.name, entities=[entity], schema=ours.schema, source=SOURCE, ttl=ours.ttl
+        name=ours.name, entities=entities, schema=ours.schema, source=SOURCE, ttl=ours.ttl
     )
-    store.apply([entity, SOURCE, view])
+    store.apply([*entities, SOURCE, view])
     return store

@@ -6,8 +6,11 @@ import re
 
 from feature_store.errors import DefinitionError
 
-RESERVED = ("event_timestamp", "created_timestamp", "row_digest", "from_changes", "place_of_row")
-"""Columns of a view's table, or of what is staged for it, beside its entity and its features."""
+RESERVED = (
+    *("event_timestamp", "created_timestamp", "row_digest", "from_changes"),
+    *("place_of_row", "identity_of_key"),
+)
+"""Columns of a view's table, or of what is made of it, beside its entity and its features."""
 LONGEST_NAME = 63
 LONGEST_VIEW = LONGEST_NAME - 9
 """A view's table has the view's name and 8 characters of its fingerprint."""

@@ -15,17 +15,19 @@ from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.entity import Entity, KeyValue
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
     FeatureDefinition,
     FeatureSchema,
 )
+from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import PACKED
 from feature_store.feast_plugin.on_demand import packing_of
-from feature_store.ingest.parsing import clean, parse_categories
+from feature_store.ingest.parsing import clean, parse_categories, parse_keys
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """What Feast hands to an online store: key, values, event time, created time."""
@@ -95,28 +97,37 @@ class ValueCodec:
     def matrix(self, rows: Sequence[WrittenRow]) -> tuple[FeatureMatrix, NDArray[np.datetime64]]:
         """Rows as Feast writes them as a matrix, and when the store learned each."""
         values = np.array([self.vector(features) for _, features, _, _ in rows], np.float32)
-        keys = np.array([entity_key(key) for key, _, _, _ in rows], dtype=np.int64)
+        keys = np.array([self.identity(key) for key, _, _, _ in rows], dtype=np.int64)
         times = np.array([_naive(event) for _, _, event, _ in rows], dtype="datetime64[us]")
         now = datetime.now(UTC)
         created = np.array([_naive(known or now) for *_, known in rows], dtype="datetime64[us]")
         matrix = FeatureMatrix(values.reshape(len(rows), -1), keys, times, self.schema)
         return matrix, created
 
+    def key(self, key: EntityKey) -> KeyValue:
+        """The key that Feast means.
 
-def entity_key(key: EntityKey) -> int:
-    """The whole number that is an entity's key.
+        Raises
+        ------
+        FeatureStoreError
+            If it has other parts than the view's, or a part of another type.
+        """
+        values = [
+            getattr(value, value.WhichOneof("val") or "", None) for value in key.entity_values
+        ]
+        entity = self.schema.key
+        if entity is None and (len(values) != 1 or not isinstance(values[0], int)):
+            raise FeatureStoreError(
+                f"Entity key {', '.join(key.join_keys)} = {values}; expected one whole number."
+            )
+        if entity is None:
+            return int(values[0] or 0)
+        return entity.read(dict(zip(key.join_keys, values, strict=True)))
 
-    Raises
-    ------
-    FeatureStoreError
-        If the key has several parts, or is not a whole number.
-    """
-    values = [getattr(value, value.WhichOneof("val") or "", None) for value in key.entity_values]
-    if len(values) != 1 or not isinstance(values[0], int):
-        raise FeatureStoreError(
-            f"Entity key {', '.join(key.join_keys)} = {values}; expected one whole number."
-        )
-    return values[0]
+    def identity(self, key: EntityKey) -> int:
+        """The number under which rows of Feast's key are stored; see `key`."""
+        found, entity = self.key(key), self.schema.key
+        return found if isinstance(found, int) else (entity or Entity("")).identity(found)
 
 
 def matrix_of(
@@ -136,8 +147,27 @@ def matrix_of(
     if source.created_timestamp_column in frame.columns:
         given = _times(frame[source.created_timestamp_column])
         created = np.where(np.isnat(given), created, given)
-    keys = frame[view.entity].cast(pl.Int64).to_numpy()
+    keys, _ = keys_of(frame, view)
     return FeatureMatrix(values, keys, times, schema), view.entity, created
+
+
+def keys_of(
+    frame: pl.DataFrame, view: FeatureView
+) -> tuple[NDArray[np.int64], NDArray[np.object_] | None]:
+    """Identities of a frame's keys ``(n,)``, and the text of each where it is no whole number.
+
+    Raises
+    ------
+    FeatureStoreError
+        If one is missing, or no key of the view; the message names the first.
+    """
+    reasons: Reasons = {}
+    columns = [clean(frame[name], view.missing_marks) for name in view.key.columns]
+    keys = parse_keys(view.key, columns, reasons)
+    if reasons:
+        row = min(reasons)
+        raise FeatureStoreError(f"Row {row + 1:,} of '{view.name}': {reasons[row]}.")
+    return keys.identities, keys.texts
 
 
 def event_times(table: pa.Table, source: DataSource) -> NDArray[np.datetime64]:

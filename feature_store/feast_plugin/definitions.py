@@ -50,19 +50,32 @@ def column_types(view: ours.View) -> dict[str, str]:
     """The columns of a view's readable rows, and their types as PostgreSQL calls them."""
     time = "timestamp with time zone"
     features = {feature.name: SQL_TYPES[feature.kind] for feature in view.schema.features}
-    return {view.entity: "bigint", "event_timestamp": time, "created_timestamp": time} | features
+    keys = {
+        part.name: {"integer": "bigint", "string": "text"}[part.type] for part in view.key.parts
+    }
+    return {**keys, "event_timestamp": time, "created_timestamp": time} | features
 
 
-def feast_entity(view: ours.View) -> Entity:
-    """The entity of a view."""
-    return Entity(
-        name=view.entity,
-        join_keys=[view.entity],
-        value_type=ValueType.INT64,
-        description=f"Key of the entities of {view.name}.",
-        tags=view.tags,
-        owner=_owner(view),
-    )
+def feast_entities(view: ours.View) -> list[Entity]:
+    """The entity of a view; of a key of several parts one a part, since Feast's have one."""
+    types = {"integer": ValueType.INT64, "string": ValueType.STRING}
+    return [
+        Entity(
+            name=part.name,
+            join_keys=[part.name],
+            value_type=types[part.type],
+            description=f"Key of the entities of {view.name}.",
+            tags=view.tags,
+            owner=_owner(view),
+        )
+        for part in view.key.parts
+    ]
+
+
+def key_fields(view: ours.View) -> dict[str, FeastType]:
+    """The columns of a view's key, and their types in Feast."""
+    types: dict[str, FeastType] = {"integer": Int64, "string": String}
+    return {part.name: types[part.type] for part in view.key.parts}
 
 
 def feast_source(view: ours.View) -> PushSource:
@@ -92,26 +105,31 @@ def feast_source(view: ours.View) -> PushSource:
 
 
 def feast_view(
-    view: ours.View, entity: Entity, source: PushSource, ttl: timedelta | None = None
+    view: ours.View,
+    entities: Sequence[Entity],
+    source: PushSource,
+    ttl: timedelta | None = None,
 ) -> FeatureView:
     """The view with all its features; without ``ttl`` its rows never expire.
 
     Raises
     ------
     DefinitionError
-        If it has lookups, or a key that is no whole number: Feast would show something else.
+        If it has lookups, or counts events of a key that is no whole number: Feast would show
+        something else.
     """
-    if view.schema.exact or not view.key.is_whole:
+    is_of_texts = isinstance(view, ours.ActivityView) and not view.key.is_whole
+    if view.schema.exact or is_of_texts:
         what = "lookups" if view.schema.exact else f"the key {' and '.join(view.key.columns)}"
         raise DefinitionError(
             f"'{view.name}' has {what}, which Feast does not show yet. Leave it out of the Feast "
             "repository; `get_online_features`, `get_training_data` and the API know it."
         )
-    key = Field(name=view.entity, dtype=Int64)
+    keys = [Field(name=name, dtype=dtype) for name, dtype in key_fields(view).items()]
     return FeatureView(
         name=view.name,
-        entities=[entity],
-        schema=[key, *(_field(feature) for feature in view.schema.features)],
+        entities=list(entities),
+        schema=[*keys, *(_field(feature) for feature in view.schema.features)],
         source=source,
         ttl=ttl or timedelta(0),
         description=f"{len(view.schema)} features of {view.entity}.",

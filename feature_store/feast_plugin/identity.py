@@ -14,7 +14,7 @@ from feast.data_source import DataSource
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import Bytes, Int64
+from feast.types import Bytes
 
 from feature_store.definitions import windowed_view as ours
 from feature_store.errors import FeatureStoreError, SchemaMismatch, UnknownFeature
@@ -23,6 +23,7 @@ from feature_store.feast_plugin.definitions import (
     FINGERPRINT,
     PACKED,
     PACKED_VIEW,
+    key_fields,
     source_table,
 )
 from feature_store.feature_definitions import VIEWS
@@ -55,7 +56,7 @@ def own_view(table: Any) -> ours.View | None:
     keys = {column.name: column.dtype for column in table.entity_columns}
     fields = {field.name: field.dtype for field in table.features}
     expected = packed_fields(view) if is_packed(table) else fields_of(view)
-    return view if keys == {view.entity: Int64} and fields == expected else None
+    return view if keys == key_fields(view) and fields == expected else None
 
 
 def known_view(table: Any) -> ours.View:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView
@@ -26,10 +27,11 @@ from feast.utils import (
 
 from feature_store import connect, offline_store as ours
 from feature_store.definitions.horizon import refuse_future
+from feature_store.definitions.view import FeatureView as OurView
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections, definitions
-from feature_store.feast_plugin.conversion import event_times, matrix_of
+from feature_store.feast_plugin.conversion import event_times, keys_of, matrix_of
 from feature_store.feast_plugin.identity import (
     is_packed,
     known_view,
@@ -58,6 +60,7 @@ from feature_store.feast_plugin.offline.retrieval import (
     requested_features,
 )
 from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
+from feature_store.offline.entity_keys import note_keys
 from feature_store.offline.postgres import BLOCK_BYTES
 
 
@@ -201,6 +204,7 @@ class PointInTimeOfflineStore(OfflineStore):
             append(store.postgres, into, table)
         else:
             matrix, entity, created = matrix_of(table, view, source)
+            note_keys_of_table(table, view, store)
             refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
             store.append(matrix, entity, created)
             changes = connect.profile_writer(connections.settings_of(config))
@@ -251,6 +255,14 @@ class PointInTimeOfflineStore(OfflineStore):
         return column_types(store.postgres, clause_of(data_source, store).rows)
 
 
+def note_keys_of_table(table: pa.Table, view: OurView, store: ours.OfflineStore) -> None:
+    """Note the keys behind the identities of a table's rows, where they are no whole numbers."""
+    if view.key.digested:
+        identities, texts = keys_of(pl.DataFrame(pl.from_arrow(table)), view)
+        with store.postgres.transaction() as connection:
+            note_keys(connection, view.key, identities, [] if texts is None else texts.tolist())
+
+
 def _public(refs: Sequence[str]) -> list[str]:
     return [ref for ref in refs if ref.rpartition(":")[2] not in PACKED_NAMES]
 
@@ -266,7 +278,8 @@ def _requests(
         request = _request(view, [] if as_one else names, store, full_names)
         if as_one and isinstance(request, ViewRequest):
             own = known_view(view)
-            codes = replace(request.source, rows=store.table(own.schema))
+            table = store.table(own.schema)
+            codes = replace(request.source, rows=table, identity=own.entity)
             request = replace(request, source=codes, features=raw_columns(own.name))
             packed.append(own.name)
         requests.append(request)

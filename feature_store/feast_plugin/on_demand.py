@@ -19,14 +19,20 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from feast import Entity, FeatureView, Field, OnDemandFeatureView, RequestSource
-from feast.types import Bytes, Int64, String, from_feast_to_pyarrow_type
+from feast.types import Bytes, String, from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
 from feature_store.definitions import view as ours
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
 from feature_store.errors import FeatureStoreError, InvalidValue
-from feature_store.feast_plugin.definitions import FEAST_TYPES, FINGERPRINT, PACKED, PACKED_VIEW
+from feature_store.feast_plugin.definitions import (
+    FEAST_TYPES,
+    FINGERPRINT,
+    PACKED,
+    PACKED_VIEW,
+    key_fields,
+)
 from feature_store.feature_definitions import VIEWS
 
 ATTRIBUTES = "attributes"
@@ -155,13 +161,15 @@ class KnownFields(OnDemandFeatureView):
         """Infer nothing."""
 
 
-def packed_view(view: ours.FeatureView, entity: Entity, table: FeatureView) -> FeatureView:
+def packed_view(
+    view: ours.FeatureView, entities: Sequence[Entity], table: FeatureView
+) -> FeatureView:
     """The raw attributes of a view's rows as one value; there is nothing to materialize."""
     return FeatureView(
         name=f"{view.name}{PACKED_VIEW}",
-        entities=[entity],
+        entities=list(entities),
         schema=[
-            Field(name=view.entity, dtype=Int64),
+            *(Field(name=name, dtype=dtype) for name, dtype in key_fields(view).items()),
             Field(name=f"{PACKED}{view.name}", dtype=Bytes),
         ],
         source=table.batch_source,

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import numpy as np
 from feast import Entity, FeatureView, metrics
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
@@ -24,7 +25,7 @@ from feature_store import online_store as ours
 from feature_store.definitions.horizon import refuse_future
 from feature_store.errors import StoreUnavailable
 from feature_store.feast_plugin.activity import refuse_values
-from feature_store.feast_plugin.connections import RedisClients
+from feature_store.feast_plugin.connections import RedisClients, offline_store
 from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
 from feature_store.feast_plugin.deletion import (
     holds_rows,
@@ -41,6 +42,7 @@ from feature_store.feast_plugin.online.reading import (
     requested_view_read,
     whole_view_read,
 )
+from feature_store.offline.entity_keys import note_keys
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):
@@ -127,9 +129,21 @@ class PackedOnlineStore(OnlineStore):
         if data:
             matrix, created = self._codec(table).matrix(data)
             refuse_future(matrix.times, datetime.now(UTC), f"rows of '{table.name}'")
+            self._note_keys(config, table, data)
             self.store(config, table, writes=True).write(matrix, created)
         if progress:
             progress(len(data))
+
+    def _note_keys(
+        self, config: RepoConfig, table: FeatureView, data: Sequence[WrittenRow]
+    ) -> None:
+        codec = self._codec(table)
+        if (entity := codec.schema.key) is not None:
+            texts = {codec.identity(key): entity.text(codec.key(key)) for key, *_ in data}
+            store = offline_store(config.offline_store.url)
+            with store.postgres.transaction() as connection:
+                given = np.array(list(texts), dtype=np.int64)
+                note_keys(connection, entity, given, list(texts.values()))
 
     async def online_write_batch_async(
         self,

@@ -23,6 +23,8 @@ SQL_TYPES = {
 }
 
 
+IDENTITY = "identity_of_key"
+"""Column of readable rows that no feature is called like."""
 EXACT_TYPES = {
     **{"int64": "bigint", "float64": "double precision"},
     **{"string": "text", "timestamp": "timestamptz"},
@@ -63,8 +65,14 @@ DROP VIEW IF EXISTS {schema.view};
 CREATE VIEW {schema.view} AS {readable_rows(schema, entity)}"""
 
 
-def readable_rows(schema: FeatureSchema, entity: str) -> str:
-    """Query of the rows of exactly this definition, with words in place of category codes."""
+def readable_rows(schema: FeatureSchema, entity: str, *, with_identity: bool = False) -> str:
+    """Query of the rows of exactly this definition, with words in place of category codes.
+
+    Parameters
+    ----------
+    with_identity
+        Whether the key's identity stands beside it, as `IDENTITY`.
+    """
     # A part of the key that is a feature, too, stands there once: it is never missing.
     parts = () if schema.key is None else schema.key.columns
     features = [feature for feature in schema.features if feature.name not in parts]
@@ -80,6 +88,8 @@ def readable_rows(schema: FeatureSchema, entity: str) -> str:
             f" LEFT JOIN entity_keys AS keys ON keys.entity = '{schema.key.name}' "
             f"AND keys.id = {table}.{entity}"
         )
+    if with_identity:
+        keys.append(f"{table}.{entity} AS {IDENTITY}")
     return f"""
 SELECT {", ".join(keys)}, event_timestamp, created_timestamp{columns}
 FROM {table}{joined}"""

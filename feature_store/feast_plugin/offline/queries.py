@@ -13,6 +13,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
     PostgreSQLSource,
 )
 
+from feature_store.definitions.entity import Entity
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.identity import own_source, stored_here
 from feature_store.offline import tables
@@ -31,13 +32,18 @@ class FromClause:
     event_time, created_time
         Names of the time columns; a source may not know when it learned its rows.
     by_entity
-        Whether an index leads from the (whole) key and the times to a row, as in our own tables.
+        Whether an index leads from the key and the times to a row, as in our own tables.
+    key, identity
+        Of those: what the rows are about, where its key is no whole number, and the column that
+        holds the identity.
     """
 
     rows: str
     event_time: str
     created_time: str | None
     by_entity: bool = False
+    key: Entity | None = None
+    identity: str = ""
 
     def select(
         self,
@@ -110,8 +116,10 @@ def clause_of(data_source: DataSource, store: OfflineStore) -> FromClause:
     if view is None or view.schema.is_windowed or not stored_here(view, store):
         return FromClause(f"{data_source.get_table_query_string()} AS source", *times)
     store.table(view.schema)
-    rows = f"({tables.readable_rows(view.schema, view.entity)}) AS source"
-    return FromClause(rows, *times, by_entity=True)
+    key = view.schema.key
+    readable = tables.readable_rows(view.schema, view.entity, with_identity=key is not None)
+    rows, identity = f"({readable}) AS source", tables.IDENTITY if key else view.entity
+    return FromClause(rows, *times, by_entity=True, key=key, identity=identity)
 
 
 def column_types(postgres: Postgres, rows: str) -> list[tuple[str, str]]:

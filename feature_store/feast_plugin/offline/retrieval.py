@@ -63,18 +63,17 @@ class ViewRequest:
         self, postgres: Postgres, asked: pl.DataFrame, known: bool
     ) -> tuple[KeptRows, NDArray[np.int64]]:
         """Rows that answer, and their places among them ``(n,)``: by the table's index."""
-        [entity] = self.keys.values()
         source = self.source
         lookup = Lookup(
             rows=source.rows,
-            entity=quoted(entity),
+            entity=quoted(source.identity),
             event_time=quoted(source.event_time),
             created_time=quoted(source.created_time or source.event_time),
             columns=source.named(self._aliases()),
             ttl=self.ttl,
             known=known,
         )
-        keys = like(asked["key_0"], pl.Int64())
+        keys = self._identities(asked)
         usable = asked.select("time", key=keys).with_row_index("n").drop_nulls()
         numbers, rows = usable["n"].to_numpy(), KeptRows()
         places = np.full(len(asked), -1, dtype=np.int64)
@@ -83,6 +82,20 @@ class ViewRequest:
             places[answered] = np.arange(len(rows), len(rows) + len(block))
             rows.add(block.drop(PLACE))
         return rows, places
+
+    def _identities(self, asked: pl.DataFrame) -> pl.Series:
+        """The identity behind each asked key; null where there is no whole key."""
+        entity, columns = self.source.key, list(self.keys.values())
+        if entity is None:
+            return like(asked["key_0"], pl.Int64())
+        order = [columns.index(name) for name in entity.columns]
+        given = [asked[f"key_{place}"].to_list() for place in order]
+        keys = list(zip(*given, strict=True))
+        identities = [
+            None if None in key else entity.identity(entity.read(key if len(key) > 1 else key[0]))
+            for key in keys
+        ]
+        return pl.Series("key", identities, dtype=pl.Int64)
 
     def _sifted(
         self, postgres: Postgres, asked: pl.DataFrame, known: bool

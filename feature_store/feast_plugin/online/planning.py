@@ -26,7 +26,7 @@ from feast.utils import (
 from feast.value_type import ValueType
 
 from feature_store.feast_plugin.conversion import ValueCodec
-from feature_store.feast_plugin.identity import is_packed
+from feature_store.feast_plugin.identity import is_packed, known_view
 from feature_store.feast_plugin.online.reading import (
     ReadRow,
     Replies,
@@ -139,6 +139,7 @@ class Plans:
         _, on_demand, _, _, _, grouped, _, request_data, has_no_entity = context
         keys = {column.name for table, _ in grouped for column in table.entity_columns}
         is_plain = all(_is_plain(table) for table, _ in grouped)
+        is_plain = is_plain and all(known_view(table).key.is_whole for table, _ in grouped)
         if on_demand or request_data or has_no_entity or len(keys) != 1 or not is_plain:
             return None
         views = [self._view(table, names, full_names) for table, names in grouped]

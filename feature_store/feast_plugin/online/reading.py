@@ -16,7 +16,7 @@ from feast.utils import (
     _populate_response_from_feature_data as fill_response,
 )
 
-from feature_store.feast_plugin.conversion import ValueCodec, entity_key
+from feature_store.feast_plugin.conversion import ValueCodec
 from feature_store.online.row_codec import Row, moment_of
 from feature_store.online_store import OnlineStore
 
@@ -123,7 +123,7 @@ def whole_view_read(
 ) -> ViewRead:
     """Read some features of a view for some entities, all of them when none are named."""
     wanted = names or [feature.name for feature in table.features]
-    return ViewRead(table, store, codec, wanted, [entity_key(key) for key in entity_keys])
+    return ViewRead(table, store, codec, wanted, [codec.identity(key) for key in entity_keys])
 
 
 def requested_view_read(
@@ -136,5 +136,5 @@ def requested_view_read(
 ) -> ViewRead:
     """Read what a request wants of a view: ``values`` are its entities, column by column."""
     unique, destinations, rows_out = unique_entities(table, values, join_keys)
-    entities = [entity_key(key) for key in entity_keys_of(unique)]
+    entities = [codec.identity(key) for key in entity_keys_of(unique)]
     return ViewRead(table, store, codec, names, entities, destinations, rows_out)
