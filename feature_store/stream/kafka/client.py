@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -187,11 +187,11 @@ class TopicReader:
             self.partitions()
         return f"kafka:{self._cluster}/{self.topic.address.topic}"
 
-    def partitions(self) -> list[int]:
+    def partitions(self, wait_s: float = ANSWER_S) -> list[int]:
         """The numbers of the partitions, from 0."""
         name = self.topic.address.topic
-        with self.topic.translated("say what the topic is"):
-            known = self._client.list_topics(name, timeout=ANSWER_S)
+        with self._asked("say what the topic is"):
+            known = self._client.list_topics(name, timeout=wait_s)
         found = known.topics[name]
         if found.error is not None:
             raise FeatureStoreError(
@@ -206,9 +206,19 @@ class TopicReader:
         from confluent_kafka import TopicPartition
 
         at = TopicPartition(self.topic.address.topic, partition)
-        with self.topic.translated("say where a partition ends"):
+        with self._asked("say where a partition ends"):
             low, high = self._client.get_watermark_offsets(at, timeout=ANSWER_S)
         return low, high
+
+    @contextmanager
+    def _asked(self, verb: str) -> Iterator[None]:
+        with self.topic.translated(verb):
+            try:
+                yield
+            except Exception:
+                with suppress(Exception):
+                    self._client.poll(0)  # why, is told by a callback
+                raise
 
 
 def _library() -> Any:

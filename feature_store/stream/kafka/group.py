@@ -264,7 +264,7 @@ class KafkaConsumerGroup:
     def _refuse_silence(self) -> None:
         """Tell a topic without news from brokers that cannot tell any."""
         if self.topic.problem is not None:
-            self.reader.partitions()  # raises where none answers
+            self.reader.partitions(SILENT_S)  # raises where none answers
             self.topic.problem = None
 
     def _store(

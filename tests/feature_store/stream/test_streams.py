@@ -33,8 +33,8 @@ SLOW_WITH_KAFKA = pytest.mark.parametrize(
 
 @pytest.fixture(scope="module")
 def brokers() -> Iterator[str]:
-    with cluster() as addresses:
-        yield addresses
+    with cluster() as running:
+        yield running.addresses
 
 
 @pytest.fixture(params=["redis", "kafka"])
