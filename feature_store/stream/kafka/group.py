@@ -183,10 +183,11 @@ class KafkaConsumerGroup:
         self._client.assign([])
 
     def _give_up(self, taken: Iterable[Any]) -> None:
-        partitions = [each.partition for each in taken]
+        own = [each.partition for each in taken if each.partition in self._partitions]
         # Who reads them next finds them suspect otherwise, which only makes it slower.
         with suppress(StoreUnavailable):
-            self.offsets.hand_back([each for each in partitions if each in self._partitions])
+            if own:
+                self.offsets.hand_back(own)
         self._forget()
         self._client.unassign()
 
