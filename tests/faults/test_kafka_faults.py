@@ -113,8 +113,7 @@ def test_an_event_that_kills_its_consumer_ends_as_a_dead_letter(world: StreamWor
     while (consumer := world.consume("--until-empty", program=POISONED)).wait(60) != 0:
         assert consumer.returncode == 9, consumer.communicate()[0]
         deaths += 1
-    most = 4 + world.settings.feature.stream.max_tries
-    assert deaths <= most
+    assert deaths == 2 + world.settings.feature.stream.max_tries
     [letter] = connect.dead_letters(world.settings).newest(10)
     assert letter.fields[b"event_id"] == b"poison"
     assert "no consumer survived it" in letter.reason

@@ -64,28 +64,36 @@ class KafkaAddress:
         return f"{SCHEME}{self.brokers}/{self.topic}"
 
 
-def client_options(given: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+def client_options(
+    given: Mapping[str, Any], variables: Mapping[str, str], environment: Mapping[str, str]
+) -> dict[str, Any]:
     """What librdkafka is told beside our own options: security, above all.
 
     Parameters
     ----------
     given
         Options by their names in librdkafka.
-    secrets
-        Options that came out of environment variables.
+    variables
+        Option to the variable of the environment that holds it.
 
     Raises
     ------
     FeatureStoreError
-        If one of them is set by us.
+        If one of them is set by us, or a variable is not set.
     """
-    ours = sorted(OWN_OPTIONS & {*given, *secrets})
+    ours = sorted(OWN_OPTIONS & {*given, *variables})
     if ours:
         raise FeatureStoreError(
             f"'{ours[0]}' cannot stand in 'feature.stream.kafka': it is set by the consumer, whose "
             "guarantees need it so, or by --from."
         )
-    return {**given, **secrets}
+    for option, variable in variables.items():
+        if variable not in environment:
+            raise FeatureStoreError(
+                f"The variable {variable} is not set; 'options_env' says that it holds '{option}' "
+                "for Kafka."
+            )
+    return {**given, **{option: environment[name] for option, name in variables.items()}}
 
 
 @dataclass

@@ -15,8 +15,8 @@ from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.offline.postgres import Postgres
 from feature_store.stream.kafka.client import KafkaAddress, Topic, TopicReader, client_options
 from feature_store.stream.kafka.event_stream import fields_of_message
-from feature_store.stream.kafka.group import _start
-from feature_store.stream.kafka.offsets import Message, OffsetTable
+from feature_store.stream.kafka.offsets import Beginning, Message, OffsetTable
+from feature_store.stream.kafka.progress import starting_offset
 from feature_store.stream.port import Entry, Refused
 from tests.worlds.kafka import cluster
 from tests.worlds.streams import NOON, PARSER, KafkaWorld, Recorder, change
@@ -62,7 +62,7 @@ def test_a_secret_stands_in_a_variable_and_never_in_a_file() -> None:
 
 def test_options_on_which_the_guarantees_stand_are_refused() -> None:
     with pytest.raises(FeatureStoreError, match=r"'enable\.auto\.commit' cannot stand in"):
-        client_options({"enable.auto.commit": True}, {})
+        client_options({"enable.auto.commit": True}, {}, {})
 
 
 def test_an_option_that_does_not_exist_is_named() -> None:
@@ -120,12 +120,30 @@ def test_a_message_may_write_numbers_and_attributes_as_json(world: KafkaWorld) -
     assert (PARSER.parse(fields), why) == (change(), None)
 
 
+def tables(postgres: Postgres) -> list[OffsetTable]:
+    return [OffsetTable(postgres, "g", "s", owner, 10, rows=4) for owner in ("first", "second")]
+
+
+def test_what_a_dead_consumer_may_have_had_is_suspect_until_all_of_it_is_done(
+    postgres: Postgres,
+) -> None:
+    first, second = tables(postgres)
+    assert first.take_over({0: 5}) == {0: Beginning(5, 0, 9)}
+    assert second.take_over({0: 5}) == {0: Beginning(5, 1, 9)}
+    second.settle({0: 8}, [], [], NOON)
+    assert first.take_over({0: 5}) == {0: Beginning(8, 2, 9)}
+    first.settle({0: 9}, [], [], NOON)
+    assert second.take_over({0: 5}) == {0: Beginning(9, 1, 13)}
+    second.hand_back([0])
+    assert first.take_over({0: 5}) == {0: Beginning(9, 0, 13)}
+
+
 def test_what_a_consumer_settles_that_has_lost_its_partition_counts_for_nothing(
     postgres: Postgres,
 ) -> None:
-    first, second = (OffsetTable(postgres, "g", "s", owner, 10) for owner in ("first", "second"))
-    assert first.take_over({0: 5, 1: 0}) == {0: (5, 1), 1: (0, 1)}
-    assert second.take_over({0: 5}) == {0: (5, 2)}
+    first, second = tables(postgres)
+    first.take_over({0: 5, 1: 0})
+    second.take_over({0: 5})
     message, refused = Message((0, 5), None, b"x"), Refused(Entry(b"0-5", {}), "bad")
     assert first.settle({0: 6, 1: 1}, [(message, refused)], [], NOON) == {1}
     assert postgres.query("SELECT * FROM stream_dead_letters").is_empty()
@@ -138,15 +156,15 @@ def test_what_a_consumer_settles_that_has_lost_its_partition_counts_for_nothing(
 
 def test_a_partition_that_ends_before_what_is_done_of_it_is_refused() -> None:
     with pytest.raises(FeatureStoreError, match="ends at 3, and it is done up to 8 already"):
-        _start("kafka://b/t", 0, 8, 0, 3)
+        starting_offset("kafka://b/t", 0, 8, 0, 3)
 
 
 def test_messages_that_the_broker_deleted_before_they_were_read_are_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    assert _start("kafka://b/t", 2, 8, 10, 30) == 10
+    assert starting_offset("kafka://b/t", 2, 8, 10, 30) == 10
     assert "2 messages of partition 2 of kafka://b/t are gone that were not done" in caplog.text
-    assert _start("kafka://b/t", 2, 12, 10, 30) == 12
+    assert starting_offset("kafka://b/t", 2, 12, 10, 30) == 12
 
 
 def test_a_new_group_begins_at_the_beginning_and_lag_is_told_by_partition(
