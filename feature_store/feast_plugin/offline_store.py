@@ -160,7 +160,9 @@ class PointInTimeOfflineStore(OfflineStore):
             )
         source = FromClause(rows_of(data_source, store), timestamp_field, created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
-        where = _usable(source, join_key_columns, start_date, end_date)
+        where = source.between(start_date, end_date)
+        if data_source.timestamp_field:  # of a view, not of a saved dataset or of logs
+            where = _usable(source, join_key_columns, start_date, end_date)
         return _job(source.select(columns, where), store)
 
     @staticmethod
