@@ -201,26 +201,12 @@ def dead_letters(settings: Settings) -> DeadLetters:
 def kafka_connection(
     settings: Settings, environment: Mapping[str, str] = os.environ
 ) -> KafkaConnection:
-    """The topic that ``feature.stream.origin`` names.
-
-    Raises
-    ------
-    FeatureStoreError
-        If the address or an option is unusable, or a variable that holds one is not set.
-    """
+    """The topic that ``feature.stream.origin`` names."""
     stream = settings.feature.stream
-    secrets = {}
-    for option, variable in stream.kafka.options_env.items():
-        if variable not in environment:
-            raise FeatureStoreError(
-                f"The variable {variable} is not set; 'options_env' says that it holds '{option}' "
-                "for Kafka."
-            )
-        secrets[option] = environment[variable]
     return KafkaConnection(
         KafkaAddress.of(stream.origin),
         stream.kafka.group or f"{settings.feature.project}-features",
-        client_options(stream.kafka.options, secrets),
+        client_options(stream.kafka.options, stream.kafka.options_env, environment),
         offline_store(settings).postgres,
         stream,
     )

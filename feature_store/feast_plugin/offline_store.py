@@ -178,7 +178,9 @@ class PointInTimeOfflineStore(OfflineStore):
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         source = source if join_key_columns else source.of_nobody()
-        where = source.between(start_date, end_date)  # of a saved dataset: all of it
+        where = source.between(start_date, end_date)
+        if data_source.timestamp_field:  # of a view, not of a saved dataset or of logs
+            where = _usable(source, join_key_columns, start_date, end_date)
         return _job(source.select(columns, where), store)
 
     @staticmethod

@@ -76,7 +76,7 @@ class PostgresRegistryStore(RegistryStore):
             If another process has; what it wrote stands.
         """
         _keep_serving(registry_proto)
-        _correct_ends(registry_proto, self._ends)
+        _correct_ends(registry_proto, self._ends, datetime.now(UTC))
         read, changed = registry_proto.version_id, Registry()
         changed.CopyFrom(registry_proto)
         changed.version_id = str(uuid.uuid4())
@@ -121,11 +121,19 @@ class PostgresRegistryStore(RegistryStore):
         return row[0] if row else None
 
 
-def _correct_ends(registry: Registry, ends: Mapping[tuple[str, datetime], datetime]) -> None:
-    for view in registry.feature_views if ends else ():
-        for interval in view.meta.materialization_intervals:
+def _correct_ends(
+    registry: Registry, ends: Mapping[tuple[str, datetime], datetime], now: datetime
+) -> None:
+    for view in registry.feature_views:
+        intervals = view.meta.materialization_intervals
+        for interval in intervals:
             given = interval.end_time.ToDatetime(UTC)
             interval.end_time.FromDatetime(ends.get((view.spec.name, given), given))
+        # Another engine than ours does not say how far it came: the next increment does it again.
+        passed = [each for each in intervals if each.end_time.ToDatetime(UTC) <= now]
+        if len(passed) < len(intervals):
+            del intervals[:]
+            intervals.extend(passed)
 
 
 def _keep_serving(registry: Registry) -> None:

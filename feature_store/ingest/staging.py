@@ -119,10 +119,13 @@ class Staging:
         # A row that follows from changes says nothing about what the source holds.
         added = self._append(ROWS, table, key, "row_digest", created, among="NOT from_changes")
         self._append(LABELS, "labels", ("user_id", "label_time"), "label", created)
+        # What is read again stays one row, wherever it stands among those that came with it.
         self.connection.execute(
             "INSERT INTO quarantine (view, source, row_number, reason, raw) "
-            f"SELECT view, source, row_number, reason, raw::jsonb FROM {QUARANTINE} "
-            "ON CONFLICT DO NOTHING"
+            f"SELECT view, source, row_number, reason, raw::jsonb FROM {QUARANTINE} AS fresh "
+            "WHERE NOT EXISTS (SELECT FROM quarantine AS known WHERE "
+            "(known.view, known.source, known.reason, known.raw) = "
+            "(fresh.view, fresh.source, fresh.reason, fresh.raw::jsonb)) ON CONFLICT DO NOTHING"
         )
         self.connection.commit()
         keys = np.unique(np.concatenate(self._keys)) if self._keys else np.empty(0, np.int64)

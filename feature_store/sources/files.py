@@ -27,7 +27,7 @@ from feature_store.sources.delimited import (
     text_blocks,
 )
 from feature_store.sources.filesystems import FoundFile, find_files
-from feature_store.sources.port import Batch, Batches, Position, Reading
+from feature_store.sources.port import Batch, Batches, Position, Reading, without_odd_times
 
 if TYPE_CHECKING:
     import polars as pl
@@ -205,9 +205,9 @@ def _parquet_rows(
         table = pq.ParquetFile(opened)
         _refuse_heading(file.path, table.schema_arrow.names)
         for part in table.iter_batches(ROWS_PER_BATCH, columns=list(config.columns) or None):
-            frame = pl.DataFrame(pl.from_arrow(part))
+            frame, odd = without_odd_times(pl.DataFrame(pl.from_arrow(part)))
             lines = np.arange(rows + 1, rows + len(frame) + 1, dtype=np.int64)
-            if (yield _batch(file, lines, counted + rows, frame, {})):
+            if (yield _batch(file, lines, counted + rows, frame, odd)):
                 state = replace(state, modified_ns=None)
             rows += len(frame)
     return replace(state, rows=rows)

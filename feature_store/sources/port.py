@@ -74,6 +74,34 @@ class Batch:
         )
 
 
+SECONDS_OF = {"ms": 10**3, "us": 10**6}
+FIRST_S, END_S = -62_135_596_800, 253_402_300_800
+"""The beginning of the year 1, and the end of the year 9999: no clock shows another one."""
+
+
+def without_odd_times(frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[int, Broken]]:
+    """A frame with null for times that no calendar has; what is wrong with those rows, by place.
+
+    Databases and Parquet hold years up to 294247, and infinity; Python's times end with 9999.
+    """
+    import polars as pl
+
+    broken: dict[int, Broken] = {}
+    for name, kind in frame.schema.items():
+        if not isinstance(kind, pl.Datetime | pl.Date) or getattr(kind, "time_unit", "") == "ns":
+            continue
+        a_second = SECONDS_OF.get(getattr(kind, "time_unit", ""), 1 / 86_400)
+        counted = frame[name].to_physical().cast(pl.Float64)
+        odd = (counted < FIRST_S * a_second) | (counted >= END_S * a_second)
+        if odd.any():
+            frame = frame.with_columns(frame[name].set(odd, None))
+            for place in odd.arg_true().to_list():
+                broken[place] = Broken(f"{name} lies outside the years 1 to 9999", {})
+    return frame, {
+        place: replace(each, raw=frame.row(place, named=True)) for place, each in broken.items()
+    }
+
+
 Batches = Generator[Batch, bool | None, Position]
 """What a source writes: it yields batches, is sent whether a row of each is held back, and returns
 the position that it reached: one from which every batch with such a row is read again."""

@@ -13,7 +13,14 @@ from configs.sources import SqlReading
 from feature_store.errors import SourceError, StoreUnavailable
 from feature_store.offline.postgres import Postgres
 from feature_store.sources.cursors import CursorProgress, CursorValue, parsed_cursor
-from feature_store.sources.port import Batch, Batches, Broken, Position, Reading
+from feature_store.sources.port import (
+    Batch,
+    Batches,
+    Broken,
+    Position,
+    Reading,
+    without_odd_times,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,8 +53,9 @@ class SqlSource:
     def _batches(self, after: Position | None) -> Batches:
         progress = CursorProgress(self.config, after, self.now)
         read = 0
-        for frame in self._frames(self._query(progress.since)):
-            broken = self._unplaced(frame)
+        for read_frame in self._frames(self._query(progress.since)):
+            frame, odd = without_odd_times(read_frame)
+            broken = self._unplaced(frame) | odd
             self._note(frame, progress)
             numbers = np.arange(read + 1, read + len(frame) + 1, dtype=np.int64)
             read += len(frame)

@@ -195,11 +195,16 @@ class StreamConsumer:
         kinds = [some for some in kinds if some]
         # Each waits for PostgreSQL and Redis most of the time; alone a kind needs no thread.
         outcomes = (self._threads.map if len(kinds) > 1 else map)(self._apply, kinds)
-        failed, done = list[Taken](), list[Taken]()
+        failed, refused, done = list[Taken](), list[Refused](), list[Taken]()
         for some, failures in zip(kinds, outcomes, strict=True):
-            failed += [some[place] for place in failures]
+            for place, error in failures.items():
+                if isinstance(error, InvalidEvent):  # and it would be again
+                    refused.append(Refused(some[place].entry, str(error), 1))
+                else:
+                    failed.append(some[place])
             done += [each for place, each in enumerate(some) if place not in failures]
         self._done(done)
+        self._settle([], refused)
         return failed
 
     def _apply(self, some: Sequence[Taken]) -> dict[int, Exception]:
@@ -225,7 +230,7 @@ class StreamConsumer:
             failures = self._apply([taken])
         if not failures:
             self._done([taken])
-        elif isinstance(failures[0], InvalidEvent):  # and it would be again
+        elif isinstance(failures[0], InvalidEvent):
             self._settle([], [Refused(taken.entry, str(failures[0]), tries)])
         elif tries >= self.config.max_tries:
             reason = f"{type(failures[0]).__name__}: {failures[0]}"

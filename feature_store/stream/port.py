@@ -1,4 +1,4 @@
-"""The port: where events come from, whatever carries them.
+"""The port: where events come from, whichever carrier brings them.
 
 ::
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import ParamSpec, TypeVar
 
-from feature_store.errors import StoreUnavailable
+from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.stream.port import Entry
 
 logger = logging.getLogger(__name__)
@@ -139,7 +139,8 @@ def isolate(
         if isinstance(error, StoreUnavailable) and not refuses_values(error):
             raise
         if len(events) == 1:
-            logger.warning("stream: an event failed: %s", error, exc_info=True)
+            if not isinstance(error, InvalidEvent):  # which is no defect, and says all itself
+                logger.warning("stream: an event failed: %s", error, exc_info=True)
             return 0, {0: error}
     half = len(events) // 2
     first, failed = isolate(events[:half], apply)

@@ -154,7 +154,7 @@ def test_a_key_of_another_type_is_refused(case: Case, feast: FeatureStore) -> No
             feast.get_online_features(refs(case), [{"airport": "JFK", "number": "seven"}])
     else:
         long = {"tail_number": "x" * 129}
-        with pytest.raises(InvalidValue, match="tail_number is 'xxx.*expected a text of 1 to 128"):
+        with pytest.raises(InvalidValue, match=r"tail_number is 'xxx.*expected a text of 1 to 128"):
             feast.get_online_features(refs(case), [long])
     rows = case.rows(event_timestamp=[NOW, NOW]).assign(**{columns[0]: [1.5, 2.5]})
     with pytest.raises(FeatureStoreError, match=f"{columns[0]} is '1.5', expected a text"):

@@ -161,6 +161,17 @@ def test_an_end_that_lies_ahead_means_now_and_the_next_increment_begins_there(
         world.feast.materialize(ahead, ahead + timedelta(days=1), ["user_features"])
 
 
+def test_another_engine_leaves_no_note_of_an_end_that_lies_ahead(world: World) -> None:
+    stock = world.feast_with(batch_engine=STOCK_ENGINE)
+    stock.materialize(START, END, ["user_features"])
+    world.redis.flushdb()
+    stock.materialize(START, datetime(2099, 1, 1, tzinfo=UTC), ["user_features"])
+    assert len(world.packed_rows()) == USERS
+    noted = world.feast.get_feature_view("user_features").most_recent_end_time
+    assert noted is not None
+    assert noted <= datetime.now(UTC)
+
+
 def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 

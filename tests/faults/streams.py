@@ -24,7 +24,7 @@ from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.profiles.writer import ProfileChange
 from feature_store.stream.events import Event
-from feature_store.stream.redis.event_stream import RedisEventStream
+from feature_store.stream.port import EventStream
 from infrastructure import embedded
 from infrastructure.servers import services
 from tests.worlds.databases import own_database
@@ -44,7 +44,7 @@ class StreamWorld:
     var: Settings
     project: str
     settings: Settings
-    events: RedisEventStream
+    events: EventStream
     full: list[FullRow] = field(default_factory=list)
     appended: dict[str, Event] = field(default_factory=dict)
     consumers: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -70,6 +70,7 @@ class StreamWorld:
             "REDIS_URL": str(self.settings.redis_url),
             "FTI_VAR_DIR": str(self.settings.var_dir),
             "FTI_FEATURE__PROJECT": self.project,
+            "FTI_FEATURE__STREAM__ORIGIN": stream["origin"],
             **{f"FTI_FEATURE__STREAM__{name.upper()}": str(stream[name]) for name in SMALL},
         }
         process = subprocess.Popen(
@@ -203,3 +204,39 @@ def kill(process: subprocess.Popen[str]) -> None:
     """End a process as a power cut does."""
     process.send_signal(signal.SIGKILL)
     process.communicate()
+
+
+def full_rows(at: datetime) -> list[FullRow]:
+    """A full row of every user."""
+    return [FullRow(key, at, {"age": 30 + key % 40, "education": "HS-grad"}) for key in USERS]
+
+
+def kill_again_and_again(world: StreamWorld, kills: int, events: int) -> None:
+    """Kill consumers in the middle of the load, and compare what is stored in the end."""
+    chance, now = random.Random(events), datetime.now(UTC)
+    world.append_full_rows(full_rows(now - timedelta(minutes=40)))
+    all_events = random_events(events, seed=events)
+    share = events // kills
+    for place in range(kills):
+        some = all_events[place * share : (place + 1) * share]
+        world.append(some + chance.sample(some, share // 10))
+        before = world.events.backlog()
+        consumer = world.consume()
+        world.await_backlog(before - chance.randint(1, share // 2))
+        time.sleep(chance.random() * 0.1)
+        kill(consumer)
+    world.append_full_rows(full_rows(now - timedelta(minutes=20)))
+    said = world.drain()
+    assert world.events.backlog() == 0, said
+    assert connect.dead_letters(world.settings).count() == 0, said
+    world.assert_every_event_counts_once()
+
+
+def stopped(consumer: subprocess.Popen[str], within_s: float = 3.0) -> str:
+    """What a consumer said until it had stopped in order."""
+    start = time.monotonic()
+    consumer.send_signal(signal.SIGTERM)
+    said, _ = consumer.communicate(timeout=30)
+    assert consumer.returncode == 0, said
+    assert time.monotonic() - start < within_s, said
+    return said

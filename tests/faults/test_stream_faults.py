@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
-import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -17,10 +15,15 @@ from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.profiles.writer import ProfileChange
 from feature_store.stream.progress import StatusBoard
-from feature_store.stream.redis.dead_letters import RedisDeadLetters
 from infrastructure import embedded
-from tests.faults.streams import USERS, StreamWorld, kill, random_events, stream_world
-from tests.worlds.profile_oracle import FullRow
+from tests.faults.streams import (
+    StreamWorld,
+    kill,
+    kill_again_and_again,
+    random_events,
+    stopped,
+    stream_world,
+)
 
 POISONED = ("-m", "tests.faults.poisoned_consumer")
 
@@ -41,14 +44,6 @@ def world(var: Settings) -> Iterator[StreamWorld]:
         yield world
 
 
-def dead_letters(world: StreamWorld) -> RedisDeadLetters:
-    return RedisDeadLetters(world.events.client, world.project)
-
-
-def full_rows(at: datetime) -> list[FullRow]:
-    return [FullRow(key, at, {"age": 30 + key % 40, "education": "HS-grad"}) for key in USERS]
-
-
 def test_consumers_killed_under_load_lose_nothing_and_count_nothing_twice(
     world: StreamWorld,
 ) -> None:
@@ -60,26 +55,6 @@ def test_consumers_killed_many_times_lose_nothing_and_count_nothing_twice(
     world: StreamWorld,
 ) -> None:
     kill_again_and_again(world, kills=15, events=12_000)
-
-
-def kill_again_and_again(world: StreamWorld, kills: int, events: int) -> None:
-    chance, now = random.Random(events), datetime.now(UTC)
-    world.append_full_rows(full_rows(now - timedelta(minutes=40)))
-    all_events = random_events(events, seed=events)
-    share = events // kills
-    for place in range(kills):
-        some = all_events[place * share : (place + 1) * share]
-        world.append(some + chance.sample(some, share // 10))
-        before = world.events.backlog()
-        consumer = world.consume()
-        world.await_backlog(before - chance.randint(1, share // 2))
-        time.sleep(chance.random() * 0.1)
-        kill(consumer)
-    world.append_full_rows(full_rows(now - timedelta(minutes=20)))
-    said = world.drain()
-    assert world.events.backlog() == 0, said
-    assert dead_letters(world).count() == 0, said
-    world.assert_every_event_counts_once()
 
 
 def test_of_two_changes_with_one_id_one_counts_after_a_kill_and_the_other_is_a_dead_letter(
@@ -98,7 +73,7 @@ def test_of_two_changes_with_one_id_one_counts_after_a_kill_and_the_other_is_a_d
     kill(consumer)
     world.drain()  # … which it is now
     assert world.events.backlog() == 0
-    [letter] = dead_letters(world).newest(2)
+    [letter] = connect.dead_letters(world.settings).newest(2)
     assert letter.reason.startswith("event_id is 'one-id', which names another change already")
     assert json.loads(letter.fields[b"attributes"]) == {"age": 31}
     world.appended[second.event_id] = second
@@ -114,16 +89,6 @@ def test_two_consumers_at_once_count_every_event_once(world: StreamWorld) -> Non
     said = [stopped(first), stopped(second)]
     assert all("dead letters" not in lines for lines in said)
     world.assert_every_event_counts_once()
-
-
-def stopped(consumer: subprocess.Popen[str], within_s: float = 3.0) -> str:
-    """What a consumer said until it had stopped in order."""
-    start = time.monotonic()
-    consumer.send_signal(signal.SIGTERM)
-    said, _ = consumer.communicate(timeout=30)
-    assert consumer.returncode == 0, said
-    assert time.monotonic() - start < within_s, said
-    return said
 
 
 def test_a_stop_in_the_middle_of_the_load_loses_nothing(world: StreamWorld) -> None:
@@ -237,7 +202,7 @@ def test_an_event_that_kills_its_consumer_ends_as_a_dead_letter(world: StreamWor
         assert consumer.returncode == 9, consumer.communicate()[0]
         deaths += 1
     assert deaths == 2 + world.settings.feature.stream.max_tries
-    [letter] = dead_letters(world).newest(10)
+    [letter] = connect.dead_letters(world.settings).newest(10)
     assert letter.fields[b"event_id"] == b"poison"
     assert "no consumer survived it" in letter.reason
     world.assert_every_event_counts_once()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -13,6 +14,7 @@ import pytest
 from feast.protos.feast.types.Value_pb2 import Value
 
 from configs.settings import ROOT, load_settings
+from feature_store.definitions.horizon import Horizon
 from feature_store.feast_plugin.conversion import ValueCodec
 from feature_store.feast_plugin.on_demand import packing_of
 from feature_store.feature_definitions import MODEL_VIEW
@@ -73,8 +75,13 @@ def test_a_source(expected: np.ndarray) -> None:
     settings = load_settings().feature
     frame = pl.DataFrame(ROWS).with_columns(pl.lit("<=50K").alias("income"))
     places = np.arange(1, N + 1)
+    horizon = Horizon(datetime.now(UTC), settings.max_ahead)
     table = batches.parse(
-        Batch("here", places, places, frame), MODEL_VIEW, settings.source, settings.event_time
+        Batch("here", places, places, frame),
+        MODEL_VIEW,
+        settings.source,
+        settings.event_time,
+        horizon,
     )
     assert not table.reasons
     assert np.array_equal(ENGINE.table(table.columns), expected, equal_nan=True)

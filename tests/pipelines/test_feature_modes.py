@@ -281,6 +281,8 @@ def test_of_two_runs_at_once_the_first_to_end_moves_the_watermark(stage: Stage) 
             ["--mode", "backfill", "--start", "2020-01-02", "--end", "2020-01-01"],
             "--start 2020-01-02 00:00:00 must be before --end 2020-01-01 00:00:00",
         ),
+        (["--from", "kafka://b/t"], "--from is for --mode stream, not batch"),
+        (["--mode", "stream", "--from", "kafka://b"], "feature.stream.origin"),
         (["--mode", "backfill", "--start", "soon", "--end", "2020-01-01"], "'soon' is not a date"),
     ],
 )

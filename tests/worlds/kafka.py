@@ -9,13 +9,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 BROKERS = 3
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """Running brokers: their addresses, and the process that they are."""
+
+    addresses: str
+    process: subprocess.Popen[str]
+
+
 @contextmanager
-def cluster() -> Iterator[str]:
-    """The addresses of a cluster, while the block lasts."""
+def cluster() -> Iterator[Cluster]:
+    """A cluster, while the block lasts."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.worlds.kafka"],
         stdin=subprocess.PIPE,
@@ -25,7 +34,7 @@ def cluster() -> Iterator[str]:
     )
     assert process.stdout is not None
     try:
-        yield process.stdout.readline().strip()
+        yield Cluster(process.stdout.readline().strip(), process)
     finally:
         process.communicate()
 

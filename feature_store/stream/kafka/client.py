@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,28 +64,36 @@ class KafkaAddress:
         return f"{SCHEME}{self.brokers}/{self.topic}"
 
 
-def client_options(given: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, Any]:
+def client_options(
+    given: Mapping[str, Any], variables: Mapping[str, str], environment: Mapping[str, str]
+) -> dict[str, Any]:
     """What librdkafka is told beside our own options: security, above all.
 
     Parameters
     ----------
     given
         Options by their names in librdkafka.
-    secrets
-        Options that came out of environment variables.
+    variables
+        Option to the variable of the environment that holds it.
 
     Raises
     ------
     FeatureStoreError
-        If one of them is set by us.
+        If one of them is set by us, or a variable is not set.
     """
-    ours = sorted(OWN_OPTIONS & {*given, *secrets})
+    ours = sorted(OWN_OPTIONS & {*given, *variables})
     if ours:
         raise FeatureStoreError(
             f"'{ours[0]}' cannot stand in 'feature.stream.kafka': it is set by the consumer, whose "
             "guarantees need it so, or by --from."
         )
-    return {**given, **secrets}
+    for option, variable in variables.items():
+        if variable not in environment:
+            raise FeatureStoreError(
+                f"The variable {variable} is not set; 'options_env' says that it holds '{option}' "
+                "for Kafka."
+            )
+    return {**given, **{option: environment[name] for option, name in variables.items()}}
 
 
 @dataclass
@@ -187,11 +195,11 @@ class TopicReader:
             self.partitions()
         return f"kafka:{self._cluster}/{self.topic.address.topic}"
 
-    def partitions(self) -> list[int]:
+    def partitions(self, wait_s: float = ANSWER_S) -> list[int]:
         """The numbers of the partitions, from 0."""
         name = self.topic.address.topic
-        with self.topic.translated("say what the topic is"):
-            known = self._client.list_topics(name, timeout=ANSWER_S)
+        with self._asked("say what the topic is"):
+            known = self._client.list_topics(name, timeout=wait_s)
         found = known.topics[name]
         if found.error is not None:
             raise FeatureStoreError(
@@ -206,9 +214,19 @@ class TopicReader:
         from confluent_kafka import TopicPartition
 
         at = TopicPartition(self.topic.address.topic, partition)
-        with self.topic.translated("say where a partition ends"):
+        with self._asked("say where a partition ends"):
             low, high = self._client.get_watermark_offsets(at, timeout=ANSWER_S)
         return low, high
+
+    @contextmanager
+    def _asked(self, verb: str) -> Iterator[None]:
+        with self.topic.translated(verb):
+            try:
+                yield
+            except Exception:
+                with suppress(Exception):
+                    self._client.poll(0)  # why, is told by a callback
+                raise
 
 
 def _library() -> Any:

@@ -68,7 +68,6 @@ class KafkaConnection:
         return KafkaConsumerGroup(
             *(self.topic, self.reader, self._offsets(name)),
             session_ms=self.config.claim_idle_ms,
-            suspect_rows=self.config.batch_rows,
             wait_ms=self.config.block_ms,
         )
 
@@ -76,4 +75,5 @@ class KafkaConnection:
         return OffsetTable(
             *(self.postgres, self.topic.group, self.reader.source, owner),
             max_dead_letters=self.config.max_dead_letters,
+            rows=self.config.batch_rows,
         )

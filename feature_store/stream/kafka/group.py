@@ -14,7 +14,7 @@ from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.stream.kafka.client import Topic, TopicReader
 from feature_store.stream.kafka.event_stream import fields_of_message, lag_of
 from feature_store.stream.kafka.offsets import Message, OffsetTable, Place
-from feature_store.stream.kafka.progress import PartitionProgress
+from feature_store.stream.kafka.progress import PartitionProgress, starting_offset
 from feature_store.stream.port import Entry, Refused
 
 SHORTEST_SESSION_MS = 6_000
@@ -48,8 +48,6 @@ class KafkaConsumerGroup:
         What a consumer that is dead had is given to others after it.
     wait_ms
         So long a broker waits for messages before it says that there are none.
-    suspect_rows
-        So many messages may have been in hand of a consumer that died.
     """
 
     def __init__(
@@ -58,14 +56,12 @@ class KafkaConsumerGroup:
         reader: TopicReader,
         offsets: OffsetTable,
         session_ms: int,
-        suspect_rows: int,
         wait_ms: int,
     ) -> None:
         self.topic = topic
         self.reader = reader
         self.offsets = offsets
         self.consumer = offsets.owner
-        self.suspect_rows = suspect_rows
         self._partitions: dict[int, PartitionProgress] = {}
         self._given: list[int] = []
         self._fetched: deque[Any] = deque()
@@ -183,10 +179,11 @@ class KafkaConsumerGroup:
         self._client.assign([])
 
     def _give_up(self, taken: Iterable[Any]) -> None:
-        partitions = [each.partition for each in taken]
+        own = [each.partition for each in taken if each.partition in self._partitions]
         # Who reads them next finds them suspect otherwise, which only makes it slower.
         with suppress(StoreUnavailable):
-            self.offsets.hand_back([each for each in partitions if each in self._partitions])
+            if own:
+                self.offsets.hand_back(own)
         self._forget()
         self._client.unassign()
 
@@ -204,10 +201,9 @@ class KafkaConsumerGroup:
 
         ends = {partition: self.reader.ends(partition) for partition in self._given}
         known = self.offsets.take_over({partition: low for partition, (low, _) in ends.items()})
-        for partition, (offset, starts) in known.items():
-            start = _start(self.source, partition, offset, *ends[partition])
-            # The present beginning is counted, too.
-            self._partitions[partition] = PartitionProgress(start, starts - 1)
+        for partition, found in known.items():
+            start = starting_offset(self.source, partition, found.next_offset, *ends[partition])
+            self._partitions[partition] = PartitionProgress(start, found.deaths, found.suspect_to)
         name = self.topic.address.topic
         with self.topic.translated("begin to read"):
             self._client.assign(
@@ -239,9 +235,8 @@ class KafkaConsumerGroup:
         name = b"%d-%d" % place
         self._messages[name] = Message(place, message.key(), message.value())
         _, appended_ms = message.timestamp()
-        is_suspect = message.offset() < progress.began_at + self.suspect_rows
         fields, problem = fields_of_message(message.value())
-        deliveries = 1 + progress.starts * is_suspect
+        deliveries = 1 + progress.deaths * (message.offset() < progress.suspect_to)
         yield Entry(name, fields, deliveries, max(0, appended_ms), problem)
 
     def _end_or_refuse(self, message: Any) -> None:
@@ -264,7 +259,7 @@ class KafkaConsumerGroup:
     def _refuse_silence(self) -> None:
         """Tell a topic without news from brokers that cannot tell any."""
         if self.topic.problem is not None:
-            self.reader.partitions()  # raises where none answers
+            self.reader.partitions(SILENT_S)  # raises where none answers
             self.topic.problem = None
 
     def _store(
@@ -284,7 +279,7 @@ class KafkaConsumerGroup:
         self._tell_brokers({number: offsets[number] for number in ours})
 
     def _is_suspect(self, place: Place) -> bool:
-        return self._partitions[place[0]].starts > 0
+        return self._partitions[place[0]].deaths > 0
 
     def _tell_brokers(self, offsets: dict[int, int]) -> None:
         """For the tools that show how far a group is; ours reads its own table."""
@@ -296,26 +291,3 @@ class KafkaConsumerGroup:
                 offsets=[TopicPartition(name, *each) for each in offsets.items()],
                 asynchronous=True,
             )
-
-
-def _start(source: str, partition: int, stored: int, low: int, high: int) -> int:
-    """From where a partition is read.
-
-    Raises
-    ------
-    FeatureStoreError
-        If it ends before what was done of it: it is another one than it was.
-    """
-    if stored > high:
-        raise FeatureStoreError(
-            f"Partition {partition} of {source} ends at {high}, and it is done up to {stored} "
-            "already: the topic was made anew or lost messages. Name another group in "
-            "'feature.stream.kafka.group' to read it from its beginning; events count once."
-        )
-    if stored < low:
-        logger.error(
-            "stream: %d messages of partition %d of %s are gone that were not done: the broker "
-            "keeps them for a shorter time than the consumers were away",
-            *(low - stored, partition, source),
-        )
-    return max(stored, low)

@@ -17,23 +17,29 @@ from feature_store.stream.port import Refused
 if TYPE_CHECKING:
     import psycopg
 
+# A reader that did not hand its partition back has died: what it may have had in hand is suspect,
+# until all of that is done. How often readers died of it tells how carefully it is tried.
 TAKE_OVER = """
-INSERT INTO stream_offsets AS known (consumer_group, source, partition, next_offset, owner, starts)
-SELECT %(group)s, %(source)s, partition, low, %(owner)s, 1
+INSERT INTO stream_offsets AS known
+    (consumer_group, source, partition, next_offset, owner, starts, began_at)
+SELECT %(group)s, %(source)s, partition, low, %(owner)s, 1, low
 FROM unnest(%(partitions)s::int[], %(lows)s::bigint[]) AS given (partition, low)
 ON CONFLICT (consumer_group, source, partition) DO UPDATE
-SET owner = excluded.owner, starts = known.starts + 1, changed_at = clock_timestamp()
-RETURNING partition, next_offset, starts
+SET owner = excluded.owner,
+    changed_at = clock_timestamp(),
+    starts = CASE WHEN known.owner IS NULL THEN 1
+        WHEN known.next_offset >= known.began_at + %(rows)s THEN 2 ELSE known.starts + 1 END,
+    began_at = CASE WHEN known.owner IS NULL OR known.next_offset >= known.began_at + %(rows)s
+        THEN known.next_offset ELSE known.began_at END
+RETURNING partition, next_offset, starts, began_at
 """
 HAND_BACK = """
 UPDATE stream_offsets SET owner = NULL, starts = 0, changed_at = clock_timestamp()
 WHERE (consumer_group, source) = (%(group)s, %(source)s) AND owner = %(owner)s
     AND partition = ANY(%(partitions)s::int[])
 """
-# No progress leaves the number of starts: what kills its consumers is found by it.
 ADVANCE = """
 UPDATE stream_offsets AS known SET next_offset = greatest(known.next_offset, given.next_offset),
-    starts = CASE WHEN given.next_offset > known.next_offset THEN 0 ELSE known.starts END,
     changed_at = clock_timestamp()
 FROM unnest(%(partitions)s::int[], %(offsets)s::bigint[]) AS given (partition, next_offset)
 WHERE (consumer_group, source) = (%(group)s, %(source)s) AND owner = %(owner)s
@@ -82,6 +88,25 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Beginning:
+    """From where a partition is to be read.
+
+    Parameters
+    ----------
+    next_offset
+        The first message that is not done.
+    deaths
+        How many readers in a row died of what begins here.
+    suspect_to
+        Before this offset lies what they may have had in hand.
+    """
+
+    next_offset: int
+    deaths: int
+    suspect_to: int
+
+
+@dataclass(frozen=True)
 class StoredOffset:
     """How far a partition is done, and who reads it."""
 
@@ -103,18 +128,27 @@ class OffsetTable:
         The consumer.
     max_dead_letters
         So many are kept, about; the oldest go first.
+    rows
+        A reader has so many messages of a partition in hand at most.
     """
 
     def __init__(
-        self, postgres: Postgres, group: str, source: str, owner: str, max_dead_letters: int
+        self,
+        postgres: Postgres,
+        group: str,
+        source: str,
+        owner: str,
+        max_dead_letters: int,
+        rows: int,
     ) -> None:
         self.postgres = postgres
         self.owner = owner
         self.max_dead_letters = max_dead_letters
+        self.rows = rows
         self._names = {"group": group, "source": source, "owner": owner}
 
-    def take_over(self, lows: Mapping[int, int]) -> dict[int, tuple[int, int]]:
-        """Become the reader of partitions: where each is to be read from, and how often it began.
+    def take_over(self, lows: Mapping[int, int]) -> dict[int, Beginning]:
+        """Become the reader of partitions.
 
         Parameters
         ----------
@@ -122,10 +156,13 @@ class OffsetTable:
             Partition to the first offset that it still has; where nothing is stored, it begins
             there.
         """
-        given = {"partitions": list(lows), "lows": list(lows.values())}
+        given = {"partitions": list(lows), "lows": list(lows.values()), "rows": self.rows}
         with self.postgres.transaction() as connection:
             rows = connection.execute(TAKE_OVER, self._names | given).fetchall()
-        return {partition: (offset, starts) for partition, offset, starts in rows}
+        return {
+            partition: Beginning(offset, starts - 1, began_at + self.rows)
+            for partition, offset, starts, began_at in rows
+        }
 
     def hand_back(self, partitions: Sequence[int]) -> None:
         """Be the reader of partitions no longer, in order: nothing of them is suspect."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
+
+from feature_store.errors import FeatureStoreError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -14,8 +19,8 @@ class PartitionProgress:
     ----------
     read_to
         The offset from which messages are taken; all before it are done, or were taken.
-    starts
-        How often a consumer began here and died before anything was done.
+    deaths, suspect_to
+        How many consumers in a row died of what lies before this offset.
 
     Examples
     --------
@@ -31,12 +36,10 @@ class PartitionProgress:
     """
 
     read_to: int
-    starts: int = 0
+    deaths: int = 0
+    suspect_to: int = 0
     _open: deque[int] = field(default_factory=deque)
     _done: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.began_at = self.read_to
 
     @property
     def next_offset(self) -> int:
@@ -58,3 +61,26 @@ class PartitionProgress:
             self._done.add(offset)
         while self._open and self._open[0] in self._done:
             self._done.discard(self._open.popleft())
+
+
+def starting_offset(source: str, partition: int, stored: int, low: int, high: int) -> int:
+    """From where a partition is read: behind what is done, or at the first that it still has.
+
+    Raises
+    ------
+    FeatureStoreError
+        If it ends before what was done of it: it is another one than it was.
+    """
+    if stored > high:
+        raise FeatureStoreError(
+            f"Partition {partition} of {source} ends at {high}, and it is done up to {stored} "
+            "already: the topic was made anew or lost messages. Name another group in "
+            "'feature.stream.kafka.group' to read it from its beginning; events count once."
+        )
+    if stored < low:
+        logger.error(
+            "stream: %d messages of partition %d of %s are gone that were not done: the broker "
+            "keeps them for a shorter time than the consumers were away",
+            *(low - stored, partition, source),
+        )
+    return max(stored, low)

@@ -7,7 +7,8 @@ from alembic import op
 revision = "0007"
 down_revision = "0006"
 
-# source: the cluster and the topic, since an offset means something in one only.
+# source: the cluster and the topic, since an offset means something in one only. starts: how often
+# a reader began near began_at without handing the partition back in between.
 TABLES = """
 CREATE TABLE stream_offsets (
     consumer_group text NOT NULL,
@@ -15,7 +16,8 @@ CREATE TABLE stream_offsets (
     partition integer NOT NULL,
     next_offset bigint NOT NULL,
     owner text,
-    starts integer NOT NULL DEFAULT 0,
+    starts integer NOT NULL,
+    began_at bigint NOT NULL,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (consumer_group, source, partition)
 );

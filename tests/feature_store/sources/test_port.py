@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from configs.command_line import Stopwatch
@@ -144,6 +145,32 @@ def test_a_source_that_dies_midway_leaves_nothing_behind(
         assert offline.postgres.query(f"SELECT * FROM {table}").is_empty()
 
 
+@pytest.mark.parametrize("written", ["infinity", "-infinity", "20260-01-05", "4000-01-05 BC"])
+def test_a_time_that_no_calendar_has_is_quarantined(
+    postgres: Postgres, offline: OfflineStore, written: str
+) -> None:
+    world = SqlWorld(postgres)
+    world.add(person(1), person(2), person(3), person(4))
+    with postgres.transaction() as connection:
+        change = "UPDATE people SET updated_at = %s WHERE user_id = 4"
+        connection.execute(change, (written,))
+    reading = world.source().read()
+    [_, _, reason, _] = quarantined(offline, reading)
+    assert reason == "updated_at lies outside the years 1 to 9999"
+    assert reading.position["value"] == NOON.isoformat()
+
+
+def test_a_time_of_a_parquet_file_that_no_calendar_has_is_quarantined(
+    tmp_path: Path, offline: OfflineStore
+) -> None:
+    rows = pl.DataFrame([person(1), person(2), person(3), person(4)])
+    typo = pl.Series([0, 0, 0, 253_402_300_800 * 10**6]).cast(pl.Datetime("us", "UTC"))
+    rows = rows.with_columns(updated_at=typo)
+    rows.write_parquet(tmp_path / "people.parquet")
+    [_, _, reason, _] = quarantined(offline, ParquetWorld(tmp_path).source().read())
+    assert reason == "updated_at lies outside the years 1 to 9999"
+
+
 def test_a_query_with_two_columns_of_one_name_is_refused_in_one_line(postgres: Postgres) -> None:
     world = SqlWorld(postgres)
     world.add(person(1))
@@ -184,6 +211,7 @@ def test_a_row_a_little_ahead_is_held_back_and_comes_again_until_its_time_has_pa
     assert outcomes[4][0] == 0
     if isinstance(world, CsvWorld | ParquetWorld | ReferenceWorld | S3World):
         assert outcomes[4] == (0, 0, False, 0)  # and is not looked into again
+    assert offline.postgres.query("SELECT count(*) FROM quarantine").item() == 1
 
 
 def tables(postgres: Postgres) -> set[str]:
