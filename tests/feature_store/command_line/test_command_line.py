@@ -330,7 +330,7 @@ def test_help_has_examples_and_starts_at_once(stores) -> None:
     assert spent < 1.0  # half a second on a processor of its own
     for command in ("list", "describe", "stats", "get", "history", "validate", "versions"):
         assert command in text
-    assert "get --user-id 12345" in stores.start("get", "--help").stdout
+    assert "get --key 12345" in stores.start("get", "--help").stdout
     imported = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "feature_store", "--help"],
         cwd=ROOT,
