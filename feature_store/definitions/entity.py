@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Literal
 
@@ -132,7 +133,7 @@ class Entity:
         """Names of the columns that hold the key."""
         return tuple(part.name for part in self.parts)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
         """Whether a key is one whole number, and so its own identity."""
         return len(self.parts) == 1 and self.parts[0].type == "integer"
