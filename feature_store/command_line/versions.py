@@ -163,7 +163,7 @@ def _version(offline: OfflineStore, view: View, version: ViewVersion) -> dict[st
         "created_at": version.created_at,
         "switched_at": version.switched_at,
         "table": version.table,
-        "features": len(version.definition),
+        "features": len(version.schema),
         "read_by": offline.versions.readers(version),
         "changes_to_this_code": schema_changes(version.definition, view.schema.meaning),
     }

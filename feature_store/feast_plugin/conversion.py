@@ -14,8 +14,9 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
+from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER
 from feature_store.definitions.engine import FeatureMatrix
-from feature_store.definitions.entity import Entity, KeyValue
+from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
@@ -115,19 +116,21 @@ class ValueCodec:
         values = [
             getattr(value, value.WhichOneof("val") or "", None) for value in key.entity_values
         ]
-        entity = self.schema.key
-        if entity is None and (len(values) != 1 or not isinstance(values[0], int)):
+        if self.schema.key is not None:
+            return self.schema.key.read(dict(zip(key.join_keys, values, strict=True)))
+        if len(values) != 1 or not isinstance(values[0], int):
             raise FeatureStoreError(
                 f"Entity key {', '.join(key.join_keys)} = {values}; expected one whole number."
             )
-        if entity is None:
-            return int(values[0] or 0)
-        return entity.read(dict(zip(key.join_keys, values, strict=True)))
+        return values[0]
 
     def identity(self, key: EntityKey) -> int:
         """The number under which rows of Feast's key are stored; see `key`."""
-        found, entity = self.key(key), self.schema.key
-        return found if isinstance(found, int) else (entity or Entity("")).identity(found)
+        found = self.key(key)
+        if self.schema.key is not None:
+            return self.schema.key.identity(found)
+        assert isinstance(found, int)
+        return found
 
 
 def matrix_of(
@@ -207,7 +210,10 @@ def _column(
 def _stored_column(feature: FeatureDefinition, column: pl.Series) -> NDArray[np.generic]:
     cleaned = clean(column, feature.missing_marks)
     if feature.kind != "category":
-        return cleaned.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        numbers = cleaned.cast(pl.Float32).fill_null(float("nan")).to_numpy()
+        for row in np.flatnonzero(np.abs(numbers) >= LARGEST_EXACT_INTEGER).tolist():
+            feature.encode(cleaned[row])  # refuses a whole number that became another one
+        return numbers
     codes, _ = parse_categories(feature, cleaned)
     return codes
 

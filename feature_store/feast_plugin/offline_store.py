@@ -206,8 +206,8 @@ class PointInTimeOfflineStore(OfflineStore):
             append(store.postgres, into, table)
         else:
             matrix, entity, created = matrix_of(table, view, source)
-            note_keys_of_table(table, view, store)
             refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
+            note_keys_of_table(table, view, store)
             store.append(matrix, entity, created)
             changes = connect.profile_writer(connections.settings_of(config))
             changes.reconcile(matrix.keys, matrix.times)

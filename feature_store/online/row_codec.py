@@ -18,19 +18,18 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.exact import ExactCodec, ExactValue
+from feature_store.definitions.exact import EPOCH, MICROSECOND, ExactCodec, ExactValue
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import SchemaMismatch
 
 HEADER_BYTES = 32
 _NUMBERS = struct.Struct("<qqq")
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def row_prefix(project: str, schema: FeatureSchema) -> str:
@@ -212,9 +211,9 @@ def microseconds_of(moment: datetime) -> int:
     >>> microseconds_of(datetime(2026, 1, 1, microsecond=1, tzinfo=UTC))
     1767225600000001
     """
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // MICROSECOND
 
 
 def moment_of(microseconds: int) -> datetime:
     """The time in UTC, so many microseconds since 1970."""
-    return EPOCH + timedelta(microseconds=microseconds)
+    return EPOCH + microseconds * MICROSECOND

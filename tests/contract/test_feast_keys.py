@@ -161,6 +161,20 @@ def test_a_key_of_another_type_is_refused(case: Case, feast: FeatureStore) -> No
         feast.get_historical_features(rows, refs(case)).to_df()
 
 
+def test_a_whole_number_that_would_become_another_is_not_pushed(
+    case: Case, feast: FeatureStore, world: World
+) -> None:
+    rows = case.rows(
+        event_timestamp=[NOW, NOW], created_timestamp=[NOW, NOW],
+        distance=[16_777_217, 400], member=[False, True],
+    )  # fmt: skip
+    for to in (PushMode.OFFLINE, PushMode.ONLINE):
+        with pytest.raises(InvalidValue, match="distance is '16777217"):
+            feast.push(f"{case.view.name}_push", rows, to=to)
+    stored = world.offline.postgres.query(f"SELECT distance FROM {case.view.name}")
+    assert sorted(stored["distance"].to_list()) == [100, 200]
+
+
 def test_a_view_with_lookups_is_refused_with_where_it_is_known() -> None:
     view = FeatureView("accounts", "user_id")
     view.lookup("account", "int64", description="Its number.")
