@@ -208,7 +208,7 @@ def microseconds_of(moment: datetime) -> int:
 
     Examples
     --------
-    >>> microseconds_of(datetime(2026, 1, 1, microsecond=1, tzinfo=UTC))
+    >>> microseconds_of(EPOCH.replace(year=2026, microsecond=1))
     1767225600000001
     """
     return (moment - EPOCH) // MICROSECOND
