@@ -17,6 +17,7 @@ import typer
 
 from configs.command_line import Debug, Stopwatch, done, new_app, note, run
 from configs.errors import FTIError
+from configs.files import write_whole
 from configs.settings import ROOT, Settings, load_settings
 from infrastructure import embedded
 from models.connect import current_deployment, deployment_store, promoter
@@ -146,10 +147,8 @@ def conclude(settings: Settings, loop: Loop, days: list[Day], seconds: float) ->
         If accuracy is not back.
     """
     headline("The end")
-    folder = settings.var_dir / "monitoring"
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / "report.html"
-    page.write_text(loop.runner.page(days[-1].monitoring), encoding="utf-8")
+    page = settings.var_dir / "monitoring" / "report.html"
+    write_whole(page, loop.runner.page(days[-1].monitoring))
     known = [day.accuracy for day in days if day.accuracy is not None]
     requests = loop.runner.retraining.requests()
     if not is_well(days[-1], settings) or not any(r.status == "promoted" for r in requests):

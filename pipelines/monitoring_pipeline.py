@@ -17,6 +17,7 @@ import typer
 
 from configs.command_line import Debug, done, new_app, note, run
 from configs.errors import FTIError, SettingsError
+from configs.files import write_whole
 from configs.settings import Settings, load_settings
 from monitoring.connect import full_reports, pass_runner
 from monitoring.passes.follow_up import PassOutcome, PassRunner
@@ -61,9 +62,8 @@ def one_pass(settings: Settings, runner: PassRunner, gauges: Gauges) -> PassOutc
     """Make one pass, and leave everything that people look at."""
     found = runner.run(datetime.now(UTC))
     folder = settings.var_dir / "monitoring"
-    folder.mkdir(parents=True, exist_ok=True)
     page = folder / "report.html"
-    page.write_text(runner.page(found), encoding="utf-8")
+    write_whole(page, runner.page(found))
     store, result = runner.alerts.store, found.result
     firing = runner.alerts.firing()
     gauges.show(found.samples, firing, store.waiting(), result.as_of, result.seconds)

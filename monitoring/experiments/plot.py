@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from configs.files import write_whole
 from models.reports.charts import BLUE, GREY, INK, ORANGE, drawing, new_figure
 from monitoring.experiments.store import ExperimentDecision
 
@@ -21,7 +23,7 @@ WIDTHS_SHOWN = 5
 
 
 def save_plot(decision: ExperimentDecision, path: Path) -> Path:
-    """Draw the evidence of a decision as a PNG file; return its path."""
+    """Draw the evidence of a decision as a PNG file, whole at any moment; return its path."""
     with drawing():
         figure, axes = new_figure(*WIDE)
         figure.suptitle(
@@ -29,8 +31,9 @@ def save_plot(decision: ExperimentDecision, path: Path) -> Path:
         )
         axes.set_title(fill(decision.reason, CHARACTERS), fontsize=9, weight="normal", color=GREY)
         _draw(axes, decision)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        drawn = BytesIO()
+        figure.savefig(drawn, format="png")
+    write_whole(path, drawn.getvalue())
     return path
 
 

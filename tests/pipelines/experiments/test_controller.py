@@ -270,6 +270,9 @@ def test_what_is_shown_and_drawn_is_what_is_known(world, tmp_path):
     assert answer.data["decisions"][0]["evidence"]["counted"] == 300
     picture = save_plot(decisions[0], tmp_path / "plots" / "test.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
+    with picture.open("rb") as old:  # who reads while it is drawn anew finds a whole one
+        save_plot(decisions[0], picture)
+        assert old.read() == picture.read_bytes()
     # Nothing to draw is no failure.
     empty = replace(decisions[0], evidence={**decisions[0].evidence, "primary": None})
     assert save_plot(empty, tmp_path / "empty.png").stat().st_size > 1_000
