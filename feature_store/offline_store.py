@@ -249,7 +249,7 @@ class OfflineStore:
             entity=entity,
             event_time="event_timestamp",
             created_time="created_timestamp",
-            columns=("event_timestamp", *schema.columns),
+            columns=("event_timestamp", *schema.stored_names),
             ttl=ttl,
             known=known,
             known_by=known_by,
@@ -268,7 +268,7 @@ class OfflineStore:
         """The newest row of every entity with an event in ``[start, end)``, by entity."""
         import polars as pl
 
-        columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.columns])
+        columns = ", ".join([entity, "event_timestamp", "created_timestamp", *schema.stored_names])
         where = " AND ".join(events_within(start, end))
         stored = self.postgres.query(f"SELECT {columns} FROM {self.table(schema)} WHERE {where}")
         newest = stored.sort(entity, "event_timestamp", "created_timestamp").unique(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.arrays import gather
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureSchema
@@ -159,9 +160,15 @@ def _index_of(store: OfflineStore, entity: Entity, identities: NDArray[np.int64]
 
 
 def decoded(matrix: FeatureMatrix, name: str) -> Any:
-    """One column ``(n,)`` by its name as people know it: of an exact column, its own values."""
+    """One column ``(n,)`` by its name as people know it: of an exact column, its own values.
+
+    An array is a list a row, None where it is missing.
+    """
     import pandas as pd
 
+    if (places := matrix.schema.arrays.get(name)) is not None:
+        rows = matrix.values[:, list(places.values())].tolist()
+        return pd.Series([gather(row) for row in rows], dtype=object).array
     place = matrix.schema.exact_positions.get(name)
     if place is None or matrix.exact is None:
         return decoded_column(matrix, matrix.schema.position(name))

@@ -199,7 +199,7 @@ def _add_probes(app: FastAPI, service: PredictionService, metrics: Metrics) -> N
 
 
 def _add_refusals(app: FastAPI, view: FeatureView) -> None:
-    known = [*view.key.columns, "unit_id", *[feature.name for feature in view.raw_features]]
+    known = [*view.key.columns, "unit_id", *view.attributes]
 
     @app.exception_handler(FTIError)
     async def refuse(request: Request, error: FTIError) -> Response:

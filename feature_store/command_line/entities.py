@@ -70,7 +70,7 @@ def get(
         ("age", now - event),
     ]
     units = {column.name: column.unit for column in schema.exact}
-    units |= {feature.name: feature.unit for feature in schema.features}
+    units |= {(f.array[0] if f.array else f.name): f.unit for f in schema.features}
     values = [(name, text(value), units[name]) for name, value in decoded.items()]
     title = f"{view} of {defined.entity} {defined.key.text(entity)}"
     tables = [Table(title, ("", ""), about), Table("", ("feature", "value", "unit"), values)]

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.arrays import spread
+from feature_store.definitions.composed import ComposedAttributes, Encoded
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
@@ -95,7 +97,9 @@ class Engine:
     def __init__(self, view: FeatureView) -> None:
         self.view = view
         self.schema = view.schema
-        self.raw = view.raw_features
+        # What is computed from timestamps is read back out of a vector, as raw columns are: there
+        # the timestamps are not.
+        self.raw = (*view.raw_features, *view.timed_features)
         self._raw_places = {f.name: place for place, f in enumerate(self.raw)}
         positions = self.schema.positions
         self._fills = [
@@ -106,10 +110,11 @@ class Engine:
         self._derived = [
             (place, feature.function, [positions[i] for i in feature.inputs])
             for place, feature in enumerate(self.schema.features)
-            if feature.function is not None
+            if feature.function is not None and feature.inputs[0] in positions
         ]
         self._is_category = [feature.kind == "category" for feature in self.schema.features]
         self._raw_positions = [positions[f.name] for f in self.raw]
+        self._composed = ComposedAttributes(view)
         self._following = {
             name: {i for i in fill.inputs if i in view.fills} for name, fill in view.fills.items()
         }
@@ -134,11 +139,15 @@ class Engine:
     def table(self, columns: Mapping[str, Column]) -> NDArray[np.float32]:
         """Compute ``(n, p)`` from encoded raw columns ``(n,)``; absent columns are missing.
 
+        Timestamps are datetime64[us].
+
         Raises
         ------
         UnknownFeature
             If a column is not a raw column of the view.
         """
+        if self._composed.is_needed:
+            columns = self._composed.columns(columns)
         for name in columns:
             self._raw_place(name)
         n = len(next(iter(columns.values()))) if columns else 0
@@ -153,7 +162,7 @@ class Engine:
         """Encode one row of raw attributes: a number or code a column, each an array ``(1,)``."""
         codes = np.zeros(len(self.raw), dtype=np.int64)
         numbers = np.full(len(self.raw), np.nan, dtype=np.float32)
-        for name, value in attributes.items():
+        for name, value in self._composed.plain(attributes).items():
             place = self._raw_place(name)
             column = codes if self.raw[place].kind == "category" else numbers
             column[place] = self._encoded(place, value)
@@ -170,6 +179,7 @@ class Engine:
         An attribute that is derived from a replaced one (the rank of an education) is derived
         anew, unless it is given too.
         """
+        attributes = self._composed.plain(attributes)
         columns = self.columns_of(vector[np.newaxis, :])
         replaced = self.encode_row(attributes)
         stale = {f for name in attributes for f in self._following.get(name, ())}
@@ -196,6 +206,8 @@ class Engine:
         """
         places: list[int] = []
         given: list[Any] = []
+        if self._composed.is_needed:
+            changes = [spread(attributes, self.view.arrays) for attributes in changes]
         for row, attributes in enumerate(changes):
             start = row * len(self.raw)
             for name, value in attributes.items():
@@ -223,8 +235,7 @@ class Engine:
         self, values: NDArray[np.float32], attributes: Sequence[Mapping[str, Any]]
     ) -> NDArray[np.float32]:
         """`override` for many: vectors ``(n, p)``, each with raw attributes of its own."""
-        for name in set().union(*attributes):
-            self._raw_place(name)
+        attributes = self._plain_rows(attributes)
         given, are_set = self.patches(attributes)
         return self._of_raw(np.where(are_set, given, values[:, self._raw_positions]))
 
@@ -236,9 +247,7 @@ class Engine:
         UnknownFeature
             If an attribute is not a raw column of the view.
         """
-        for name in set().union(*attributes):
-            self._raw_place(name)
-        return self._of_raw(self.patches(attributes)[0])
+        return self._of_raw(self.patches(self._plain_rows(attributes))[0])
 
     def columns_of(self, values: NDArray[np.float32]) -> list[Column]:
         """Read the encoded raw columns, each ``(n,)``, back out of vectors ``(n, p)``."""
@@ -257,6 +266,8 @@ class Engine:
             number = value if (kind is int or kind is float) and self._as_is[place] else None
         elif kind is str:
             number = codes.get(value)
+        if type(value) is Encoded:
+            return float(value)
         return self.raw[place].encode(value) if number is None else number
 
     def _of_raw(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -313,12 +324,19 @@ class Engine:
             return np.full(n, np.nan, dtype=np.float32)
         return np.ascontiguousarray(column, dtype=np.float32)
 
+    def _plain_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        if self._composed.is_needed:
+            rows = [self._composed.plain(attributes) for attributes in rows]
+        for name in set().union(*rows):
+            self._raw_place(name)
+        return rows
+
     def _raw_place(self, name: str) -> int:
         place = self._raw_places.get(name)
         if place is None:
             raise UnknownFeature(
                 f"'{name}' is not a raw column of '{self.view.name}'. "
-                f"Known: {', '.join(self._raw_places)}."
+                f"Known: {', '.join(self.view.attributes)}."
             )
         return place
 
@@ -327,15 +345,18 @@ class Engine:
         columns: list[Column] = [np.empty(0)] * len(self.schema)
         for position, feature in zip(self._raw_positions, self.raw, strict=True):
             columns[position] = self._typed(feature, None, 3)
+        for name, column in self._composed.of_nothing(3).items():
+            self._refuse_type(self.schema.features[self.schema.position(name)], column)
         for place, function, inputs in self._derived:
-            feature = self.schema.features[place]
             with np.errstate(all="ignore"):
-                column = function(*[columns[i] for i in inputs])
-            expected = np.int64 if feature.kind == "category" else np.float32
-            if getattr(column, "dtype", None) != expected or column.shape != (3,):
-                raise DefinitionError(
-                    f"Feature '{feature.name}' returned {getattr(column, 'dtype', type(column))} "
-                    f"of shape {getattr(column, 'shape', None)} for 3 rows; a {feature.kind} "
-                    f"returns {np.dtype(expected)} of shape (3,). Cast constants with np.float32."
-                )
-            columns[place] = column
+                columns[place] = function(*[columns[i] for i in inputs])
+            self._refuse_type(self.schema.features[place], columns[place])
+
+    def _refuse_type(self, feature: FeatureDefinition, column: Column) -> None:
+        expected = np.int64 if feature.kind == "category" else np.float32
+        if getattr(column, "dtype", None) != expected or column.shape != (3,):
+            raise DefinitionError(
+                f"Feature '{feature.name}' returned {getattr(column, 'dtype', type(column))} "
+                f"of shape {getattr(column, 'shape', None)} for 3 rows; a {feature.kind} "
+                f"returns {np.dtype(expected)} of shape (3,). Cast constants with np.float32."
+            )

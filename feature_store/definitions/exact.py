@@ -14,6 +14,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from feature_store.definitions.cleaning import Cleaning, strip
 from feature_store.definitions.entity import whole_number
 from feature_store.errors import InvalidValue, SchemaMismatch
@@ -104,6 +107,20 @@ class ExactColumn:
             raise InvalidValue(
                 f"{self.name} is '{shown}', expected {EXPECTED[self.type]}"
             ) from None
+
+
+def moments(values: Sequence[ExactValue]) -> NDArray[np.datetime64]:
+    """Timestamps as datetime64[us] ``(n,)`` in UTC; NaT is missing.
+
+    Examples
+    --------
+    >>> moments([EPOCH.replace(year=2026), None]).astype(str).tolist()
+    ['2026-01-01T00:00:00.000000', 'NaT']
+    """
+    naive = [
+        value.replace(tzinfo=None) if isinstance(value, datetime) else None for value in values
+    ]
+    return np.array(naive, dtype="datetime64[us]")
 
 
 class ExactCodec:

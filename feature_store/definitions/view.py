@@ -6,12 +6,16 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import get_args
 
+from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.exact import ExactColumn, ExactType
 from feature_store.definitions.names import LONGEST_VIEW, RESERVED, refuse_name
 from feature_store.definitions.rules import refuse_unrepeatable
 from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
 from feature_store.errors import DefinitionError
+
+MOST_COLUMNS = 1_500
+"""Of a view: a table of PostgreSQL holds 1,600 columns, and 8 kB of a row in one piece."""
 
 
 class FeatureView:
@@ -58,6 +62,7 @@ class FeatureView:
         self.definitions: dict[str, FeatureDefinition] = {}
         self.fills: dict[str, FeatureDefinition] = {}
         self.exact: dict[str, ExactColumn] = {}
+        self.arrays: dict[str, ArrayColumn] = {}
 
     def raw(
         self,
@@ -136,6 +141,49 @@ class FeatureView:
         self.exact[name] = column
         return column
 
+    def array(
+        self,
+        name: str,
+        size: int,
+        *,
+        description: str,
+        unit: str = "",
+        protected: bool = False,
+        missing: Iterable[str] = (),
+    ) -> ArrayColumn:
+        """Define a raw column that holds lists of ``size`` float32 numbers, such as an embedding.
+
+        A model takes it as so many features, ``name_0`` and so on; functions take these.
+
+        Raises
+        ------
+        DefinitionError
+            If the size is none, a name is taken, or the view grows too large.
+
+        Examples
+        --------
+        >>> faces = FeatureView("faces", entity="face_id")
+        >>> faces.array("face", 128, description="What the camera saw.").members[-1]
+        'face_127'
+        """
+        self._refuse_name(name, description)
+        marks = (*self.missing_marks, *missing)
+        column = ArrayColumn(name, size, description, unit, protected, marks, self.tags)
+        for place, member in enumerate(column.members):
+            self._add(
+                FeatureDefinition(
+                    name=member,
+                    kind="number",
+                    description=f"Place {place} of {name}: {description}",
+                    unit=unit,
+                    protected=protected,
+                    tags=self.tags,
+                    array=(name, size),
+                )
+            )
+        self.arrays[name] = column
+        return column
+
     def feature(
         self,
         *,
@@ -146,7 +194,22 @@ class FeatureView:
         boolean: bool = False,
         version: int = 1,
     ) -> Callable[[FeatureFunction], FeatureFunction]:
-        """Define a derived feature: the function's name, parameters and docstring are its own."""
+        """Define a derived feature: the function's name, parameters and docstring are its own.
+
+        A function takes features, or timestamps alone: these come as datetime64[us] ``(n,)`` with
+        NaT for missing ones.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> view = FeatureView("accounts", entity="account_id")
+        >>> _ = view.lookup("opened", "timestamp", description="When it was opened.")
+        >>> @view.feature(unit="h", valid_range=(0, 23))
+        ... def hour_opened(opened):
+        ...     "Hour of the day at which it was opened."
+        ...     hours = opened.astype("datetime64[h]") - opened.astype("datetime64[D]")
+        ...     return (hours / np.timedelta64(1, "h")).astype(np.float32)
+        """
         words = tuple(categories)
 
         def register(function: FeatureFunction) -> FeatureFunction:
@@ -162,7 +225,7 @@ class FeatureView:
                     valid_range=valid_range,
                     inputs=inputs,
                     function=function,
-                    protected=any(self.definitions[name].protected for name in inputs),
+                    protected=any(self._input(name).protected for name in inputs),
                     tags=self.tags,
                     version=version,
                 )
@@ -181,7 +244,7 @@ class FeatureView:
                 kind=target.kind,
                 description=target.description,
                 categories=target.categories,
-                inputs=self._inputs_of(function),
+                inputs=self._inputs_of(function, is_fill=True),
                 function=function,
             )
             return function
@@ -204,9 +267,34 @@ class FeatureView:
         return tuple(f for f in self.definitions.values() if f.is_raw)
 
     @property
+    def timed_features(self) -> tuple[FeatureDefinition, ...]:
+        """The features that are functions of timestamps, in order."""
+        features = self.definitions.values()
+        return tuple(f for f in features if not f.is_raw and f.inputs[0] not in self.definitions)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What features are made from, as a source has it: an array is one column, in order."""
+        raw = [f.array[0] if f.array else f.name for f in self.raw_features]
+        return tuple(dict.fromkeys([*raw, *self.timestamps]))
+
+    @property
+    def timestamps(self) -> tuple[str, ...]:
+        """The timestamps that functions take, in order."""
+        return tuple(dict.fromkeys(name for f in self.timed_features for name in f.inputs))
+
+    @property
     def attribute_groups(self) -> tuple[tuple[str, ...], ...]:
-        """Raw columns, those that follow from each other together: they are absent together."""
+        """Raw columns, those that follow from each other together: they are absent together.
+
+        So are the places of an array, and all functions of timestamps, which stand here for what
+        they are made from.
+        """
         groups: dict[str, list[str]] = {f.name: [f.name] for f in self.raw_features}
+        timed = tuple(feature.name for feature in self.timed_features)
+        for together in (*(array.members for array in self.arrays.values()), timed):
+            group = list(together)
+            groups |= dict.fromkeys(together, group)
         for name, fill in self.fills.items():
             for source in fill.inputs:
                 if groups[name] is not groups[source]:
@@ -229,22 +317,42 @@ class FeatureView:
             )
         return chosen[0] if chosen else "number"
 
-    def _inputs_of(self, function: FeatureFunction) -> tuple[str, ...]:
+    def _inputs_of(self, function: FeatureFunction, *, is_fill: bool = False) -> tuple[str, ...]:
         refuse_unrepeatable(function)
         inputs = tuple(inspect.signature(function).parameters)
-        unknown = [name for name in inputs if name not in self.definitions]
-        if unknown and unknown[0] in self.exact:
-            raise DefinitionError(
-                f"Feature '{function.__name__}' takes '{unknown[0]}', an exact column of type "
-                f"{self.exact[unknown[0]].type}: it is for lookup, and no function can take it. "
-                "Define what it tells as a number or a category of its own."
-            )
-        if unknown:
-            raise DefinitionError(
-                f"Feature '{function.__name__}' takes '{unknown[0]}', which '{self.name}' does not "
-                f"define above it. Known so far: {', '.join(self.definitions)}."
-            )
+        times = [n for n in inputs if n in self.exact and self.exact[n].type == "timestamp"]
+        if times and len(times) == len(inputs) and not is_fill:
+            return inputs
+        for name in inputs:
+            if name not in self.definitions:
+                raise self._no_input(function.__name__, name)
         return inputs
+
+    def _no_input(self, function: str, name: str) -> DefinitionError:
+        taken = f"Feature '{function}' takes '{name}', "
+        if name in self.arrays:
+            members = self.arrays[name].members
+            return DefinitionError(
+                f"{taken}an array: a function takes columns of numbers. Name the places that it "
+                f"needs: {members[0]}, …, {members[-1]}."
+            )
+        if name in self.exact and self.exact[name].type == "timestamp":
+            return DefinitionError(
+                f"{taken}a timestamp, beside other columns: what is computed from timestamps takes "
+                "nothing else. Make it a feature of its own, which a further one may take."
+            )
+        if name in self.exact:
+            return DefinitionError(
+                f"{taken}an exact column of type {self.exact[name].type}: it is for lookup, and no "
+                "function can take it. Define what it tells as a number or a category of its own."
+            )
+        return DefinitionError(
+            f"{taken}which '{self.name}' does not define above it. "
+            f"Known so far: {', '.join([*self.definitions, *self.exact])}."
+        )
+
+    def _input(self, name: str) -> FeatureDefinition | ExactColumn:
+        return self.definitions[name] if name in self.definitions else self.exact[name]
 
     def _add(self, definition: FeatureDefinition) -> FeatureDefinition:
         self._refuse_name(definition.name, definition.description)
@@ -253,7 +361,7 @@ class FeatureView:
 
     def _refuse_name(self, name: str, description: str) -> None:
         refuse_name("Feature", name)
-        if name in self.definitions or name in self.exact:
+        if name in self.definitions or name in self.exact or name in self.arrays:
             raise DefinitionError(
                 f"Feature '{name}' is defined twice in '{self.name}'. Rename one."
             )
@@ -264,3 +372,8 @@ class FeatureView:
             )
         if not description:
             raise DefinitionError(f"Feature '{name}' has no description. Give it a docstring.")
+        if len(self.definitions) + len(self.exact) >= MOST_COLUMNS:
+            raise DefinitionError(
+                f"'{self.name}' has more than {MOST_COLUMNS:,} columns with '{name}', each place "
+                "of an array being one: PostgreSQL holds no wider row. Make it two views."
+            )

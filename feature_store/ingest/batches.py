@@ -15,10 +15,12 @@ from configs.feature_config import EventTimeConfig, FeatureConfig
 from configs.sources import Meaning
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.exact import moments
 from feature_store.definitions.horizon import Horizon
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import SourceError
+from feature_store.ingest.array_columns import parse_array
 from feature_store.ingest.parsing import (
     ParsedKeys,
     clean,
@@ -114,11 +116,16 @@ def parse(
     columns: dict[str, NDArray[Any]] = {}
     unseen: Counter[str] = Counter()
     for feature in view.raw_features:
+        if feature.array is not None:
+            continue
         if feature.kind == "category":
             columns[feature.name], words = parse_categories(feature, texts[feature.name])
             unseen.update({f"{feature.name}={word}": count for word, count in words.items()})
         else:
             columns[feature.name] = parse_numbers(feature, texts[feature.name], reasons)
+    for array in view.arrays.values():
+        places = parse_array(array, texts[array.name], reasons)
+        columns |= dict(zip(array.members, places.T, strict=True))
     exact = None
     if view.exact:
         columns_ = [parse_exact(each, texts[name], reasons) for name, each in view.exact.items()]
@@ -150,7 +157,12 @@ def inside(
 
 def engineer(table: RawTable, engine: Engine) -> FeatureMatrix:
     """Compute the features of every row of a raw table."""
-    values = engine.table(table.columns)
+    columns = dict(table.columns)
+    if table.exact is not None:
+        for name in engine.view.timestamps:
+            place = engine.schema.exact_positions[name]
+            columns[name] = moments(table.exact[:, place].tolist())
+    values = engine.table(columns)
     return FeatureMatrix(values, table.keys.identities, table.times, engine.schema, table.exact)
 
 
@@ -196,7 +208,7 @@ def event_times(keys: NDArray[np.int64], config: EventTimeConfig) -> NDArray[np.
 def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str, pl.Series]:
     """Our columns out of the source's, cleaned."""
     optional = (*source.key_columns, source.event_time_column, source.label_column)
-    raw = dict.fromkeys([*(feature.name for feature in view.raw_features), *view.exact])
+    raw = dict.fromkeys([*view.attributes, *view.exact])
     wanted = [*raw, *(name for name in optional if name)]
     named = [source.rename.get(name, name) for name in batch.columns.columns]
     twice = [name for name in wanted if named.count(name) > 1]
@@ -215,7 +227,9 @@ def wanted_columns(batch: Batch, view: FeatureView, source: Meaning) -> dict[str
     own_marks = {name: column.missing_marks for name, column in view.exact.items()}
     own_marks |= {feature.name: feature.missing_marks for feature in view.raw_features}
     return {
-        name: clean(batch.columns[ours[name]], own_marks.get(name, view.missing_marks))
+        name: batch.columns[ours[name]]  # lists: read by what knows their size
+        if name in view.arrays
+        else clean(batch.columns[ours[name]], own_marks.get(name, view.missing_marks))
         for name in wanted
     }
 

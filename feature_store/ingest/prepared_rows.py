@@ -60,7 +60,7 @@ def prepare(source: Source, view: FeatureView, config: FeatureConfig) -> Prepare
         good = np.ones(len(batch), dtype=bool)
         good[list(reasons)] = False
         refused += len(reasons)
-        kept = {*(feature.name for feature in view.raw_features), config.source.label_column}
+        kept = {*view.attributes, *view.exact, config.source.label_column}
         raw = {name: texts[name] for name in texts if name in kept}
         frame = pl.DataFrame({**_key_columns(view.key, keys), EVENT_TIME: times, **raw})
         frames.append(frame.filter(pl.Series(good)))

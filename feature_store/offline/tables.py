@@ -75,8 +75,14 @@ def readable_rows(schema: FeatureSchema, entity: str, *, with_identity: bool = F
     """
     # A part of the key that is a feature, too, stands there once: it is never missing.
     parts = () if schema.key is None else schema.key.columns
-    features = [feature for feature in schema.features if feature.name not in parts]
-    shown = {feature.name: _readable(feature) for feature in features}
+    members = {name: array for array, places in schema.arrays.items() for name in places}
+    shown: dict[str, str] = {}
+    for feature in schema.features:
+        if feature.name in members:
+            array = members[feature.name]
+            shown.setdefault(array, _readable_array(tuple(schema.arrays[array])))
+        elif feature.name not in parts:
+            shown[feature.name] = _readable(feature)
     shown |= {column.name: column.name for column in schema.exact}
     columns = "".join(f",\n    {sql} AS {name}" for name, sql in shown.items())
     table = table_name(schema)
@@ -206,3 +212,7 @@ def _readable(feature: FeatureDefinition) -> str:
         return feature.name
     words = ", ".join("'" + word.replace("'", "''") + "'" for word in feature.categories)
     return f"(ARRAY[NULL, NULL, {words}]::text[])[{feature.name} + 1]"
+
+
+def _readable_array(members: Sequence[str]) -> str:
+    return f"CASE WHEN {members[0]} IS NOT NULL THEN ARRAY[{', '.join(members)}] END"

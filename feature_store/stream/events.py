@@ -24,8 +24,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from configs.errors import nearest
+from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.cleaning import WHOLE_WITH_FRACTION, strip
 from feature_store.definitions.entity import LARGEST_KEY, Entity
+from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidEvent, InvalidValue
 from feature_store.offline.events import ActivityEvent
@@ -125,7 +127,8 @@ class EventParser:
         }
         # Names are the same in every entry: looked up, not decoded.
         self.names = {name.encode(): name for names in self.fields.values() for name in names}
-        self.raw = {feature.name: feature for feature in view.raw_features}
+        columns = {f.name: f for f in view.raw_features if f.array is None}
+        self.raw: dict[str, FeatureDefinition | ArrayColumn] = {**columns, **view.arrays}
         self.kinds: dict[str, Callable[[dict[str, str]], Event]] = {
             "profile": self._profile,
             "activity": self._activity,

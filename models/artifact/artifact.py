@@ -197,6 +197,7 @@ def open_artifact(
 
 def schema_json(schema: FeatureSchema, entity: str) -> bytes:
     """Describe the features as ``schema.json``, and those of the view that they are some of."""
+    schema = schema.model_inputs
     about = {"view": schema.view, "entity": entity, "fingerprint": schema.fingerprint}
     selected = {"selected_from": schema.whole.meaning} if schema.whole else {}
     marks = {f.name: f.missing_marks for f in schema.features if f.missing_marks}

@@ -59,7 +59,7 @@ class Masker:
 
     def __init__(self, view: FeatureView, schema: FeatureSchema | None = None) -> None:
         self.engine = Engine(view)
-        self.schema = schema or self.engine.schema
+        self.schema = (schema or self.engine.schema).model_inputs
         self.raw = tuple(f for f in self.engine.raw if f.name in self.schema.positions)
         self._raw_places = [self.schema.position(feature.name) for feature in self.raw]
         self._places = [self.engine.schema.position(name) for name in self.schema.names]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER, becomes_another
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.definitions.exact import moments
 from feature_store.definitions.schema import (
     FIRST_KNOWN,
     MISSING,
@@ -20,7 +22,8 @@ from feature_store.definitions.schema import (
 )
 from feature_store.definitions.schema_changes import schema_changes, summary
 from feature_store.definitions.validation import Reasons
-from feature_store.ingest.parsing import clean, parse_categories, parse_numbers
+from feature_store.ingest.array_columns import parse_array
+from feature_store.ingest.parsing import clean, parse_categories, parse_exact, parse_numbers
 from feature_store.offline_store import OfflineStore
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.keys import Keys, is_text
@@ -45,6 +48,8 @@ def take_features(
     schema: FeatureSchema, keys: Keys, columns: pa.Table, where: str
 ) -> FeatureMatrix:
     """Take features as they are: numbers, and categories as words or codes; see `Featurizer`."""
+    sizes = {name: ArrayColumn(name, len(places), "") for name, places in schema.arrays.items()}
+    columns = _with_places(columns, sizes, where)
     arrays = [_numbers(f, columns.column(f.name), where) for f in schema.features]
     values = np.empty((len(keys), len(arrays)), dtype=np.float32)
     for start in range(0, len(keys), BLOCK_ROWS):
@@ -73,10 +78,11 @@ class EngineeredFeatures:
     """
 
     def __init__(self, schema: FeatureSchema, engine: Engine) -> None:
-        self.schema = schema
+        self.schema = schema = schema.model_inputs
         self.engine = engine
         known = engine.schema.positions
-        present = engine.schema.select([name for name in schema.names if name in known])
+        names = [name for name in schema.names if name in known]
+        present = engine.schema.select(names).model_inputs
         changes = schema_changes(schema.meaning, present.meaning)
         if changes:
             raise InputUnusable(
@@ -92,7 +98,14 @@ class EngineeredFeatures:
 
         reasons: Reasons = {}
         raw: dict[str, NDArray[Any]] = {}
-        for feature in self.engine.raw:
+        view = self.engine.view
+        columns = _with_places(columns, view.arrays, where)
+        for exact in (view.exact[name] for name in view.timestamps):
+            if exact.name in columns.column_names:
+                column = pl.Series(exact.name, columns.column(exact.name))
+                given = parse_exact(exact, clean(column, exact.missing_marks), reasons)
+                raw[exact.name] = moments(given.tolist())
+        for feature in view.raw_features:
             if feature.name in columns.column_names:
                 column = pl.Series(feature.name, columns.column(feature.name))
                 texts = clean(column, feature.missing_marks)
@@ -137,6 +150,25 @@ def lookup_of(
         return offline.as_of(schema, entity, keys, times, ttl=ttl, known_by=known_by)
 
     return look_up
+
+
+def _with_places(columns: pa.Table, arrays: Mapping[str, ArrayColumn], where: str) -> pa.Table:
+    """The columns with the places of arrays, as float32, in place of their lists."""
+    import polars as pl
+    import pyarrow as pa
+
+    for array in arrays.values():
+        if array.name not in columns.column_names:
+            continue
+        reasons: Reasons = {}
+        values = parse_array(array, pl.Series(array.name, columns.column(array.name)), reasons)
+        if reasons:
+            row = min(reasons)
+            raise InputUnusable(f"Row {row + 1:,} of {where}: {reasons[row]}.")
+        columns = columns.drop_columns([array.name])
+        for name, numbers in zip(array.members, np.ascontiguousarray(values.T), strict=True):
+            columns = columns.append_column(name, pa.chunked_array([numbers]))
+    return columns
 
 
 def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) -> NDArray[Any]:

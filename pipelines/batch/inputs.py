@@ -270,12 +270,12 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
             f"{path} has no column '{lacking[0]}'; it has {_list(names)}. Add the column, or "
             "rename it with 'source.rename' in the feature settings."
         )
-    raw = [feature.name for feature in view.raw_features]
-    if set(schema.names) <= set(names):
+    places = {name for array in set(schema.arrays) & set(names) for name in schema.arrays[array]}
+    if set(schema.names) <= {*names, *places}:
         return Kind.features
-    if not (set(raw) - set(view.key.columns)) & set(names):
+    if not (set(view.attributes) - set(view.key.columns)) & set(names):
         return Kind.entities
-    absent = [group for group in view.attribute_groups if not set(group) & set(names)]
+    absent = [group for group in _groups_of_columns(view) if not set(group) & set(names)]
     if absent:
         missing = ", ".join(" or ".join(group) for group in absent)
         raise InputUnusable(
@@ -285,15 +285,32 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
     return Kind.attributes
 
 
+def _groups_of_columns(view: FeatureView) -> list[tuple[str, ...]]:
+    """Columns of which one tells what the others would; see `FeatureView.attribute_groups`."""
+    whole = {name: array.name for array in view.arrays.values() for name in array.members}
+    timed = {feature.name for feature in view.timed_features}
+    groups = [
+        tuple(dict.fromkeys(whole.get(name, name) for name in group if name not in timed))
+        for group in view.attribute_groups
+    ]
+    return [*filter(None, groups), *((name,) for name in view.timestamps)]
+
+
 def columns_of(
     kind: Kind, names: Sequence[str], view: FeatureView, schema: FeatureSchema
 ) -> list[str]:
     """The columns that are read of an input that has so many, the key first."""
     wanted: list[str] = list(view.key.columns)
     if kind is Kind.features:
-        wanted += schema.names
+        # An array is one column that holds lists, or as many as it has places.
+        whole = {
+            name: array
+            for array in set(schema.arrays) & set(names)
+            for name in schema.arrays[array]
+        }
+        wanted += [whole.get(name, name) for name in schema.names]
     elif kind is Kind.attributes:
-        wanted += [f.name for f in view.raw_features if f.name in names]
+        wanted += [name for name in view.attributes if name in names]
     # A part of the key may be a feature, too.
     return list(dict.fromkeys(wanted))
 

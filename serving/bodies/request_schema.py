@@ -6,19 +6,18 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import ConfigDict, Field, create_model, model_validator
 
 from configs.errors import nearest
-from feature_store.definitions.cleaning import becomes_another
+from feature_store.definitions.cleaning import Cleaning
 from feature_store.definitions.entity import Entity
-from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefinition
 from feature_store.definitions.view import FeatureView
-from serving.bodies.clean_body import CleanBody, marks_pattern
+from serving.bodies.attribute_fields import attribute_fields, hyphened
+from serving.bodies.clean_body import CleanBody
 from serving.bodies.key_fields import key_fields, read_key
 from serving.middleware.access import current_caller
 from serving.prediction.predictor import PredictionRequest
 
-LONGEST_WORD = 100
 LONGEST_UNIT = 128
 LONGEST_VALUE_SHOWN = 100
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -63,12 +62,16 @@ def request_schema(view: FeatureView) -> type[Body]:
     fields = key_fields(
         view.key, "Whose stored features to use; attributes in the body win over them."
     )
-    fields |= {feature.name: (_attribute(feature), None) for feature in view.raw_features}
-    raw = [feature.name for feature in view.raw_features]
+    raw = view.attributes
+    fields |= dict(attribute_fields(view))
     named = frozenset(view.key.columns) - frozenset(raw)
 
     def asks_something(body: Body) -> Body:
         given = body.model_fields_set - {"unit_id"}
+        for feature in view.timed_features:
+            lacking = set(feature.inputs) - given
+            if lacking and len(lacking) < len(feature.inputs):
+                raise ValueError(f"{' and '.join(feature.inputs)} together, or none of them")
         if given <= named and all(getattr(body, name) is None for name in given):
             names = " and ".join(f"'{name}'" for name in view.key.columns)
             raise ValueError(f"{names} or at least one of {', '.join(raw)}")
@@ -83,12 +86,10 @@ def request_schema(view: FeatureView) -> type[Body]:
         __validators__=validators,  # type: ignore[arg-type]
         **fields,
     )
-    schema.cleanings = {
-        name: feature.cleaning
-        for feature in view.raw_features
-        if feature.kind != "category"
-        for name in (feature.name, _hyphened(feature))
-    }
+    numbers = [feature for feature in view.raw_features if feature.kind != "category"]
+    read: dict[str, Cleaning] = {each.name: each.cleaning for each in numbers}
+    read |= {name: array.cleaning for name, array in view.arrays.items()}
+    schema.cleanings = read | {hyphened(name): read[name] for name in read}
     schema.no_attributes = named | {"unit_id"}
     schema.attributes = frozenset(raw)
     schema.model_config["json_schema_extra"] = partial(_describe_either, sorted(named))
@@ -159,43 +160,6 @@ class Shown:
 
     def __repr__(self) -> str:
         return self.text
-
-
-def _attribute(feature: FeatureDefinition) -> Any:
-    alias = _hyphened(feature)
-    unit = f" Unit: {feature.unit}." if feature.unit else ""
-    description = f"{feature.description}{unit}"
-    if feature.kind == "category":
-        field = Field(
-            alias=alias,
-            max_length=LONGEST_WORD,
-            description=f"{description} Known: {', '.join(feature.categories)}.",
-            examples=[feature.categories[0]],
-        )
-        return Annotated[str | None, field]
-    if feature.kind == "boolean":
-        return Annotated[bool | None, Field(alias=alias, description=description)]
-    number = int if feature.kind == "integer" else float
-    limits: dict[str, Any] = dict(zip(("ge", "le"), map(number, feature.limits), strict=True))
-
-    def name_marks(schema: dict[str, Any]) -> None:
-        mark = {"type": "string", "pattern": marks_pattern(feature.cleaning)}
-        schema["anyOf"].insert(1, mark | {"description": "Stands for a missing value, as null."})
-
-    field = Field(alias=alias, description=description, json_schema_extra=name_marks, **limits)
-    if max(map(abs, feature.limits)) <= LARGEST_EXACT_INTEGER:
-        return Annotated[number | None, field]
-    return Annotated[number | None, AfterValidator(_keep_digits), field]
-
-
-def _keep_digits(number: float | None) -> float | None:
-    if number is not None and becomes_another(number):
-        raise ValueError("expected a whole number that a float32 holds")
-    return number
-
-
-def _hyphened(feature: FeatureDefinition) -> str:
-    return feature.name.replace("_", "-")
 
 
 def _nearest(name: str, known: Sequence[str]) -> str:

@@ -41,11 +41,13 @@ class MissingAttributes:
         # No number equals NaN, so that no number is an unseen word.
         unseen = [UNSEEN if category else np.nan for category in is_category]
         self._unseen = np.array(unseen, dtype=np.float32)
-        self._raw = [
-            (place, feature.name, least[place], unseen[place])
-            for place, feature in enumerate(schema.features)
-            if not feature.inputs
-        ]
+        seen: set[str] = set()  # the places of an array are missing together
+        self._raw: list[tuple[int, str, float, float]] = []
+        for place, feature in enumerate(schema.features):
+            name = feature.array[0] if feature.array else feature.name
+            if not feature.inputs and name not in seen:
+                seen.add(name)
+                self._raw.append((place, name, least[place], unseen[place]))
         self._by_pattern: dict[bytes, Unknowns] = {}
 
     def of(self, values: NDArray[np.float32]) -> list[Unknowns]:

@@ -43,8 +43,9 @@ class ModelFeatures:
         self.engine = engine
         self.stored = stored
         self._is_present = schema.fingerprint == engine.schema.fingerprint
-        present = engine.schema.select([n for n in schema.names if n in engine.schema.positions])
-        self._changes = schema_changes(schema.meaning, present.meaning)
+        names = [name for name in schema.names if name in engine.schema.positions]
+        present = engine.schema.select(names).model_inputs
+        self._changes = schema_changes(schema.model_inputs.meaning, present.meaning)
         self._places = np.array([engine.schema.position(name) for name in present.names], dtype=int)
         self._nothing = engine.row({})
         self.missing = MissingAttributes(schema)

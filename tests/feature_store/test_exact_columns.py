@@ -228,12 +228,12 @@ def test_a_model_takes_what_a_float32_can_hold_and_functions_take_no_lookups():
     values = Engine(VIEW).row({"visits": 3, "member": True, "balance": 0.1})
     assert values.tolist() == [3, 1, float(np.float32(0.1)), 6]
     view = account_view()
-    with pytest.raises(DefinitionError, match="takes 'opened', an exact column of type timestamp"):
+    with pytest.raises(DefinitionError, match="takes 'nick', an exact column of type string"):
 
         @view.feature()
-        def age(opened):
-            "Its age."
-            return opened
+        def length(nick):
+            "Its length."
+            return nick
 
     with pytest.raises(DefinitionError, match="'account' is defined twice"):
         view.raw("account", description="Again.")
