@@ -206,15 +206,18 @@ class FeatureSchema:
         exact
             The values of the exact columns, in their order; without them only features are given.
         """
-        values: dict[str, Any] = {
-            f.name: f.decode(v) for f, v in zip(self.features, vector.tolist(), strict=True)
-        }
+        values = self.decode_places(vector)
         if self.arrays:
             values = self._gathered(values, vector)
         if exact is not None:
             names = (column.name for column in self.exact)
             values |= dict(zip(names, exact, strict=True))
         return values
+
+    def decode_places(self, vector: np.ndarray) -> dict[str, Any]:
+        """`decode` of the features alone, each place of an array by its own name."""
+        pairs = zip(self.features, vector.tolist(), strict=True)
+        return {feature.name: feature.decode(value) for feature, value in pairs}
 
     def _gathered(self, values: dict[str, Any], vector: np.ndarray) -> dict[str, Any]:
         """Decoded values with a list in place of the places of an array, in the same order."""

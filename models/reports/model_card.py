@@ -116,7 +116,7 @@ def _examples(report: EvaluationReport) -> Iterator[Markup]:
     by_margin = np.argsort(explained.margin, kind="stable")
     for row in by_margin[[int(0.99 * (len(by_margin) - 1)), len(by_margin) // 2]].tolist():
         values, base, margin = explained.values[row], explained.base[row], explained.margin[row]
-        decoded = schema.decode(explained.rows.values[row])
+        decoded = schema.decode_places(explained.rows.values[row])
         order = np.argsort(-np.abs(values), kind="stable")
         most, rest = order[:SHOWN_STEPS], order[SHOWN_STEPS:]
         names = [f"{schema.names[p]} = {_text(decoded[schema.names[p]])}" for p in most]

@@ -98,14 +98,17 @@ class Masker:
         UnknownFeature
             If an attribute is not a raw column of the view.
         """
-        known = {feature.name for feature in self.engine.raw}
+        view = self.engine.view
         for name in present:
-            if name not in known:
+            if name not in view.attributes:
                 raise UnknownFeature(
-                    f"'{name}' is not a raw column of '{self.engine.view.name}'. "
-                    f"Known: {', '.join(sorted(known))}."
+                    f"'{name}' is not a raw column of '{view.name}'. "
+                    f"Known: {', '.join(sorted(view.attributes))}."
                 )
-        hidden = [not set(group) & set(present) for group in self.groups]
+        arrays = [view.arrays[name] for name in present if name in view.arrays]
+        there = {*present, *(name for array in arrays for name in array.members)}
+        there |= {f.name for f in view.timed_features if set(f.inputs) & set(present)}
+        hidden = [not set(group) & there for group in self.groups]
         return np.tile(np.array(hidden), (n, 1))
 
     def random(self, n: int, all_missing_share: float, random: np.random.Generator) -> Mask:

@@ -193,7 +193,9 @@ class SkewAudit:
         """The cause for each row ``(n,)``; all of them differ from what is expected."""
         frame, differs = logged.frame, ~same_bits(logged.values, then.values)
         events, flags = utc_times(frame["feature_event_time"]), frame["flags"]
-        raw = np.array([not feature.inputs for feature in schema.features])
+        # What is computed from timestamps comes in, too: they are not among the features.
+        ours = set(self.engine.schema.names)
+        raw = np.array([ours.isdisjoint(feature.inputs) for feature in schema.features])
         again = self._derive_again(logged.values, schema)
         follows = (
             np.ones(len(logged), dtype=bool)

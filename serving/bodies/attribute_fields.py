@@ -20,13 +20,13 @@ LONGEST_WORD = 100
 
 def attribute_fields(view: FeatureView) -> Iterator[tuple[str, Any]]:
     """Fields of a request and their types: raw columns, arrays, timestamps that functions take."""
-    for feature in view.raw_features:
-        if feature.array is None:
-            yield feature.name, (_attribute(feature), None)
-    for array in view.arrays.values():
-        yield array.name, (_list_of_numbers(array), None)
-    for name in view.timestamps:
-        yield name, (_moment(view.exact[name]), None)
+    for name in view.attributes:
+        if name in view.arrays:
+            yield name, (_list_of_numbers(view.arrays[name]), None)
+        elif name in view.timestamps:
+            yield name, (_moment(view.exact[name]), None)
+        else:
+            yield name, (_attribute(view.definitions[name]), None)
 
 
 def _attribute(feature: FeatureDefinition) -> Any:

@@ -177,7 +177,7 @@ class Explanations:
         explainer, method = self._explainer(arm, model)
         checkpoint()
         shares = explainer.contributions(vector)
-        values = model.schema.decode(vector)
+        values = model.schema.decode_places(vector)
         contributions = [
             {"feature": name, "contribution": share}
             | ({"value": value} if shown is None or name in shown else {})

@@ -46,7 +46,11 @@ def model_files(seed: int) -> Mapping[str, bytes]:
 
 def model_files_of(seed: int, schema: FeatureSchema) -> Mapping[str, bytes]:
     """`model_files` of a model that takes another version of the features."""
-    matrix = under(schema, random_matrix(400))
+    return model_files_on(seed, under(schema, random_matrix(400)))
+
+
+def model_files_on(seed: int, matrix: FeatureMatrix) -> Mapping[str, bytes]:
+    """`model_files` of a model that learned random labels of these rows."""
     labels = np.random.default_rng(seed).integers(0, 2, len(matrix)).astype(np.int8)
     model = XGBoostModel({"n_estimators": 10, "max_depth": 3}, seed=seed).fit(matrix, labels)
     onnx = model.to_onnx()

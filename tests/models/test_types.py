@@ -1,0 +1,47 @@
+"""A model on a view with arrays, timestamps and lookups: trained, written up, loaded, replayed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from configs.settings import load_settings
+from feature_store.training_data import TrainingRows
+from models.artifact.artifact import open_artifact
+from models.families import load_model, new_model
+from models.reports.write_up import write_up
+from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
+from tests.worlds.accounts import SCHEMA, VIEW, random_rows
+
+
+def test_a_model_takes_what_it_can_and_its_artifact_knows_the_whole_view(tmp_path: Path) -> None:
+    training = load_settings().training
+    masking = training.masking.model_copy(update={"request_attributes": ("age", "taste")})
+    quick = training.xgboost.model_copy(update={"n_estimators": 20, "learning_rate": 0.3})
+    evaluation = training.evaluation.model_copy(update={"slices": ()})
+    changes = {"masking": masking, "model": "xgboost", "xgboost": quick, "evaluation": evaluation}
+    config = training.model_copy(update=changes)
+    features = random_rows(600)
+    place = SCHEMA.position("taste_1")
+    labels = (features.values[:, place] > 0).astype(np.int8)
+    rows, masker = TrainingRows(features, labels), masker_of(VIEW, config)
+    split = split_of(rows, masker.schema, config)
+    model = fit(new_model(config), split, masker, config)
+    trained = Trained(model, split, held_out_metrics(model, split.test, masker, config))
+    assert trained.metrics["roc_auc"] > 0.95
+
+    record = write_up(
+        trained, recipe_of(rows, masker, config), masker, datetime.now(UTC), tmp_path, config
+    )
+    artifact = open_artifact(record.artifact.path)
+    taken = artifact.feature_schema
+    assert taken.names == SCHEMA.names
+    assert (taken.exact, taken.definition_fingerprint) == ((), SCHEMA.fingerprint)
+    assert taken.whole is not None
+    assert taken.whole.columns == SCHEMA.columns
+    assert record.tags["schema_fingerprint"] == SCHEMA.fingerprint
+    again = load_model(artifact).predict_proba(masker.narrow(features))
+    assert again.tobytes() == model.predict_proba(masker.narrow(features)).tobytes()
+    assert "taste_1 = " in (record.files / "model_card.html").read_text()
