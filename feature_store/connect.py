@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from configs.feature_config import REDIS
 from configs.settings import ROOT, Settings, load_settings
@@ -18,6 +21,7 @@ from feature_store.errors import FeatureStoreError, SourceError
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
+from feature_store.offline.vocabularies import Vocabularies
 from feature_store.offline_store import OfflineStore, missing_vector
 from feature_store.online.deadline import bounded, bounded_by_cancelling
 from feature_store.online_store import OnlineStore, read_views
@@ -316,6 +320,15 @@ def get_online_features(entity_id: KeyValue, features: Sequence[str]) -> Mapping
             nothing = (None,) * len(store.schema.exact)
             decoded = store.schema.decode(missing_vector(store.schema), nothing)
         else:
-            decoded = store.schema.decode(row.vector, row.exact)
+            schema = store.schema
+            if schema.open_features:
+                known = _vocabularies(postgres_url(settings))
+                schema = known.schema_of(schema, row.vector[np.newaxis])
+            decoded = schema.decode(row.vector, row.exact)
         values |= {(store.schema.view, name): value for name, value in decoded.items()}
     return {each.name: values[each.view.name, each.name] for each in references}
+
+
+@cache
+def _vocabularies(url: str) -> Vocabularies:
+    return Vocabularies(Postgres(url))

@@ -24,6 +24,7 @@ from feature_store.offline.newest_rows import (
 )
 from feature_store.offline.postgres import Postgres, append_changed
 from feature_store.offline.versions import VersionCatalogue
+from feature_store.offline.vocabularies import Vocabularies
 from feature_store.offline.windowed_reads import ActivityStore
 
 
@@ -71,6 +72,7 @@ class OfflineStore:
     def __init__(self, postgres: Postgres) -> None:
         self.postgres = postgres
         self.versions = VersionCatalogue(postgres)
+        self.vocabularies = Vocabularies(postgres)
 
     def append(self, matrix: FeatureMatrix, entity: str, created: Created) -> int:
         """Append rows that differ from the newest one for their event; return how many did.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,8 @@ def training_rows(
     )
     _refuse_nothing_known(store, schema, found, known_by)
     features, texts = features.rows(found), None
+    # After the rows were read: no code of theirs stands for a word that is not among them.
+    features = replace(features, schema=store.vocabularies.schema(schema))
     if schema.key is not None:
         texts = np.array(find_keys(store.postgres, schema.key, features.keys), dtype=object)
     return TrainingRows(features, labels.values[found], texts)
@@ -109,9 +111,10 @@ def training_frame(
     labels, entity = _labels(store, start, end, known_by), references[0].view.key
     matrices, known = {}, np.zeros(len(labels), dtype=bool)
     for view, schema in by_view(references):
-        matrices[view.name], found = store.historical(
+        matrix, found = store.historical(
             schema, view.entity, labels.keys, labels.times, ttl=ttl, known_by=known_by
         )
+        matrices[view.name] = replace(matrix, schema=store.vocabularies.schema(schema))
         known |= found
     _refuse_nothing_known(store, by_view(references)[0][1], known, known_by)
     matrices = {name: matrix.rows(known) for name, matrix in matrices.items()}

@@ -83,11 +83,14 @@ def refuse_one_class(labels: Labels, what: str) -> None:
 
 
 def narrowed(matrix: FeatureMatrix, schema: FeatureSchema) -> FeatureMatrix:
-    """Give a matrix of all features of a view with those that a model takes."""
-    if matrix.schema.fingerprint == schema.fingerprint:
+    """Give a matrix of all features of a view with those that a model takes.
+
+    Words that its open vocabularies have learned since are unseen to the model.
+    """
+    if matrix.schema.fingerprint == schema.fingerprint and not schema.open_features:
         return matrix
     places = [matrix.schema.position(name) for name in schema.names]
-    values = np.ascontiguousarray(matrix.values[:, places])
+    values = schema.known_codes(np.ascontiguousarray(matrix.values[:, places]))
     return FeatureMatrix(values, matrix.keys, matrix.times, schema)
 
 

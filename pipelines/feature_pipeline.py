@@ -102,7 +102,10 @@ def feature_pipeline(
 
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, MODEL_VIEW.schema, MODEL_VIEW.entity)
-        stats = compute(reading, staging, MODEL_VIEW, settings.feature, during, stopwatch, now)
+        stats = compute(
+            *(reading, staging, MODEL_VIEW, settings.feature, during, stopwatch, now),
+            offline.vocabularies,
+        )
         if not stats.rows:
             report_nothing(mode, during, before)
         else:

@@ -29,7 +29,7 @@ def reproduce_version(label: str) -> None:
     version = registry.find(label)
     artifact = artifact_cache(settings).get(version.artifact_uri, version.digest)
     config = config_of(artifact.config)
-    masker = masker_of(MODEL_VIEW, config)
+    masker = masker_of(MODEL_VIEW.with_words(artifact.feature_schema.words), config)
     done(f"Found the recipe of {label}")
 
     drawn = history(settings).rows(artifact, version.trained_at)

@@ -112,7 +112,8 @@ def evaluate(debug: Debug = False) -> None:
     """Evaluate the kept model on the rows that it has not seen: metrics and curves as files."""
     kept = Kept.read()
     test, config = split_of(kept.artifact, kept.rows).test, config_of(kept.artifact.config)
-    model, masker = load_model(kept.artifact), masker_of(MODEL_VIEW, config)
+    view = MODEL_VIEW.with_words(kept.artifact.feature_schema.words)
+    model, masker = load_model(kept.artifact), masker_of(view, config)
     found = held_out_metrics(model, test, masker, config)
     METRICS.write_bytes(json_bytes({name: round(value, 6) for name, value in found.items()}))
     probabilities = model.predict_proba(masker.narrow(test.features))

@@ -6,7 +6,6 @@ from datetime import datetime
 
 from configs.command_line import done, note, progress
 from configs.training_config import TrainingConfig
-from feature_store.feature_definitions import MODEL_VIEW
 from models.errors import TrainingRefused
 from models.families import new_model
 from models.gates.rules import SLICE, Decision
@@ -79,7 +78,7 @@ def with_protected(trained: Trained, masker: Masker, config: TrainingConfig) -> 
     everything = config.model_copy(update={"exclude_protected": False})
     untrained = new_model(everything)
     with progress("With protected features", untrained.most_rounds, " rounds") as on_round:
-        whole = masker_of(MODEL_VIEW, everything)
+        whole = masker_of(masker.engine.view, everything)
         other = fit(untrained, trained.split, whole, everything, on_round)
     found = compare(trained.model, other, trained.split.test, masker, config)
     ours, theirs = trained.metrics, found.metrics

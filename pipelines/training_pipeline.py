@@ -103,7 +103,7 @@ def training_pipeline(
     )
     done(f"Retrieved {len(rows):,} rows from feature store")
 
-    masker = masker_of(MODEL_VIEW, training)
+    masker = masker_of(MODEL_VIEW.with_words(rows.features.schema.words), training)
     recipe, split = recipe_of(rows, masker, training), split_of(rows, masker.schema, training)
     done(f"Split: {1 - training.test_share:.0%} train, {training.test_share:.0%} test")
     tuned = None

@@ -20,6 +20,7 @@ from feature_store.command_line.names import (
     unknown_entity,
 )
 from feature_store.definitions.entity import KeyValue
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import EntityNotFound
 from feature_store.feature_definitions import MODEL_VIEW
@@ -101,7 +102,9 @@ def _history(
 ) -> Display:
     stored = offline.versions.readable(schema_of(defined, version, offline))
     where = [f"{stored.entity} = {defined.key.identity(entity)}"]
-    rows = [row for block in every_row(offline.postgres, stored, where) for row in _rows(block)]
+    schema = offline.vocabularies.schema(stored.schema)
+    blocks = every_row(offline.postgres, stored, where)
+    rows = [row for block in blocks for row in _rows(block, schema)]
     if not rows:
         raise unknown_entity(defined, entity, offline)
     before: Values = {}
@@ -125,14 +128,14 @@ def _history(
     return Display({**facts, "rows": rows}, [Table(title, columns, lines)])
 
 
-def _rows(block: StoredRows) -> list[dict[str, Any]]:
+def _rows(block: StoredRows, schema: FeatureSchema) -> list[dict[str, Any]]:
     matrix = block.matrix
     exact = [None] * len(matrix) if matrix.exact is None else matrix.exact.tolist()
     return [
         {
             "event_time": time.astype(datetime).replace(tzinfo=UTC),
             "created_time": created.astype(datetime).replace(tzinfo=UTC),
-            "values": matrix.schema.decode(vector, more),
+            "values": schema.decode(vector, more),
         }
         for time, created, vector, more in zip(
             matrix.times, block.created, matrix.values, exact, strict=True

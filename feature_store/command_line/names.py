@@ -53,7 +53,8 @@ def referred(reference: str) -> tuple[View, FeatureDefinition | None]:
 
 def schema_of(view: View, version: str | None, offline: OfflineStore) -> FeatureSchema:
     """The schema of a stored version, or of the one that this code defines."""
-    return view.schema if version is None else offline.versions.find(view.name, version).schema
+    stored = None if version is None else offline.versions.find(view.name, version).schema
+    return offline.vocabularies.schema(stored or view.schema)
 
 
 def unknown_entity(

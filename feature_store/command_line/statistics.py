@@ -15,7 +15,6 @@ from feature_store import connect
 from feature_store.command_line.activity import current_values
 from feature_store.command_line.names import VersionOption, ViewOption, schema_of
 from feature_store.definitions.schema import (
-    FIRST_KNOWN,
     MISSING,
     UNSEEN,
     FeatureDefinition,
@@ -135,7 +134,7 @@ def _of_category(feature: FeatureDefinition, column: pl.Series, n: int) -> dict[
     return {
         "unseen_rate": unseen / n if n else None,
         "distinct": len(counts),
-        "top": {feature.categories[code - FIRST_KNOWN]: count / n for code, count in top},
+        "top": {str(feature.decode(code)): count / n for code, count in top},
     }
 
 

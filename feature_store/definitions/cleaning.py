@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 from functools import cached_property
@@ -80,7 +81,7 @@ class Cleaning:
         """Give the code of a category's value; None is missing, an unknown word is unseen."""
         if value is None or value != value:
             return MISSING
-        word = strip(value) if isinstance(value, str) else _as_word(value)
+        word = as_word(value)
         code = self.codes.get(word)
         if code is not None:
             return code
@@ -149,10 +150,11 @@ class Cleaning:
     def _by_folded(self) -> dict[str, int]:
         """Codes by words without letter case, where one word alone has that form."""
         folded = [word.casefold() for word in self.codes]
+        times = Counter(folded)
         return {
             form: code
             for form, code in zip(folded, self.codes.values(), strict=True)
-            if folded.count(form) == 1
+            if times[form] == 1
         }
 
 
@@ -178,8 +180,10 @@ def strip(text: str) -> str:
     return text.strip(WHITE_SPACE)
 
 
-def _as_word(value: object) -> str:
-    """A value that came typed, as a word: pandas makes 2.0 of the category 2."""
+def as_word(value: object) -> str:
+    """A value as a word: a text is stripped, and pandas makes 2.0 of the category 2."""
+    if isinstance(value, str):
+        return strip(value)
     if isinstance(value, float | Decimal) and value == value // 1:
         return str(int(value))
     return str(value)

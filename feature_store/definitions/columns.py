@@ -139,6 +139,11 @@ def _code(source: FeatureDefinition, word: str) -> int:
 
 
 def _refuse_gaps(source: FeatureDefinition, gaps: NDArray[np.bool_]) -> None:
+    if source.open_to is not None:
+        raise DefinitionError(
+            f"A table over '{source.name}' cannot name every category: its vocabulary is open. "
+            "Give it categories."
+        )
     words = [word for word, gap in zip(source.categories, gaps, strict=True) if gap]
     if words:
         raise DefinitionError(

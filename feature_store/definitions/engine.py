@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from feature_store.definitions.arrays import spread
 from feature_store.definitions.composed import ComposedAttributes, Encoded
 from feature_store.definitions.schema import (
-    FIRST_KNOWN,
     MISSING,
     UNSEEN,
     FeatureDefinition,
@@ -122,8 +121,8 @@ class Engine:
         self._codes = [f.codes if f.kind == "category" else None for f in self.raw]
         self._as_is = [not f.cleaning.mark_numbers for f in self.raw]
         self._category_places = [p for p, f in enumerate(self.raw) if f.kind == "category"]
-        known = [FIRST_KNOWN + len(self.raw[place].categories) for place in self._category_places]
-        self._codes_end = np.array(known, dtype=np.int64)[:, np.newaxis]
+        ends = [self.raw[place].codes_end for place in self._category_places]
+        self._codes_end = np.array(ends, dtype=np.int64)[:, np.newaxis]
         self._probe()
 
     def row(self, attributes: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -318,7 +317,7 @@ class Engine:
             if column is None:
                 return np.zeros(n, dtype=np.int64)
             codes = np.ascontiguousarray(column, dtype=np.int64)
-            valid = (codes >= MISSING) & (codes < FIRST_KNOWN + len(feature.categories))
+            valid = (codes >= MISSING) & (codes < feature.codes_end)
             return codes if valid.all() else np.where(valid, codes, UNSEEN)
         if column is None:
             return np.full(n, np.nan, dtype=np.float32)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -61,6 +61,13 @@ class FeatureDefinition:
         How a windowed value is made: aggregation, window and so on, as short texts.
     array
         Name and size of the array that it is a place of, else None.
+    open_to
+        Of a category whose words are learned as they come, how many it may have at most;
+        ``categories`` are those known so far then, which are no part of its meaning. None of a
+        closed vocabulary.
+    has_words
+        Whether ``categories`` are what an open vocabulary has: a definition knows none of them,
+        they are in the offline store.
     """
 
     name: str
@@ -78,9 +85,13 @@ class FeatureDefinition:
     is_cast: bool = False
     rule: Mapping[str, str] = field(default_factory=dict)
     array: tuple[str, int] | None = None
+    open_to: int | None = None
+    has_words: bool = False
 
     def __post_init__(self) -> None:
-        if (self.kind == "category") != bool(self.categories):
+        if self.open_to is not None:
+            self._refuse_size(self.open_to)
+        if (self.kind == "category") != bool(self.categories or self.open_to):
             raise DefinitionError(
                 f"Feature '{self.name}' is a {self.kind} with {len(self.categories)} categories; "
                 "a category names its vocabulary, a number has none."
@@ -92,15 +103,40 @@ class FeatureDefinition:
                 f"numbers exactly up to {LARGEST_EXACT_INTEGER}, and as a number it would lose "
                 "digits, too. Narrow the range, or count in larger units."
             )
-        if len(self.categories) > MOST_CATEGORIES:
+        if len(self.categories) > MOST_CATEGORIES and self.open_to is None:
             raise DefinitionError(
                 f"Feature '{self.name}' has {len(self.categories):,} categories; at most "
                 f"{MOST_CATEGORIES:,} can be told apart. Group the rare ones."
             )
-        if self.cleaning.problem is not None:
+        if self.cleaning.problem is not None and self.open_to is None:
             raise DefinitionError(
                 f"Feature '{self.name}' cannot be read: {self.cleaning.problem}. Change the "
                 "vocabulary, or the marks."
+            )
+
+    def _refuse_size(self, most: int) -> None:
+        if not 1 <= most <= MOST_CATEGORIES or self.kind != "category":
+            raise DefinitionError(
+                f"Feature '{self.name}' has an open vocabulary of {most:,} words at most; expected "
+                f"1 to {MOST_CATEGORIES:,}, and neither categories nor another kind beside it."
+            )
+
+    def with_words(self, words: Sequence[str]) -> FeatureDefinition:
+        """The same feature with the words that its open vocabulary has by now."""
+        return replace(self, categories=tuple(words), has_words=True)
+
+    def require_words(self) -> None:
+        """Raise unless it is known which words the vocabulary has.
+
+        Raises
+        ------
+        DefinitionError
+            If it is open, and nobody has looked: every word would be unseen.
+        """
+        if self.open_to is not None and not self.has_words:
+            raise DefinitionError(
+                f"The vocabulary of '{self.name}' is open, and its words are in the offline store: "
+                "take the view from there (`OfflineStore.vocabularies.view`)."
             )
 
     @property
@@ -129,17 +165,23 @@ class FeatureDefinition:
         return self.cleaning.codes
 
     @property
+    def codes_end(self) -> int:
+        """The first code that no word of the vocabulary has, or can have."""
+        return FIRST_KNOWN + (self.open_to or len(self.categories))
+
+    @property
     def meaning(self) -> dict[str, Any]:
         """Everything that decides what a stored value means."""
         return {
             "name": self.name,
             "kind": self.kind,
             "version": self.version,
-            "categories": self.categories,
+            "categories": () if self.open_to else self.categories,
             "valid_range": self.valid_range,
             "inputs": self.inputs,
             **({"is_cast": True} if self.is_cast else {}),
             **({"array": self.array} if self.array else {}),
+            **({"open_to": self.open_to} if self.open_to else {}),
             **self.rule,
         }
 
@@ -147,7 +189,7 @@ class FeatureDefinition:
     def from_meaning(cls, meaning: Mapping[str, Any]) -> FeatureDefinition:
         """A stored definition, without its function: enough to decode and check stored values."""
         limits, array = meaning["valid_range"], meaning.get("array")
-        fixed = {*cls("", "number", "").meaning, "is_cast", "array"}
+        fixed = {*cls("", "number", "").meaning, "is_cast", "array", "open_to"}
         return cls(
             name=meaning["name"],
             kind=meaning["kind"],
@@ -159,6 +201,7 @@ class FeatureDefinition:
             is_cast=meaning.get("is_cast", False),
             rule={fact: value for fact, value in meaning.items() if fact not in fixed},
             array=None if array is None else (array[0], array[1]),
+            open_to=meaning.get("open_to"),
         )
 
     def encode(self, value: object) -> float:
@@ -178,6 +221,7 @@ class FeatureDefinition:
         (3, 3, 1, 0)
         """
         if self.kind == "category":
+            self.require_words()
             return self.cleaning.code(value)
         is_boolean = self.kind == "boolean"
         try:
@@ -236,8 +280,12 @@ class FeatureDefinition:
         'Male'
         """
         if self.kind == "category":
-            code = int(value)
-            return self.categories[code - FIRST_KNOWN] if code >= FIRST_KNOWN else None
+            place = int(value) - FIRST_KNOWN
+            if place < 0:
+                return None
+            self.require_words()
+            # A word that an open vocabulary has learned since is unseen to this one.
+            return self.categories[place] if place < len(self.categories) else None
         if math.isnan(value):
             return None
         if self.kind == "boolean":

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from configs.errors import did_you_mean
 from feature_store.definitions.arrays import gather
@@ -195,6 +196,42 @@ class FeatureSchema:
         features = [self.features[self.positions[n]] for n in names if n in self.positions]
         exact = [self.exact[self.exact_positions[n]] for n in names if n in self.exact_positions]
         return FeatureSchema(self.view, tuple(features), self.whole or self, self.key, tuple(exact))
+
+    @property
+    def open_features(self) -> tuple[FeatureDefinition, ...]:
+        """The features whose vocabulary is open."""
+        return tuple(feature for feature in self.features if feature.open_to is not None)
+
+    @cached_property
+    def words(self) -> Mapping[str, tuple[str, ...]]:
+        """The words that are known of open vocabularies, by feature."""
+        return {each.name: each.categories for each in self.open_features if each.has_words}
+
+    def with_words(self, words: Mapping[str, Sequence[str]]) -> FeatureSchema:
+        """The same schema with the words that open vocabularies have by now."""
+        if not (self.whole or self).open_features:
+            return self
+        features = tuple(
+            each.with_words(words[each.name]) if each.open_to and each.name in words else each
+            for each in self.features
+        )
+        whole = None if self.whole is None else self.whole.with_words(words)
+        return replace(self, features=features, whole=whole)
+
+    def known_codes(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors ``(n, p)`` in which words that this schema does not know are unseen.
+
+        They were learned after it was made: a model has no idea of them. Without open
+        vocabularies these are the very vectors that were given.
+        """
+        for feature in self.open_features:
+            feature.require_words()
+            column = values[:, self.positions[feature.name]]
+            is_new = column >= FIRST_KNOWN + len(feature.categories)
+            if is_new.any():
+                values = values.copy()
+                values[is_new, self.positions[feature.name]] = UNSEEN
+        return values
 
     def decode(
         self, vector: np.ndarray, exact: Sequence[ExactValue] | None = None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition, FeatureSchema
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 
 Reasons = dict[int, str]
 """Row number (0-based) to why it is refused: the first reason found, in column order."""
@@ -16,7 +16,7 @@ Reasons = dict[int, str]
 def check_column(feature: FeatureDefinition, column: NDArray[np.floating]) -> Reasons:
     """Reasons for the values of one column ``(n,)`` that its definition does not allow."""
     if feature.kind == "category":
-        last = FIRST_KNOWN + len(feature.categories) - 1
+        last = feature.codes_end - 1
         bad = ~((column >= 0) & (column <= last) & (column == np.floor(column)))
         return dict.fromkeys(np.flatnonzero(bad).tolist(), f"expected a code from 0 to {last}")
     reasons: Reasons = {}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import get_args
 
 from feature_store.definitions.arrays import ArrayColumn
@@ -74,15 +75,20 @@ class FeatureView:
         valid_range: tuple[float, float] | None = None,
         integer: bool = False,
         boolean: bool = False,
+        open_to: int | None = None,
         protected: bool = False,
         missing: Iterable[str] = (),
     ) -> FeatureDefinition:
         """Define a raw column; its kind follows from ``categories``, ``integer`` and ``boolean``.
 
-        ``missing`` are marks of missing values beside those of the view.
+        ``missing`` are marks of missing values beside those of the view. ``open_to`` makes it a
+        category whose vocabulary is open: the first so many words that come in are learned, in the
+        order in which they come, and keep their codes for ever; further ones are unseen.
         """
         words = tuple(categories)
-        kind = self._kind_of(name, words=words, integer=integer, boolean=boolean)
+        kind = self._kind_of(
+            name, words=words, integer=integer, boolean=boolean, open_to=open_to is not None
+        )
         return self._add(
             FeatureDefinition(
                 name=name,
@@ -94,6 +100,7 @@ class FeatureView:
                 protected=protected,
                 missing_marks=(*self.missing_marks, *missing),
                 tags=self.tags,
+                open_to=open_to,
             )
         )
 
@@ -303,19 +310,39 @@ class FeatureView:
                         groups[member] = groups[source]
         return tuple({id(group): tuple(group) for group in groups.values()}.values())
 
-    def _kind_of(self, name: str, *, words: tuple[str, ...], integer: bool, boolean: bool) -> Kind:
-        kinds: dict[Kind, bool] = {
-            "category": bool(words),
-            "integer": integer,
-            "boolean": boolean,
+    def with_words(self, words: Mapping[str, Sequence[str]]) -> FeatureView:
+        """The same view with the words that open vocabularies have by now."""
+        if not any(feature.open_to for feature in self.definitions.values()):
+            return self
+        view = copy.copy(self)
+        view.definitions = {
+            name: each.with_words(words[name]) if each.open_to and name in words else each
+            for name, each in self.definitions.items()
         }
-        chosen = [kind for kind, is_chosen in kinds.items() if is_chosen]
+        return view
+
+    def _kind_of(
+        self,
+        name: str,
+        *,
+        words: tuple[str, ...],
+        integer: bool,
+        boolean: bool,
+        open_to: bool = False,
+    ) -> Kind:
+        kinds: dict[str, tuple[Kind, bool]] = {
+            "category": ("category", bool(words)),
+            "open vocabulary": ("category", open_to),
+            "integer": ("integer", integer),
+            "boolean": ("boolean", boolean),
+        }
+        chosen = [name for name, (_, is_chosen) in kinds.items() if is_chosen]
         if len(chosen) > 1:
             raise DefinitionError(
                 f"Feature '{name}' of '{self.name}' is defined as {' and as '.join(chosen)}. "
                 "Choose one."
             )
-        return chosen[0] if chosen else "number"
+        return kinds[chosen[0]][0] if chosen else "number"
 
     def _inputs_of(self, function: FeatureFunction, *, is_fill: bool = False) -> tuple[str, ...]:
         refuse_unrepeatable(function)

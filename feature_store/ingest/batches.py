@@ -31,6 +31,7 @@ from feature_store.ingest.parsing import (
     parse_numbers,
     parse_times,
 )
+from feature_store.offline.vocabularies import Vocabularies
 from feature_store.offline_store import Labels, QuarantinedRow
 from feature_store.sources.port import Batch
 
@@ -139,6 +140,16 @@ def parse(
     held_back = horizon.is_ahead(times)
     held_back[list(reasons)] = False
     return RawTable(batch, keys, times, columns, exact, labels, reasons, unseen, held_back)
+
+
+def learn_words(
+    batch: Batch, view: FeatureView, source: Meaning, vocabularies: Vocabularies
+) -> FeatureView:
+    """Learn the words of a batch that are new to open vocabularies; give the view with all."""
+    texts = wanted_columns(batch, view, source)
+    names = [feature.name for feature in view.schema.open_features]
+    given = {name: texts[name].drop_nulls().unique(maintain_order=True) for name in names}
+    return vocabularies.learn(vocabularies.view(view), given)
 
 
 def inside(

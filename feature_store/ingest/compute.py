@@ -14,6 +14,7 @@ from feature_store.ingest import batches as ingest
 from feature_store.ingest.batches import Interval
 from feature_store.ingest.run_stats import RunStats
 from feature_store.ingest.staging import Staging
+from feature_store.offline.vocabularies import Vocabularies
 from feature_store.sources.port import Reading
 
 
@@ -25,6 +26,7 @@ def compute(
     during: Interval | None,
     stopwatch: Stopwatch,
     now: datetime,
+    vocabularies: Vocabularies | None = None,
 ) -> RunStats:
     """Read, parse, compute and check batch by batch, and keep the good rows aside.
 
@@ -32,6 +34,8 @@ def compute(
     ----------
     now
         Rows whose events have not passed by then are held back: the source gives them again.
+    vocabularies
+        Learn the words of open vocabularies, where the view has some.
     """
     horizon = Horizon(now, config.max_ahead)
     engine, stats = Engine(view), RunStats()
@@ -40,6 +44,9 @@ def compute(
         for read in reading:
             batch = ingest.inside(read, view, config, during)
             if len(batch):
+                if vocabularies is not None and engine.schema.open_features:
+                    view = ingest.learn_words(batch, view, config.source, vocabularies)
+                    engine = Engine(view)
                 table = ingest.parse(batch, view, config.source, config.event_time, horizon)
                 stopwatch.spend("load")
                 matrix = ingest.engineer(table, engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 EXACT = "exact:"
 """Begins the name of an exact column: a feature may be called like it."""
 TIME, LABEL, FINGERPRINT = "event_timestamp", "label", b"schema_fingerprint"
+WORDS = b"words_of_open_vocabularies"
 
 
 def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
@@ -52,7 +54,10 @@ def write_rows(path: Path, rows: TrainingRows, entity: str) -> None:
             values = features.exact[:, place].tolist()
             arrays[f"{EXACT}{column.name}"] = pa.array(values, _arrow_type(column))
     table = pa.table(arrays)
-    about = {FINGERPRINT: features.schema.fingerprint.encode()}
+    about = {
+        FINGERPRINT: features.schema.fingerprint.encode(),
+        WORDS: json.dumps(features.schema.words).encode(),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata(about), path, compression="zstd")
 
@@ -76,6 +81,7 @@ def read_rows(path: Path, schema: FeatureSchema, entity: str) -> TrainingRows:
             f"{path} holds features {found}; this code defines {schema.fingerprint}. Run "
             "`dvc repro`, or check out the commit that it belongs to."
         )
+    schema = schema.with_words(json.loads((table.schema.metadata or {}).get(WORDS, b"{}")))
     keys, texts = table[entity].to_numpy(), None
     if schema.key is not None:
         texts, keys = keys, schema.key.identities(keys)
@@ -112,10 +118,13 @@ def refill(offline: OfflineStore, online: OnlineStore, rows: TrainingRows, entit
 
     Raises
     ------
+    FeatureStoreError
+        If the store has another vocabulary: the codes of the rows would say other words.
     StoreUnavailable
         If a store does not answer; running again completes it.
     """
     features = rows.features
+    offline.vocabularies.adopt(features.schema)
     labels = Labels(features.keys, rows.labels, features.times)
     with offline.postgres.transaction() as connection:
         staging = Staging(connection, features.schema, entity)

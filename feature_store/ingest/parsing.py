@@ -84,6 +84,7 @@ def parse_categories(
     feature: FeatureDefinition, column: pl.Series
 ) -> tuple[NDArray[np.int64], Counter[str]]:
     """A cleaned column as codes ``(n,)``, and how often each unseen word came."""
+    feature.require_words()
     codes, counts = _encode(column, feature.cleaning)
     return codes, Counter({str(word): n for word, (code, n) in counts.items() if code == UNSEEN})
 

@@ -82,7 +82,7 @@ def readable_rows(schema: FeatureSchema, entity: str, *, with_identity: bool = F
             array = members[feature.name]
             shown.setdefault(array, _readable_array(tuple(schema.arrays[array])))
         elif feature.name not in parts:
-            shown[feature.name] = _readable(feature)
+            shown[feature.name] = _readable(feature, schema)
     shown |= {column.name: column.name for column in schema.exact}
     columns = "".join(f",\n    {sql} AS {name}" for name, sql in shown.items())
     table = table_name(schema)
@@ -207,9 +207,14 @@ def as_real(feature: FeatureDefinition) -> str:
     return f"coalesce({name}::real, 'NaN')"
 
 
-def _readable(feature: FeatureDefinition) -> str:
+def _readable(feature: FeatureDefinition, schema: FeatureSchema) -> str:
     if feature.kind != "category":
         return feature.name
+    if feature.open_to is not None:
+        return (
+            f"(SELECT word FROM category_words WHERE view = '{schema.view}' "
+            f"AND feature = '{feature.name}' AND code = {feature.name})"
+        )
     words = ", ".join("'" + word.replace("'", "''") + "'" for word in feature.categories)
     return f"(ARRAY[NULL, NULL, {words}]::text[])[{feature.name} + 1]"
 

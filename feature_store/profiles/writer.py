@@ -108,6 +108,7 @@ class ProfileWriter:
                 f"of '{self.engine.view.name}', which have exact columns: they change as a whole. "
                 "Bring in the whole row."
             )
+        self._learn(changes)
         with self._writing() as connection:
             note_keys_of(connection, self.engine.schema.key, changes)
             added = _log(connection, changes)
@@ -144,6 +145,7 @@ class ProfileWriter:
                 f"'{self.engine.view.name}' have exact columns now, on which no changes can be "
                 "laid. Take the columns out of the view, or the changes out of 'profile_changes'."
             )
+        self._learn(())
         differed = 0
         for start in range(0, len(spans), USERS_AT_ONCE):
             with self._writing() as connection:
@@ -152,6 +154,14 @@ class ProfileWriter:
             self.online.write(newest.matrix, newest.created)
             differed += appended
         return differed
+
+    def _learn(self, changes: Sequence[ProfileChange]) -> None:
+        """Bring open vocabularies up to date, and learn the words that the changes bring."""
+        view, vocabularies = self.engine.view, self.offline.vocabularies
+        names = [feature.name for feature in self.engine.schema.open_features]
+        if names:
+            given = {name: [change.attributes.get(name) for change in changes] for name in names}
+            self.engine = Engine(vocabularies.learn(vocabularies.view(view), given))
 
     @contextmanager
     def _writing(self) -> Iterator[psycopg.Connection]:

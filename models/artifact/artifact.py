@@ -88,6 +88,7 @@ class ModelArtifact:
             schema = FeatureSchema.from_meaning(view, [*key, *self.schema["features"]])
             if whole is not None:
                 schema = replace(schema, whole=FeatureSchema.from_meaning(view, whole))
+            schema = schema.with_words(self.schema.get("words", {}))
         except (KeyError, TypeError) as error:
             raise ArtifactError(f"{self.path}/schema.json lacks {error}. Train again.") from error
         if schema.fingerprint != self.fingerprint:
@@ -203,7 +204,8 @@ def schema_json(schema: FeatureSchema, entity: str) -> bytes:
     marks = {f.name: f.missing_marks for f in schema.features if f.missing_marks}
     features = {"features": [f.meaning for f in schema.features], "missing_marks": marks}
     key = {} if schema.key is None else {"key": schema.key.meaning}
-    return json_bytes(about | key | features | selected)
+    words = {"words": schema.words} if schema.words else {}
+    return json_bytes(about | key | features | words | selected)
 
 
 def example_json(vectors: NDArray[np.float32], probabilities: Sequence[float]) -> bytes:

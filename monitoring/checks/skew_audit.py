@@ -170,6 +170,7 @@ class SkewAudit:
             ttl=self.ttl,
             known=True,
         )
+        then = replace(then, values=schema.known_codes(then.values))
         differs = ~same_bits(logged.values, then.values)
         rows = np.asarray(differs.any(axis=1), dtype=bool)
         causes = np.full(len(logged), "", dtype=object)

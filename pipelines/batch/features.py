@@ -14,7 +14,6 @@ from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER, becomes_an
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.exact import moments
 from feature_store.definitions.schema import (
-    FIRST_KNOWN,
     MISSING,
     UNSEEN,
     FeatureDefinition,
@@ -189,7 +188,7 @@ def _numbers(feature: FeatureDefinition, column: pa.ChunkedArray, where: str) ->
     _refuse_lost_digits(feature, column, numbers, where)
     if feature.kind != "category":
         return numbers
-    last = FIRST_KNOWN + len(feature.categories) - 1
+    last = feature.codes_end - 1
     codes = np.where(np.isnan(numbers), MISSING, numbers)
     return np.where((codes >= MISSING) & (codes <= last), codes, UNSEEN)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -59,7 +59,8 @@ class ChunkScorer:
 
     def features(self, rows: pa.Table, where: str) -> FeatureMatrix:
         """Vectors of the rows of an input."""
-        return self.featurize(self.keys.read(rows, where), rows, where)
+        found = self.featurize(self.keys.read(rows, where), rows, where)
+        return replace(found, values=found.schema.known_codes(found.values))
 
     def predictions(self, rows: FeatureMatrix, texts: Sequence[str] | None) -> pa.RecordBatch:
         """Predictions of vectors, in their order.

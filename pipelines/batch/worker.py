@@ -224,5 +224,5 @@ def _featurizer(job: Job, artifact: ModelArtifact) -> Featurizer:
     if plan.kind is Kind.features:
         return partial(take_features, schema)
     if plan.kind is Kind.attributes:
-        return EngineeredFeatures(schema, Engine(MODEL_VIEW))
+        return EngineeredFeatures(schema, Engine(MODEL_VIEW.with_words(schema.words)))
     return lookup_of(job.offline, schema, plan.entity, plan.as_of, plan.scored_at, job.ttl)

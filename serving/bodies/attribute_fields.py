@@ -31,6 +31,11 @@ def attribute_fields(view: FeatureView) -> Iterator[tuple[str, Any]]:
 
 def _attribute(feature: FeatureDefinition) -> Any:
     alias, description = hyphened(feature.name), _described(feature)
+    if feature.open_to is not None:
+        description = f"{description} Any word; one that the model does not know is unseen."
+        return Annotated[
+            str | None, Field(alias=alias, max_length=LONGEST_WORD, description=description)
+        ]
     if feature.kind == "category":
         field = Field(
             alias=alias,

@@ -42,6 +42,7 @@ class ModelFeatures:
         self.schema = schema
         self.engine = engine
         self.stored = stored
+        self._is_open = bool(schema.open_features)
         self._is_present = schema.fingerprint == engine.schema.fingerprint
         names = [name for name in schema.names if name in engine.schema.positions]
         present = engine.schema.select(names).model_inputs
@@ -61,11 +62,17 @@ class ModelFeatures:
     def vectors(self, asked: Sequence[FeatureInputs]) -> Matrix:
         """The vectors ``(n, p)`` of stored features in which attributes are replaced.
 
+        Words that open vocabularies have learned since the model was trained are unseen.
+
         Raises
         ------
         AttributesUnusable
             If there are attributes and the version cannot be computed any more.
         """
+        values = self._vectors(asked)
+        return self.schema.known_codes(values) if self._is_open else values
+
+    def _vectors(self, asked: Sequence[FeatureInputs]) -> Matrix:
         computed = [at for at, (given, stored) in enumerate(asked) if given or stored is None]
         if len(computed) == len(asked):
             return self._compute(asked)
@@ -141,17 +148,19 @@ class FeatureVersions:
     ) -> None:
         self.engine = engine
         self.source = source
-        self._known: dict[str, ModelFeatures] = {}
+        self._known: dict[tuple[str, tuple[tuple[str, ...], ...]], ModelFeatures] = {}
 
     def of(self, schema: FeatureSchema) -> ModelFeatures:
         """The features of a version."""
-        known = self._known.get(schema.fingerprint)
+        name = schema.fingerprint, tuple(schema.words.values())
+        known = self._known.get(name)
         if known is None and schema.whole is not None:
-            known = SelectedFeatures(schema, self.of(schema.whole))
-            self._known[schema.fingerprint] = known
+            whole = schema.whole.with_words(schema.words)
+            known = SelectedFeatures(schema, self.of(whole))
         if known is None:
             is_present = schema.fingerprint == self.engine.schema.fingerprint
-            nothing = self.engine.row({}) if is_present else missing_vector(schema)
-            known = ModelFeatures(schema, self.engine, self.source(schema, nothing))
-            self._known[schema.fingerprint] = known
+            engine = Engine(self.engine.view.with_words(schema.words))
+            nothing = engine.row({}) if is_present else missing_vector(schema)
+            known = ModelFeatures(schema, engine, self.source(schema, nothing))
+        self._known[name] = known
         return known

@@ -315,7 +315,8 @@ def add_features(
                 "python pipelines/feature_pipeline.py"
             )
         age_s = time.time() - row.event_time_us / 1_000_000
-        [unknowns] = predictor.features.of(schema).missing.of(row.vector[np.newaxis, :])
+        vectors = schema.known_codes(row.vector[np.newaxis, :])
+        [unknowns] = predictor.features.of(schema).missing.of(vectors)
         return json_response(
             about
             | {

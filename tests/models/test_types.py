@@ -13,7 +13,7 @@ from models.artifact.artifact import open_artifact
 from models.families import load_model, new_model
 from models.reports.write_up import write_up
 from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
-from tests.worlds.accounts import SCHEMA, VIEW, random_rows
+from tests.worlds.accounts import SCHEMA, VIEW, WORDS, random_rows
 
 
 def test_a_model_takes_what_it_can_and_its_artifact_knows_the_whole_view(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_model_takes_what_it_can_and_its_artifact_knows_the_whole_view(tmp_pat
     features = random_rows(600)
     place = SCHEMA.position("taste_1")
     labels = (features.values[:, place] > 0).astype(np.int8)
-    rows, masker = TrainingRows(features, labels), masker_of(VIEW, config)
+    rows, masker = TrainingRows(features, labels), masker_of(VIEW.with_words(WORDS), config)
     split = split_of(rows, masker.schema, config)
     model = fit(new_model(config), split, masker, config)
     trained = Trained(model, split, held_out_metrics(model, split.test, masker, config))
@@ -41,6 +41,7 @@ def test_a_model_takes_what_it_can_and_its_artifact_knows_the_whole_view(tmp_pat
     assert (taken.exact, taken.definition_fingerprint) == ((), SCHEMA.fingerprint)
     assert taken.whole is not None
     assert taken.whole.columns == SCHEMA.columns
+    assert taken.words == taken.whole.words == WORDS
     assert record.tags["schema_fingerprint"] == SCHEMA.fingerprint
     again = load_model(artifact).predict_proba(masker.narrow(features))
     assert again.tobytes() == model.predict_proba(masker.narrow(features)).tobytes()

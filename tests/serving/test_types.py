@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from configs.settings import Settings
+from feature_store.definitions.engine import FeatureMatrix
 from models.artifact.artifact import write_artifact
 from models.deployment.record import Arm
 from models.rows.masking import Masker
 from tests.serving.in_process import Api, api_of, told
-from tests.worlds.accounts import ATTRIBUTES, CLOSED, OPENED, SCHEMA, VIEW, random_rows
+from tests.worlds.accounts import ATTRIBUTES, CLOSED, OPENED, SCHEMA, VIEW, WORDS, random_rows
 from tests.worlds.artifacts import model_files_on
 from tests.worlds.serving import World, new_world, now
 
@@ -26,7 +27,7 @@ def typed_world(settings: Settings, tmp_path_factory: pytest.TempPathFactory) ->
     with new_world(settings, tmp_path_factory.mktemp("world")) as world:
         rows = random_rows()
         world.online.of(SCHEMA).write(rows, now())
-        files = model_files_on(1, Masker(VIEW).narrow(rows))
+        files = model_files_on(1, Masker(VIEW.with_words(WORDS)).narrow(rows))
         artifact = write_artifact(world.artifacts.folder / "7" / "model", files)
         uri = "mlflow-artifacts:/7/model"
         world.deploy_arm(Arm("champion", 7, "income-xgb-v7", uri, artifact.digest))
@@ -48,7 +49,29 @@ async def test_stored_and_given_values_give_the_same_answer(typed_world: World) 
             == (await _asked(api, **ATTRIBUTES | {"taste": [9] * 4}))["probability"]
         )
         nothing = await _asked(api, age=40)
-        assert nothing["missing"] == ["member", "taste", "balance"]
+        assert nothing["missing"] == ["city", "member", "taste", "balance"]
+
+
+async def test_a_word_that_the_model_does_not_know_is_unseen_given_or_stored(
+    typed_world: World,
+) -> None:
+    new = SCHEMA.with_words({"city": (*WORDS["city"], "Rome")})
+    place = SCHEMA.position("city")
+    rows = random_rows(1).values.copy()
+    rows[0, place] = 4  # Rome, which was learned after the model was trained
+    exact = random_rows(1).exact
+    times = np.full(1, np.datetime64("2026-01-02", "us"))
+    matrix = FeatureMatrix(rows, np.array([999]), times, new, exact)
+    typed_world.online.of(SCHEMA).write(matrix, now())
+    async with api_of(typed_world.settings, VIEW) as api:
+        stored = await _asked(api, user_id=999)
+        given = await _asked(api, **ATTRIBUTES | {"city": "Rome"})
+        assert stored["probability"] == given["probability"]
+        assert (stored["unseen"], given["unseen"]) == (["city"], ["city"])
+        known = await _asked(api, **ATTRIBUTES | {"city": " oslo"})
+        assert known["unseen"] == []
+        shown = (await api.client.get("/features/999")).json()
+        assert (shown["features"]["city"], shown["unseen"]) == (None, ["city"])
 
 
 async def test_what_is_stored_is_shown_to_the_digit(typed_world: World) -> None:
@@ -57,7 +80,13 @@ async def test_what_is_stored_is_shown_to_the_digit(typed_world: World) -> None:
         shown = (await api.client.get("/features/1")).json()["features"]
     tenth = float(np.float32(0.1))
     assert shown == {
-        **{"age": 40, "member": True, "taste": [0.5, -0.25, tenth, 3], "balance": 0.1},
+        **{
+            "age": 40,
+            "city": "Oslo",
+            "member": True,
+            "taste": [0.5, -0.25, tenth, 3],
+            "balance": 0.1,
+        },
         **{"lasted_days": 10.5, "account": 2**63 - 1, "nick": "Zoë"},
         **{"opened": OPENED, "closed": CLOSED},
     }
@@ -71,7 +100,7 @@ async def test_what_is_stored_is_shown_to_the_digit(typed_world: World) -> None:
         ({"taste": "[1, 2, 3, 4]"}, "Input should be a valid"),
         ({"opened": OPENED}, "opened and closed together, or none of them"),
         ({"opened": "noon", "closed": CLOSED}, "opened is 'noon', expected a time such as"),
-        ({"nick": "Zoe"}, "age, member, taste, balance, opened, closed"),
+        ({"nick": "Zoe"}, "age, city, member, taste, balance, opened, closed"),
         ({"taste_0": 1}, "did you mean 'taste'?"),
     ],
 )

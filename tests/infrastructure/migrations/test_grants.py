@@ -188,7 +188,7 @@ def test_a_server_of_an_older_version_is_handed_over_while_it_runs(own: Settings
     pipelines = embedded.postgres_url(own)
     assert services.find("postgres", own).pid == pid
     assert execute(pipelines, "SELECT current_user, version_num FROM fti_migrations") == [
-        (PIPELINES, "0008")
+        (PIPELINES, "0009")
     ]
     table = table_name(MODEL_VIEW.schema)
     assert execute(pipelines, f"SELECT count(*) FROM {table}") == [(3,)]
@@ -223,7 +223,7 @@ def test_where_nobody_may_make_roles_the_rest_is_done_and_they_are_named(own: Se
 
     done = say(url, "migrate")
     assert done.returncode == 0
-    assert "→ 0008" in done.stdout
+    assert "→ 0009" in done.stdout
     assert f"nothing was granted to them: {PIPELINES}, {API}. An administrator" in done.stdout
     refused = say(url, "roles")
     assert refused.returncode == 1
@@ -240,7 +240,7 @@ def test_where_nobody_may_make_roles_the_rest_is_done_and_they_are_named(own: Se
     execute(url_as(managed, PIPELINES, "PIPELINES"), "DELETE FROM watermarks")
     assert is_refused(url_as(managed, API, "API"), "DELETE FROM watermarks")
     assert say(url_as(managed, OWNER, "OWNER"), "migrate").stdout == (
-        "✓ The tables are at revision 0008 already\n"
+        "✓ The tables are at revision 0009 already\n"
     )
 
 

@@ -63,10 +63,10 @@ def rows(url: str, query: str, *values: object) -> list[tuple]:
 
 def test_a_new_database_gets_all_tables_once(new_database) -> None:
     url = new_database()
-    assert migrate(url) == (None, "0008")
+    assert migrate(url) == (None, "0009")
     made = rows(url, SHAPE)
     assert {"labels", "predictions", "feast_registry"} <= {row[1] for row in made}
-    assert migrate(url) == ("0008", "0008")
+    assert migrate(url) == ("0009", "0009")
     assert rows(url, SHAPE) == made
 
 
@@ -88,7 +88,7 @@ def test_the_version_before_comes_forward_with_its_receipts(new_database) -> Non
     for time in times:
         rows(url, RECEIPT, time)
     before = rows(url, "SELECT * FROM predictions ORDER BY prediction_id")
-    assert migrate(url) == ("0001", "0008")
+    assert migrate(url) == ("0001", "0009")
     after = rows(url, "SELECT * FROM predictions ORDER BY prediction_id")
     assert after == [(*row, None) for row in before]  # nobody noted the caller then
     assert rows(url, "SELECT count(*) FROM predictions_2026_01") == [(2,)]
@@ -154,7 +154,7 @@ def test_a_backup_is_restored_with_every_row_and_file(new_database, tmp_path, re
     query = "SELECT * FROM predictions ORDER BY prediction_id"
     assert rows(target, query) == rows(source, query)
     assert rows(target, SHAPE) == rows(source, SHAPE)
-    assert migrate(target) == ("0008", "0008")
+    assert migrate(target) == ("0009", "0009")
     assert (tmp_path / "restored" / "1" / "model.onnx").read_bytes() == b"model"
 
 
@@ -179,8 +179,8 @@ def test_the_commands_say_what_they_did(new_database) -> None:
             check=False,
         )
 
-    assert say("migrate").stdout == "✓ Tables: none → 0008\n"
-    assert say("migrate").stdout == "✓ The tables are at revision 0008 already\n"
+    assert say("migrate").stdout == "✓ Tables: none → 0009\n"
+    assert say("migrate").stdout == "✓ The tables are at revision 0009 already\n"
     assert say("partitions").stdout.startswith("✓ 3 months made, 0 dropped\n")
     wrong = say("migrate", "--to", "0815")
     assert wrong.returncode == 1
