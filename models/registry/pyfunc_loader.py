@@ -44,7 +44,12 @@ class PackedModel:
                     f"{folder / name} was altered: its SHA-256 is not the expected one."
                 )
         schema = json.loads((folder / "schema.json").read_bytes())
-        self.features = schema["features"]
+        # Of an open vocabulary the words that were known when the model was trained.
+        words = schema.get("words", {})
+        self.features = [
+            each | {"categories": words.get(each["name"], each["categories"])}
+            for each in schema["features"]
+        ]
         self.marks = schema.get("missing_marks", {})
         self.threshold = json.loads((folder / "config.json").read_bytes())["threshold"]
         native = folder / "model.ubj"
@@ -58,8 +63,9 @@ class PackedModel:
         Parameters
         ----------
         model_input
-            A frame with a column for each feature, categories as words or codes; or an array
-            ``(n, p)`` in the order of the features, categories as codes. Missing is NaN or None.
+            A frame with a column for each feature, categories as words or codes, arrays as a
+            column of lists or one for each place; or an array ``(n, p)`` in the order of the
+            features, categories as codes. Missing is NaN or None.
 
         Returns
         -------
@@ -69,6 +75,7 @@ class PackedModel:
         frame = model_input
         if not isinstance(frame, pd.DataFrame):
             frame = pd.DataFrame(model_input, columns=[f["name"] for f in self.features])
+        frame = with_places(frame, self.features)
         absent = [f["name"] for f in self.features if f["name"] not in frame.columns]
         if absent:
             raise ValueError(f"The frame lacks the features {', '.join(absent)}.")
@@ -130,7 +137,8 @@ def encode(column: pd.Series, feature: dict[str, Any], marks: Sequence[str] = ()
     if feature["kind"] != "category":
         return np.asarray(column.to_numpy(dtype=np.float32, na_value=np.nan))
     if pd.api.types.is_numeric_dtype(column):
-        return np.asarray(column.fillna(MISSING).to_numpy(dtype=np.float32))
+        given = np.asarray(column.fillna(MISSING).to_numpy(dtype=np.float32))
+        return np.where(given < FIRST_KNOWN + len(feature["categories"]), given, UNSEEN)
     codes = {word: FIRST_KNOWN + place for place, word in enumerate(feature["categories"])}
     folded = [word.casefold() for word in codes]
     alone = {f: c for f, c in zip(folded, codes.values(), strict=True) if folded.count(f) == 1}
@@ -144,6 +152,21 @@ def encode(column: pd.Series, feature: dict[str, Any], marks: Sequence[str] = ()
 
     known = column.map(code, na_action="ignore")
     return np.asarray(known.astype("Float32").to_numpy(dtype=np.float32, na_value=MISSING))
+
+
+def with_places(frame: pd.DataFrame, features: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """The frame with a column for each place of arrays that are columns of lists."""
+    sizes = dict(each["array"] for each in features if "array" in each)
+    whole = [name for name in sizes if name in frame.columns]
+    spread = [frame.drop(columns=whole)]
+    for name in whole:
+        nothing = [np.nan] * sizes[name]
+        lists = [nothing if isinstance(v, float) or v is None else v for v in frame[name]]
+        if any(len(value) != sizes[name] for value in lists):
+            raise ValueError(f"'{name}' has lists of other lengths than {sizes[name]}.")
+        names = [f"{name}_{place}" for place in range(sizes[name])]
+        spread.append(pd.DataFrame(lists, frame.index, names, dtype="float32"))
+    return pd.concat(spread, axis=1)
 
 
 def _load_pyfunc(path: str) -> PackedModel:

@@ -6,11 +6,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from configs.settings import load_settings
+from feature_store.definitions.schema import UNSEEN
 from feature_store.training_data import TrainingRows
 from models.artifact.artifact import open_artifact
 from models.families import load_model, new_model
+from models.onnx.scorer import OnnxScorer
+from models.registry.pyfunc_loader import PackedModel
 from models.reports.write_up import write_up
 from models.training.fit import Trained, fit, held_out_metrics, masker_of, recipe_of, split_of
 from tests.worlds.accounts import SCHEMA, VIEW, WORDS, random_rows
@@ -45,4 +49,12 @@ def test_a_model_takes_what_it_can_and_its_artifact_knows_the_whole_view(tmp_pat
     assert record.tags["schema_fingerprint"] == SCHEMA.fingerprint
     again = load_model(artifact).predict_proba(masker.narrow(features))
     assert again.tobytes() == model.predict_proba(masker.narrow(features)).tobytes()
+    frame = pd.DataFrame([{"age": 40, "city": "oslo", "taste": [0.5, -0.25, 0.1, 3]}] * 2)
+    frame.loc[1, "city"] = "Rome"
+    frame[["member", "balance", "lasted_days"]] = 1, 0.1, 10.5
+    asked = np.repeat(features.values[:1], 2, axis=0)
+    asked[1, SCHEMA.position("city")] = UNSEEN
+    expected = OnnxScorer(artifact.read("model.onnx"), len(SCHEMA)).predict(asked)
+    said = PackedModel(artifact.path).predict(frame)["probability"]
+    assert np.allclose(said, expected, atol=1e-6)
     assert "taste_1 = " in (record.files / "model_card.html").read_text()
