@@ -50,6 +50,9 @@ class Settings(BaseSettings):
     mlflow_database_url: str | None = Field(
         None, validation_alias=AliasChoices("FTI_MLFLOW_DATABASE_URL", "MLFLOW_DATABASE_URL")
     )
+    airflow_database_url: str | None = Field(
+        None, validation_alias=AliasChoices("FTI_AIRFLOW_DATABASE_URL", "AIRFLOW_DATABASE_URL")
+    )
     redis_url: str | None = Field(None, validation_alias=AliasChoices("FTI_REDIS_URL", "REDIS_URL"))
     mlflow_tracking_uri: str | None = Field(
         None, validation_alias=AliasChoices("FTI_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")

@@ -85,9 +85,10 @@ def airflow(context: typer.Context, debug: Debug = False) -> None:
     )
 
     settings = load_settings()
+    database_url = embedded.airflow_database_url(settings) or embedded.postgres_url(settings)
     if context.args:
-        become_airflow(settings, context.args)
-    running = ensure_airflow(settings)
+        become_airflow(settings, database_url, context.args)
+    running = ensure_airflow(settings, database_url)
     typer.echo(f"✓ airflow: {running.url} (user {USER}, password {password(settings)})")
     typer.echo(f"  log: {running.log_path}")
     typer.echo("  DAGs are paused until you switch them on there.")

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from infrastructure.migrations import migrate
-from infrastructure.migrations.grants import MLFLOW
 from infrastructure.servers import homes, postgres, records, services, tracking, valkey
 from infrastructure.servers.launch import Service
-from infrastructure.servers.roles import MLFLOW_DATABASE
+from infrastructure.servers.roles import AIRFLOW_DATABASE, DATABASES, MLFLOW_DATABASE
 from infrastructure.servers.services import Running, Status
 
 if TYPE_CHECKING:
@@ -43,10 +42,21 @@ def admin_url(settings: Settings) -> str:
 
 def mlflow_database_url(settings: Settings) -> str | None:
     """Give the URL of MLflow's own database; None where it keeps its records beside ours."""
-    if settings.mlflow_database_url or settings.database_url:
-        return settings.mlflow_database_url
-    running = _running("postgres", settings)
-    return postgres.url_of_role(_var_dir(settings), running.url, MLFLOW, MLFLOW_DATABASE)
+    return _own_database_url(MLFLOW_DATABASE, settings.mlflow_database_url, settings)
+
+
+def airflow_database_url(settings: Settings) -> str | None:
+    """Give the URL of Airflow's own database; None where it keeps its records beside ours."""
+    return _own_database_url(AIRFLOW_DATABASE, settings.airflow_database_url, settings)
+
+
+def own_databases(settings: Settings) -> dict[str, str]:
+    """Give the URLs of the databases that are not ours, by name, for backups."""
+    found = {
+        MLFLOW_DATABASE: mlflow_database_url(settings),
+        AIRFLOW_DATABASE: airflow_database_url(settings),
+    }
+    return {name: url for name, url in found.items() if url is not None}
 
 
 def redis_url(settings: Settings) -> str:
@@ -138,6 +148,13 @@ def _running(name: str, settings: Settings) -> Running:
         with records.lock(_var_dir(settings), name):  # an older version has started it
             postgres.prepare(_var_dir(settings), found.url)
     return found
+
+
+def _own_database_url(name: str, given: str | None, settings: Settings) -> str | None:
+    if given or settings.database_url:
+        return given
+    running = _running("postgres", settings)
+    return postgres.url_of_role(_var_dir(settings), running.url, DATABASES[name], name)
 
 
 def _tracking(settings: Settings) -> Service:

@@ -6,6 +6,7 @@ fti_pipelines    features, training, monitoring, batches: reads and writes rows;
                  feature views, which follow from their definitions, and the studies of tuning
 fti_api          the API: reads deployments, decisions and receipts; adds receipts and labels
 fti_mlflow       MLflow's, in a database of its own; has no part in this one
+fti_airflow      Airflow's, likewise
 ===============  ================================================================================
 
 No role is a superuser, so none reads files of the server. The grants may be repeated.
@@ -15,8 +16,9 @@ from __future__ import annotations
 
 from typing import Any
 
-OWNER, PIPELINES, API, MLFLOW = "fti_owner", "fti_pipelines", "fti_api", "fti_mlflow"
-ROLES = (OWNER, PIPELINES, API, MLFLOW)
+OWNER, PIPELINES, API = "fti_owner", "fti_pipelines", "fti_api"
+MLFLOW, AIRFLOW = "fti_mlflow", "fti_airflow"
+ROLES = (OWNER, PIPELINES, API, MLFLOW, AIRFLOW)
 
 # A relation of somebody else is passed over: who runs this may grant what is theirs only.
 GRANTS = f"""

@@ -1,7 +1,8 @@
 """A database in a file, and back: by ``pg_dump`` and ``pg_restore``, checked by SHA-256.
 
 Redis is not in it: the feature pipeline fills it again from PostgreSQL. The artifacts of an MLflow
-server on this machine are, and its records, in a database of their own or beside ours.
+server on this machine are, and the records of MLflow and Airflow, in databases of their own or
+beside ours.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -19,11 +21,10 @@ from infrastructure.errors import ServiceError
 from infrastructure.migrations import VERSION_TABLE
 from infrastructure.migrations.grants import GRANTS
 from infrastructure.servers.postgres_clients import run_client
-from infrastructure.servers.roles import MLFLOW_SCHEMA
+from infrastructure.servers.roles import DATABASES
 
-DUMP, MLFLOW_DUMP = "database.dump", "mlflow.dump"
-ARTIFACTS, MANIFEST = "mlflow.zip", "manifest.json"
-SCHEMAS = (MLFLOW_SCHEMA, "tuning")
+DUMP, ARTIFACTS, MANIFEST = "database.dump", "mlflow.zip", "manifest.json"
+SCHEMAS = (*DATABASES, "tuning")
 TABLES = """
 SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
 WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"""
@@ -34,7 +35,7 @@ def backup(
     artifacts: Path,
     folder: Path,
     now: datetime,
-    mlflow_database_url: str | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the databases and MLflow's artifacts into a new folder, whole or not at all.
 
@@ -42,8 +43,8 @@ def backup(
     ----------
     database_url
         Ours, as the owner of its tables.
-    mlflow_database_url
-        MLflow's, where it has one of its own.
+    others
+        Databases of MLflow and Airflow by name, of those that have one of their own.
 
     Returns
     -------
@@ -60,10 +61,8 @@ def backup(
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    run_client("pg_dump", database_url, "--format=custom", f"--file={unfinished / DUMP}")
-    if mlflow_database_url is not None:
-        into = f"--file={unfinished / MLFLOW_DUMP}"
-        run_client("pg_dump", mlflow_database_url, "--format=custom", into)
+    for name, url in {DUMP: database_url, **_dumps(others)}.items():
+        run_client("pg_dump", url, "--format=custom", f"--file={unfinished / name}")
     if artifacts.is_dir():
         shutil.make_archive(str((unfinished / ARTIFACTS).with_suffix("")), "zip", artifacts)
     files = {path.name: _sha256(path) for path in sorted(unfinished.iterdir())}
@@ -74,7 +73,7 @@ def backup(
 
 
 def restore(
-    folder: Path, database_url: str, artifacts: Path, mlflow_database_url: str | None = None
+    folder: Path, database_url: str, artifacts: Path, others: Mapping[str, str] | None = None
 ) -> None:
     """Bring a backup into databases without rows, each in one transaction, and artifacts beside.
 
@@ -83,27 +82,37 @@ def restore(
     Raises
     ------
     ServiceError
-        If the backup is not whole, a table has rows, MLflow's database is not named, or PostgreSQL
-        refuses.
+        If the backup is not whole, a table has rows, a database of others is not named, or
+        PostgreSQL refuses.
     """
-    files = _verify(folder)
-    if MLFLOW_DUMP in files and mlflow_database_url is None:
-        raise ServiceError(
-            f"{folder} has a database of MLflow's own. Say where it goes: MLFLOW_DATABASE_URL."
-        )
+    files, targets = _verify(folder), _dumps(others)
+    for name in DATABASES:
+        if _dump_of(name) in files and _dump_of(name) not in targets:
+            raise ServiceError(
+                f"{folder} has a database {name} beside ours. Say where it goes: "
+                f"{name.upper()}_DATABASE_URL."
+            )
     if artifacts.is_dir() and any(artifacts.iterdir()):
         raise ServiceError(f"{artifacts} is not empty; nothing is overwritten. Move it away.")
-    _make_room(database_url)
-    if MLFLOW_DUMP in files and mlflow_database_url is not None:
-        _make_room(mlflow_database_url)
-        _load(mlflow_database_url, folder / MLFLOW_DUMP)
-    _load(database_url, folder / DUMP)
+    targets = {name: url for name, url in targets.items() if name in files}
+    for url in (database_url, *targets.values()):
+        _make_room(url)
+    for name, url in {**targets, DUMP: database_url}.items():
+        _load(url, folder / name)
     with psycopg.connect(database_url, connect_timeout=10) as connection:
         if connection.execute("SELECT to_regclass('feature_views')").fetchone() != (None,):
             connection.execute(GRANTS)
     if ARTIFACTS in files:
         artifacts.mkdir(parents=True, exist_ok=True)
         shutil.unpack_archive(folder / ARTIFACTS, artifacts)
+
+
+def _dump_of(database: str) -> str:
+    return f"{database}.dump"
+
+
+def _dumps(others: Mapping[str, str] | None) -> dict[str, str]:
+    return {_dump_of(name): url for name, url in (others or {}).items()}
 
 
 def _load(database_url: str, dump: Path) -> None:

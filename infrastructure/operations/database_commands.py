@@ -37,16 +37,22 @@ def migrate(
 
 @commands.command()
 def roles(debug: Debug = False) -> None:
-    """Make the roles of the parts and MLflow's database; grant each what it needs.
+    """Make the roles of the parts, the databases of MLflow and Airflow; grant what each needs.
 
     DATABASE_URL is an administrator's here. Passwords come in DATABASE_OWNER_PASSWORD,
-    DATABASE_PIPELINES_PASSWORD, DATABASE_API_PASSWORD and DATABASE_MLFLOW_PASSWORD. What MLflow has
-    kept beside our tables moves into its own database.
+    DATABASE_PIPELINES_PASSWORD, DATABASE_API_PASSWORD, DATABASE_MLFLOW_PASSWORD and
+    DATABASE_AIRFLOW_PASSWORD. What MLflow has kept beside our tables moves into its own database.
     """
     import os
 
     from infrastructure.migrations.grants import MLFLOW, ROLES
-    from infrastructure.servers.roles import MLFLOW_DATABASE, move_mlflow, prepare_roles, url_as
+    from infrastructure.servers.roles import (
+        DATABASES,
+        MLFLOW_DATABASE,
+        move_mlflow,
+        prepare_roles,
+        url_as,
+    )
 
     settings = load_settings()
     if settings.database_url is None:
@@ -56,7 +62,7 @@ def roles(debug: Debug = False) -> None:
     names = {role: f"DATABASE_{role.removeprefix('fti_').upper()}_PASSWORD" for role in ROLES}
     passwords = {role: os.environ[name] for role, name in names.items() if os.environ.get(name)}
     prepare_roles(settings.database_url, passwords)
-    done(f"Roles: {', '.join(ROLES)}; database: {MLFLOW_DATABASE}")
+    done(f"Roles: {', '.join(ROLES)}; databases: {', '.join(DATABASES)}")
     for role in ROLES:
         if role not in passwords:
             note(f"{role} was given no password: one that it has stays. Set {names[role]}")
@@ -121,8 +127,8 @@ def backup(
 
     settings = load_settings()
     artifacts = settings.var_dir / "mlflow"
-    mlflow = embedded.mlflow_database_url(settings)
-    write(owner_url(settings), artifacts, folder, datetime.now(UTC), mlflow)
+    others = embedded.own_databases(settings)
+    write(owner_url(settings), artifacts, folder, datetime.now(UTC), others)
     done(f"Backup: {folder}")
 
 
@@ -134,6 +140,6 @@ def restore(
     from infrastructure.operations.backup import restore as bring_back
 
     settings = load_settings()
-    mlflow = embedded.mlflow_database_url(settings)
-    bring_back(folder, owner_url(settings), settings.var_dir / "mlflow", mlflow)
+    others = embedded.own_databases(settings)
+    bring_back(folder, owner_url(settings), settings.var_dir / "mlflow", others)
     done("Restored. Fill the online store: python pipelines/feature_pipeline.py --mode batch")

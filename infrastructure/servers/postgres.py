@@ -69,12 +69,13 @@ def prepare(var_dir: Path, admin_url: str) -> None:
     passwords = {role: home.secret(_secret_of(role)) for role in ROLES}
     prepare_roles(admin_url, passwords)
     migrate(url_as(admin_url, OWNER, passwords[OWNER]))
-    write_whole(home.folder / PREPARED, "", owner=home.account)
+    write_whole(home.folder / PREPARED, " ".join(ROLES), owner=home.account)
 
 
 def is_prepared(var_dir: Path) -> bool:
-    """Tell whether the server of this folder has its roles."""
-    return (var_dir / NAME / PREPARED).exists()
+    """Tell whether the server of this folder has all its roles; an older version knew fewer."""
+    path = var_dir / NAME / PREPARED
+    return path.exists() and path.read_text() == " ".join(ROLES)
 
 
 def url_of_role(var_dir: Path, admin_url: str, role: str, database: str | None = None) -> str:

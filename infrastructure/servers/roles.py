@@ -17,11 +17,21 @@ from psycopg import sql
 
 from configs.errors import reason_of
 from infrastructure.errors import ServiceError
-from infrastructure.migrations.grants import API, GRANTS, MLFLOW, OWNER, PIPELINES, ROLES
+from infrastructure.migrations.grants import (
+    AIRFLOW,
+    API,
+    GRANTS,
+    MLFLOW,
+    OWNER,
+    PIPELINES,
+    ROLES,
+)
 from infrastructure.servers.postgres_clients import run_client
 
-MLFLOW_DATABASE = "mlflow"
-MLFLOW_SCHEMA = "mlflow"
+MLFLOW_DATABASE = MLFLOW_SCHEMA = "mlflow"
+AIRFLOW_DATABASE = AIRFLOW_SCHEMA = "airflow"
+DATABASES = {MLFLOW_DATABASE: MLFLOW, AIRFLOW_DATABASE: AIRFLOW}
+"""Whose the databases of programs of others are; each has a schema of its name."""
 MOVED = "mlflow_moved"
 """What MLflow's schema is called in our database once its rows lie in MLflow's own."""
 CONNECT_LIMIT_S = 10
@@ -73,7 +83,7 @@ def url_as(url: str, role: str, password: str, database: str | None = None) -> s
 
 
 def prepare_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
-    """Make the roles and MLflow's database; hand over what is the administrator's.
+    """Make roles, and databases of MLflow and Airflow; hand over what is the administrator's.
 
     Parameters
     ----------
@@ -99,11 +109,10 @@ def prepare_roles(admin_url: str, passwords: Mapping[str, str]) -> None:
                 if _has_tables(connection):
                     connection.execute(f"SET LOCAL ROLE {OWNER}")  # defaults are of who sets them
                     connection.execute(GRANTS)
-            _make_mlflow_database(connection)
-        with psycopg.connect(_in_database(admin_url), connect_timeout=CONNECT_LIMIT_S) as mlflow:
-            there = mlflow.execute("SELECT to_regnamespace(%s)", (MLFLOW_SCHEMA,)).fetchone()
-            if there == (None,):
-                mlflow.execute(f"CREATE SCHEMA {MLFLOW_SCHEMA} AUTHORIZATION {MLFLOW}")
+            for name, role in DATABASES.items():
+                _make_database(connection, name, role)
+        for name, role in DATABASES.items():
+            _make_schema(admin_url, name, role)
     except psycopg.Error as error:
         raise ServiceError(
             f"The roles cannot be made: {reason_of(error)}. It takes the URL of an administrator, "
@@ -154,7 +163,7 @@ def _make_roles(connection: Connection, passwords: Mapping[str, str]) -> None:
             login = sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}")
             connection.execute(login.format(name, sql.Literal(secret.decode())))
     connection.execute(f"GRANT {PIPELINES} TO {OWNER}")
-    connection.execute(f"GRANT {OWNER}, {MLFLOW} TO CURRENT_USER")
+    connection.execute(f"GRANT {OWNER}, {MLFLOW}, {AIRFLOW} TO CURRENT_USER")
 
 
 def give_database(connection: Connection, name: str) -> str:
@@ -179,17 +188,19 @@ def give_database(connection: Connection, name: str) -> str:
     return str(before)
 
 
-def _make_mlflow_database(connection: Connection) -> None:
-    found = connection.execute(
-        "SELECT FROM pg_database WHERE datname = %s", (MLFLOW_DATABASE,)
-    ).fetchone()
-    if found is None:
-        connection.execute(f"CREATE DATABASE {MLFLOW_DATABASE} OWNER {MLFLOW}")
-        connection.execute(f"REVOKE ALL ON DATABASE {MLFLOW_DATABASE} FROM PUBLIC")
+def _make_database(connection: Connection, name: str, role: str) -> None:
+    query = "SELECT FROM pg_database WHERE datname = %s"
+    if connection.execute(query, (name,)).fetchone() is None:
+        connection.execute(f"CREATE DATABASE {name} OWNER {role}")
+        connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
 
 
-def _in_database(admin_url: str) -> str:
-    return urlsplit(admin_url)._replace(path=f"/{MLFLOW_DATABASE}").geturl()
+def _make_schema(admin_url: str, name: str, role: str) -> None:
+    url = urlsplit(admin_url)._replace(path=f"/{name}").geturl()
+    with psycopg.connect(url, connect_timeout=CONNECT_LIMIT_S) as connection:
+        there = connection.execute("SELECT to_regnamespace(%s)", (name,)).fetchone()
+        if there == (None,):
+            connection.execute(f"CREATE SCHEMA {name} AUTHORIZATION {role}")
 
 
 def _has_tables(connection: Connection) -> bool:

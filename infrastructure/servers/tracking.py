@@ -5,9 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
-from infrastructure.errors import ServiceError
 from infrastructure.servers.launch import Service
 from infrastructure.servers.roles import (
     MLFLOW_DATABASE,
@@ -15,6 +13,7 @@ from infrastructure.servers.roles import (
     MOVED,
     move_mlflow,
 )
+from infrastructure.servers.schemas import ensure_schema, sqlalchemy_url
 
 WANTED_PORT = 5000
 
@@ -39,7 +38,7 @@ def service(var_dir: Path, database_url: str, before_url: str | None = None) -> 
         wanted_port=WANTED_PORT,
         environment={
             # Not an argument: those of all processes can be read by everybody.
-            "MLFLOW_BACKEND_STORE_URI": backend_uri(database_url),
+            "MLFLOW_BACKEND_STORE_URI": sqlalchemy_url(database_url, "psycopg", SCHEMA),
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for evaluations of language models
             "MLFLOW_DISABLE_TELEMETRY": "true",
         },
@@ -48,26 +47,8 @@ def service(var_dir: Path, database_url: str, before_url: str | None = None) -> 
     )
 
 
-def backend_uri(database_url: str) -> str:
-    """Give a PostgreSQL URL in SQLAlchemy's form, with MLflow's schema as search path.
-
-    Examples
-    --------
-    >>> backend_uri("postgres://me:pw@db:5432/fti?sslmode=require")
-    'postgresql+psycopg://me:pw@db:5432/fti?sslmode=require&options=-csearch_path%3Dmlflow'
-    """
-    parts = urlsplit(database_url)
-    query = dict(parse_qsl(parts.query))
-    query["options"] = f"{query.get('options', '')} -csearch_path={SCHEMA}".strip()
-    return parts._replace(
-        scheme="postgresql+psycopg", query=urlencode(query, quote_via=quote)
-    ).geturl()
-
-
 def _prepare(var_dir: Path, database_url: str, before_url: str | None, service: Service) -> Service:
     """Make the schema and the folder for artifacts; bring along what lay elsewhere."""
-    import psycopg
-
     (var_dir / "mlflow").mkdir(parents=True, exist_ok=True)
     if before_url is not None and move_mlflow(before_url, database_url):
         print(
@@ -75,14 +56,5 @@ def _prepare(var_dir: Path, database_url: str, before_url: str | None, service: 
             f"is still there as {MOVED}.",
             file=sys.stderr,
         )
-    try:
-        with psycopg.connect(database_url, connect_timeout=10) as connection:
-            there = connection.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchone()
-            if there == (None,):
-                connection.execute(f"CREATE SCHEMA {SCHEMA}")
-    except psycopg.Error as error:
-        raise ServiceError(
-            f"Cannot use the database of MLflow: {error}. Check MLFLOW_DATABASE_URL, or "
-            "DATABASE_URL where MLflow has none of its own."
-        ) from error
+    ensure_schema(database_url, SCHEMA, "MLflow")
     return service

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import time
@@ -54,7 +53,12 @@ class Airflow:
 
     def environment(self) -> dict[str, str]:
         own = {"PYTHONPATH": str(ROOT), "NO_COLOR": "1"}
-        return {**os.environ, **variables(self.settings.var_dir), **QUICK, **own}
+        told = variables(self.settings.var_dir, self.database_url)
+        return {**os.environ, **told, **QUICK, **own}
+
+    @property
+    def database_url(self) -> str:
+        return str(embedded.airflow_database_url(self.settings))
 
     def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -68,8 +72,7 @@ class Airflow:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Ask the metadata."""
-        path = self.settings.var_dir / "airflow" / "airflow.db"
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20) as connection:
+        with psycopg.connect(self.database_url, options="-csearch_path=airflow") as connection:
             return connection.execute(query).fetchall()
 
 
@@ -186,7 +189,7 @@ def test_the_scheduler_sees_assets_trigger_and_a_stop_takes_all_along(airflow: A
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**QUICK, "PYTHONPATH": str(ROOT)}.items():
             patch.setenv(name, value)
-        running = ensure_airflow(airflow.settings)
+        running = ensure_airflow(airflow.settings, airflow.database_url)
     assert len(password(airflow.settings)) >= 8
     for dag in ("training", "batch_inference"):
         assert airflow("dags", "unpause", dag).returncode == 0

@@ -25,10 +25,17 @@ TARGETS = {
     "ml-inference": "api",
 }
 OURS = TARGETS.keys()
-ROLE_PASSWORDS = {f"DATABASE_{each}_PASSWORD" for each in ("OWNER", "PIPELINES", "API", "MLFLOW")}
+ROLE_PASSWORDS = {
+    f"DATABASE_{each}_PASSWORD" for each in ("OWNER", "PIPELINES", "API", "MLFLOW", "AIRFLOW")
+}
+AIRFLOW_RECORDS = {
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN",
+    "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC",
+}
 NOT_SETTINGS = {
     *("BATCH_OUTPUT", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_SERVER_ALLOWED_HOSTS"),
     *ROLE_PASSWORDS,
+    *AIRFLOW_RECORDS,
 }
 KNOWN = {"DATABASE_URL", "MLFLOW_DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"}
 
@@ -189,7 +196,7 @@ def test_no_secret_is_written_down() -> None:
     text = (FOLDER / "docker-compose.yml").read_text() + (ROOT / ".env.example").read_text()
     text += "".join(p.read_text() for p in (FOLDER / "kubernetes").rglob("*.yaml"))
     assert [m[0] for m in secret.finditer(text) if "secret" not in m[0].lower()] == []
-    assert re.findall(r"(?m)^\w+_PASSWORD=(.*)$", (ROOT / ".env.example").read_text()) == [""] * 7
+    assert re.findall(r"(?m)^\w+_PASSWORD=(.*)$", (ROOT / ".env.example").read_text()) == [""] * 8
 
 
 def test_each_part_has_the_database_role_that_is_its_own() -> None:
@@ -203,6 +210,9 @@ def test_each_part_has_the_database_role_that_is_its_own() -> None:
     assert found.pop("migrate") == "fti_owner"
     assert found.pop("api") == "fti_api"
     assert found.pop("mlflow") == "fti_mlflow"
+    airflow = compose()["airflow"]["environment"]
+    for name in AIRFLOW_RECORDS:
+        assert "//fti_airflow:" in airflow[name]
     assert set(found.values()) == {"fti_pipelines"}
     keys = {
         name: variable["valueFrom"]["secretKeyRef"]["key"]

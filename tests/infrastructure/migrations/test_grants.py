@@ -21,11 +21,12 @@ from feature_store.offline.tables import table_name
 from feature_store.offline.versions import VersionCatalogue
 from feature_store.offline_store import OfflineStore
 from infrastructure import embedded
+from infrastructure.errors import ServiceError
 from infrastructure.migrations import migrate
-from infrastructure.migrations.grants import API, MLFLOW, OWNER, PIPELINES, ROLES
+from infrastructure.migrations.grants import API, OWNER, PIPELINES, ROLES
 from infrastructure.operations.backup import backup, restore
 from infrastructure.servers import postgres, services
-from infrastructure.servers.roles import MOVED, move_mlflow, url_as
+from infrastructure.servers.roles import DATABASES, MOVED, move_mlflow, url_as
 from tests.worlds.databases import database_of, url_for
 from tests.worlds.rows import random_matrix
 
@@ -129,18 +130,49 @@ def test_no_part_is_a_superuser_or_makes_roles(url_of: dict[str, str]) -> None:
     assert execute(url_of[OWNER], query) == []
 
 
-def test_mlflow_sees_nothing_of_ours_and_we_nothing_of_its(settings: Settings) -> None:
-    mlflow = str(embedded.mlflow_database_url(settings))
-    assert execute(mlflow, "SELECT current_user") == [(MLFLOW,)]
-    execute(mlflow, "CREATE TABLE IF NOT EXISTS mine (n int)")
+@pytest.mark.parametrize(("name", "other"), [("mlflow", "airflow"), ("airflow", "mlflow")])
+def test_a_program_of_others_sees_nothing_of_ours_and_we_nothing_of_its(
+    settings: Settings, name: str, other: str
+) -> None:
+    its = embedded.own_databases(settings)[name]
+    assert execute(its, "SELECT current_user") == [(DATABASES[name],)]
+    execute(its, f"CREATE TABLE IF NOT EXISTS {name}.mine (n int)")
     for statement in SERVER_FILES:
-        assert is_refused(mlflow, statement), statement
-    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-        execute(database_of(mlflow, "fti"), "SELECT 1")
+        assert is_refused(its, statement), statement
+    for elsewhere in ("fti", other):
+        with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+            execute(database_of(its, elsewhere), "SELECT 1")
     for role in ("pipelines", "api"):
         ours = settings.model_copy(update={"database_role": role})
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-            execute(database_of(embedded.postgres_url(ours), "mlflow"), "SELECT 1")
+            execute(database_of(embedded.postgres_url(ours), name), "SELECT 1")
+
+
+def test_a_server_that_an_older_version_prepared_gets_the_role_it_lacks(own: Settings) -> None:
+    embedded.postgres_url(own)
+    admin = embedded.admin_url(own)
+    execute(admin, "DROP DATABASE airflow; DROP ROLE fti_airflow")
+    folder = own.var_dir / "postgres"
+    (folder / "password-fti_airflow").unlink()
+    (folder / postgres.PREPARED).write_text("")  # as that version left it
+    its = str(embedded.airflow_database_url(own))
+    assert execute(its, "SELECT current_user, to_regnamespace('airflow')::text") == [
+        ("fti_airflow", "airflow")
+    ]
+
+
+def test_databases_of_others_are_in_a_backup_and_come_back(own: Settings, tmp_path: Path) -> None:
+    owner = embedded.postgres_url(embedded.as_owner(own))
+    for name, url in embedded.own_databases(own).items():
+        execute(url, f"CREATE TABLE {name}.records AS SELECT '{name}' AS whose")
+    folder = backup(owner, tmp_path / "none", tmp_path / "backup", NOW, embedded.own_databases(own))
+    with pytest.raises(ServiceError, match=r"has a database airflow beside ours.*AIRFLOW_DATABASE"):
+        restore(folder, owner, tmp_path / "none", {"mlflow": embedded.own_databases(own)["mlflow"]})
+    embedded.delete(own)
+    owner = embedded.postgres_url(embedded.as_owner(own))
+    restore(folder, owner, tmp_path / "none", embedded.own_databases(own))
+    for name, url in embedded.own_databases(own).items():
+        assert execute(url, f"SELECT whose FROM {name}.records") == [(name,)]
 
 
 def test_what_the_api_may_do_is_restored_with_a_backup(
