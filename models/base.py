@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.errors import SchemaMismatch
@@ -39,6 +40,8 @@ def feature_matrix(features: Features) -> FeatureMatrix:
     ------
     UnknownFeature
         If a column is not a feature of the view.
+    InvalidValue
+        If a whole number would be another one as a float32.
     """
     if isinstance(features, FeatureMatrix):
         return features
@@ -54,6 +57,8 @@ def feature_matrix(features: Features) -> FeatureMatrix:
             values[:, place] = column.map(words).fillna(feature.encode(None))
         else:
             values[:, place] = column.to_numpy(dtype=np.float32, na_value=np.nan)
+            for row in np.flatnonzero(np.abs(values[:, place]) >= LARGEST_EXACT_INTEGER):
+                feature.encode(column.iloc[row])  # refuses what became another whole number
     n = len(features)
     return FeatureMatrix(
         values, np.arange(n, dtype=np.int64), np.zeros(n, dtype="datetime64[us]"), schema

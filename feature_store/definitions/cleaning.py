@@ -9,11 +9,14 @@ pandas and Spark write it: 39.0 is 39. A word that nobody defined stays unseen.
 from __future__ import annotations
 
 import math
+import operator
+import re
 import struct
 from collections import Counter
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 from functools import cached_property
+from typing import Any
 
 WHITE_SPACE = (
     " \t\n\v\f\r\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
@@ -110,7 +113,7 @@ class Cleaning:
         else:
             number = float(value)  # type: ignore[arg-type]
         if abs(number) > LARGEST_EXACT_INTEGER and (
-            abs(number) > LARGEST_NUMBER or becomes_another(number)
+            abs(number) > LARGEST_NUMBER or becomes_another(value)
         ):
             raise ValueError(value)
         return math.nan if number in self.mark_numbers else number
@@ -158,21 +161,24 @@ class Cleaning:
         }
 
 
-def becomes_another(number: float) -> bool:
-    """Tell whether a whole number would be another one as a float32.
+def becomes_another(value: Any) -> bool:
+    """Tell whether a whole number, typed or a text, would be another one as a float32.
 
-    Of fractions the digits after the seventh are rounded, and above 2**53 there are no whole
-    numbers to tell apart.
+    Of fractions the digits after the seventh are rounded. So are those of a float above 2**53, also
+    one that is written: with a point or an exponent. That far floats tell no whole numbers apart.
 
     Examples
     --------
     >>> becomes_another(16_777_217.0), becomes_another(1e10), becomes_another(0.1)
     (True, False, False)
+    >>> becomes_another(2**53 + 1), becomes_another("9007199254740993"), becomes_another(6.02e23)
+    (True, True, False)
     """
-    if not LARGEST_EXACT_INTEGER < abs(number) <= LARGEST_WHOLE or number % 1 != 0:
+    whole = _as_whole(value)
+    if whole is None or not LARGEST_EXACT_INTEGER < abs(whole) <= LARGEST_NUMBER:
         return False
-    [as_float32] = struct.unpack("<f", struct.pack("<f", number))
-    return bool(as_float32 != number)
+    [as_float32] = struct.unpack("<f", struct.pack("<f", whole))
+    return int(as_float32) != whole
 
 
 def strip(text: str) -> str:
@@ -184,9 +190,24 @@ def as_word(value: object) -> str:
     """A value as a word: a text is stripped, and pandas makes 2.0 of the category 2."""
     if isinstance(value, str):
         return strip(value)
-    if isinstance(value, float | Decimal) and value == value // 1:
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return str(int(value))
+    if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def _as_whole(value: Any) -> int | None:
+    """A value as the whole number that it is to the digit; None if it is none."""
+    if isinstance(value, str):
+        text = strip(value)
+        value = int(text) if re.fullmatch("[+-]?[0-9]+", text) else float(text)
+    if hasattr(value, "__index__"):
+        return operator.index(value)
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else None
+    number = float(value)
+    return int(number) if abs(number) <= LARGEST_WHOLE and number % 1 == 0 else None
 
 
 def _float_or_nan(text: str) -> float:

@@ -73,10 +73,11 @@ def parse_numbers(
     if feature.is_cast:
         return stored  # to the digit it is an exact column
     # Of fractions digits are rounded; a whole number must not become another one.
-    for row in np.flatnonzero(np.abs(parsed) > LARGEST_EXACT_INTEGER).tolist():
-        if becomes_another(parsed[row]):
-            why = f"{feature.name} is {column[row]}, expected a whole number that a float32 holds"
-            reasons.setdefault(row, why)
+    large = np.flatnonzero(np.abs(parsed) > LARGEST_EXACT_INTEGER)
+    for row, value in zip(large.tolist(), column.gather(large), strict=True):
+        if row not in reasons and becomes_another(value):
+            why = f"{feature.name} is {value}, expected a whole number that a float32 holds"
+            reasons[row] = why
     return stored
 
 

@@ -22,6 +22,8 @@ WHITE_SPACE = (
     "\u2028\u2029\u202f\u205f\u3000\ufeff"
 )
 """What is taken off both ends of a word."""
+LARGEST_EXACT_INTEGER, LARGEST_WHOLE = 2**24, 2**53
+"""Above them a float32 and a float64 no longer hold every whole number."""
 BLOCK = 4_096
 """Rows that a graph answers at once."""
 
@@ -135,7 +137,9 @@ def encode(column: pd.Series, feature: dict[str, Any], marks: Sequence[str] = ()
     missing values as missing, and without regard to letter case where that says which is meant.
     """
     if feature["kind"] != "category":
-        return np.asarray(column.to_numpy(dtype=np.float32, na_value=np.nan))
+        numbers = np.asarray(column.to_numpy(dtype=np.float32, na_value=np.nan))
+        _refuse_lost_digits(column, numbers, feature["name"])
+        return numbers
     if pd.api.types.is_numeric_dtype(column):
         given = np.asarray(column.fillna(MISSING).to_numpy(dtype=np.float32))
         return np.where(given < FIRST_KNOWN + len(feature["categories"]), given, UNSEEN)
@@ -167,6 +171,20 @@ def with_places(frame: pd.DataFrame, features: Sequence[dict[str, Any]]) -> pd.D
         names = [f"{name}_{place}" for place in range(sizes[name])]
         spread.append(pd.DataFrame(lists, frame.index, names, dtype="float32"))
     return pd.concat(spread, axis=1)
+
+
+def _refuse_lost_digits(column: pd.Series, numbers: np.ndarray, name: str) -> None:
+    """Raise when a whole number has become another one; see `becomes_another` of the project."""
+    for place in np.flatnonzero(np.abs(numbers) >= LARGEST_EXACT_INTEGER):
+        value, found = column.iloc[place], numbers[place]
+        is_whole = isinstance(value, int | np.integer) or (
+            abs(value) <= LARGEST_WHOLE and value % 1 == 0
+        )
+        if is_whole and (not np.isfinite(found) or int(found) != int(value)):
+            raise ValueError(
+                f"{name} is {value}, which a float32 holds as {found:.0f}. Give what the model was "
+                "trained on."
+            )
 
 
 def _load_pyfunc(path: str) -> PackedModel:

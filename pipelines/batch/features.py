@@ -200,13 +200,11 @@ def _refuse_lost_digits(
     sizes = np.abs(numbers)
     if not np.fmax.reduce(sizes, initial=0) >= LARGEST_EXACT_INTEGER:
         return
-    given = column.to_numpy()
-    is_whole = np.issubdtype(given.dtype, np.integer)
-    for row in np.flatnonzero(sizes >= LARGEST_EXACT_INTEGER).tolist():
-        value = given[row].item()
-        if (int(numbers[row]) != value) if is_whole else becomes_another(value):
+    large = np.flatnonzero(sizes >= LARGEST_EXACT_INTEGER)
+    for row, value in zip(large.tolist(), column.take(large).to_pylist(), strict=True):
+        if becomes_another(value):
             raise InputUnusable(
-                f"Column '{feature.name}' of {where} holds {given[row]}, which a float32 holds as "
+                f"Column '{feature.name}' of {where} holds {value}, which a float32 holds as "
                 f"{numbers[row]:.0f}. Give what the model was trained on."
             )
 

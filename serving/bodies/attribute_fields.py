@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.cleaning import LARGEST_NUMBER, becomes_another
@@ -56,12 +56,12 @@ def _attribute(feature: FeatureDefinition) -> Any:
     field = Field(alias=alias, description=description, json_schema_extra=name_marks, **limits)
     if max(map(abs, feature.limits)) <= LARGEST_EXACT_INTEGER:
         return Annotated[number | None, field]
-    return Annotated[number | None, AfterValidator(_keep_digits), field]
+    return Annotated[number | None, BeforeValidator(_keep_digits), field]
 
 
 def _list_of_numbers(array: ArrayColumn) -> Any:
     number = Annotated[
-        float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER), AfterValidator(_keep_digits)
+        float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER), BeforeValidator(_keep_digits)
     ]
     field = Field(
         alias=hyphened(array.name),
@@ -94,10 +94,11 @@ def _described(column: FeatureDefinition | ArrayColumn | ExactColumn) -> str:
     return f"{column.description}{unit}"
 
 
-def _keep_digits(number: float | None) -> float | None:
-    if number is not None and becomes_another(number):
+def _keep_digits(value: object) -> object:
+    """Before a whole number becomes a float, which may be another one."""
+    if type(value) in (int, float) and becomes_another(value):
         raise ValueError("expected a whole number that a float32 holds")
-    return number
+    return value
 
 
 def hyphened(name: str) -> str:

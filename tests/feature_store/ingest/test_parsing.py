@@ -79,7 +79,7 @@ def test_a_text_is_the_number_that_python_reads_in_it(number: float, form: str) 
     with np.errstate(over="ignore"):
         expected = np.float64(float(text)).astype(np.float32)
     assert parsed[0] == expected
-    assert bool(reasons) == (np.isinf(expected) or becomes_another(float(text)))
+    assert bool(reasons) == (np.isinf(expected) or becomes_another(text))
 
 
 def test_words_are_codes_and_unseen_ones_are_counted() -> None:
