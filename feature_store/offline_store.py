@@ -14,11 +14,11 @@ from feature_store.definitions.engine import Created, FeatureMatrix, created_tim
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
+from feature_store.offline.exact_rows import exact_values
 from feature_store.offline.newest_rows import (
     PLACE,
     Lookup,
     events_within,
-    exact_values,
     matrix_values,
     utc_times,
 )

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.cleaning import Cleaning, strip
+from feature_store.definitions.cleaning import LARGEST_NUMBER, Cleaning, strip
 from feature_store.definitions.entity import whole_number
 from feature_store.errors import InvalidValue, SchemaMismatch
 
@@ -99,6 +99,8 @@ class ExactColumn:
             value = strip(value)
             if self.cleaning.is_mark(value):
                 return None
+        elif type(value) in (int, float) and value in self.cleaning.mark_numbers:
+            return None
         try:
             return _READERS[self.type](value)
         except (ValueError, TypeError, OverflowError):
@@ -107,6 +109,21 @@ class ExactColumn:
             raise InvalidValue(
                 f"{self.name} is '{shown}', expected {EXPECTED[self.type]}"
             ) from None
+
+    def refuse(self, value: object) -> None:
+        """Raise when a typed raw value cannot be used: one of JSON, of an event.
+
+        A whole number may be written as a text, since the numbers of many programs end at 2**53.
+
+        Raises
+        ------
+        InvalidValue
+            Saying what arrived and what was expected.
+        """
+        number = self.read(value)
+        if isinstance(number, float) and (isinstance(value, str) or abs(number) > LARGEST_NUMBER):
+            limits = f"{-LARGEST_NUMBER:,.10g} to {LARGEST_NUMBER:,.10g}"
+            raise InvalidValue(f"{self.name} is '{value}', expected {limits}, as a number")
 
 
 def moments(values: Sequence[ExactValue]) -> NDArray[np.datetime64]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ from feature_store.offline.binary_copy import (
     reals_of,
     times_of,
 )
+from feature_store.offline.exact_rows import ExactLayout, naive_times
 from feature_store.offline.postgres import Postgres
 from feature_store.offline.tables import as_real
 from feature_store.offline.versions import ViewVersion
@@ -42,8 +43,6 @@ FIXED = {
 """The columns before the features, as they are read."""
 PLACE = "place_of_row"
 """Column of an answer that no feature is called like."""
-EXACT_ROWS_AT_ONCE = 10_000
-"""Rows with exact columns that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -194,43 +193,13 @@ def _exact_blocks(
     schema: FeatureSchema,
     parameters: Mapping[str, Any] | None = None,
 ) -> Iterator[StoredRows]:
-    """The result of a query of `_columns`, row by row: exact columns have values of any length."""
-    p = len(schema)
-    with connection.cursor(name="exact_rows", binary=True) as cursor:
-        cursor.execute(query, parameters)
-        while rows := cursor.fetchmany(EXACT_ROWS_AT_ONCE):
-            keys, events, created, digests = zip(*(row[: len(FIXED)] for row in rows), strict=True)
-            values = np.array([row[len(FIXED) : len(FIXED) + p] for row in rows], np.float32)
-            exact = np.full((len(rows), len(schema.exact)), None, dtype=object)
-            for place, row in enumerate(rows):
-                exact[place] = [_in_utc(value) for value in row[len(FIXED) + p :]]
-            _cast(schema, exact, values.reshape(len(rows), p))
-            matrix = FeatureMatrix(
-                values.reshape(len(rows), p),
-                np.array(keys, np.int64),
-                _naive(events),
-                schema,
-                exact,
-            )
-            packed = b"".join(digest.bytes for digest in digests)
-            yield StoredRows(matrix, _naive(created), np.frombuffer(packed, "V16"))
-
-
-def _cast(schema: FeatureSchema, exact: NDArray[np.object_], values: NDArray[np.float32]) -> None:
-    """Fill in what a model takes of exact columns: PostgreSQL refuses to round the smallest."""
-    for place, feature in enumerate(schema.features):
-        if feature.is_cast:
-            column = exact[:, schema.exact_positions[feature.name]].tolist()
-            values[:, place] = [np.nan if value is None else value for value in column]
-
-
-def _in_utc(value: Any) -> Any:
-    return value.astimezone(UTC) if isinstance(value, datetime) else value
-
-
-def _naive(times: Sequence[datetime]) -> NDArray[np.datetime64]:
-    naive = [time.astimezone(UTC).replace(tzinfo=None) for time in times]
-    return np.array(naive, dtype="datetime64[us]")
+    layout = ExactLayout(len(FIXED), schema.features, schema.exact)
+    for rows in layout.read_blocks(connection, query, parameters):
+        keys, events, created, digests = rows.fixed
+        times = naive_times(events)
+        matrix = FeatureMatrix(rows.values, np.array(keys, np.int64), times, schema, rows.exact)
+        packed = b"".join(digest.bytes for digest in digests)
+        yield StoredRows(matrix, naive_times(created), np.frombuffer(packed, "V16"))
 
 
 def _columns(entity: str, schema: FeatureSchema) -> str:
@@ -323,16 +292,6 @@ def matrix_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.floa
     values = np.empty((len(frame), len(schema)), dtype=np.float32)
     for place, name in enumerate(schema.names):
         values[:, place] = frame[name].cast(pl.Float32).fill_null(float("nan")).to_numpy()
-    return values
-
-
-def exact_values(frame: pl.DataFrame, schema: FeatureSchema) -> NDArray[np.object_] | None:
-    """Objects ``(n, k)`` of a frame's exact columns; None where the schema has none."""
-    if not schema.exact:
-        return None
-    values = np.full((len(frame), len(schema.exact)), None, dtype=object)
-    for place, column in enumerate(schema.exact):
-        values[:, place] = [_in_utc(value) for value in frame[column.name].to_list()]
     return values
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import Engine
+from feature_store.definitions.exact import moments
+from feature_store.profiles.exact_changes import exact_patches, rounded
 
 FULL_ROW, CHANGE = 0, 1
 """Of things at the same time a change lies on top of the full row."""
@@ -31,15 +33,19 @@ class RawRows:
         datetime64[us] ``(n,)``, event times.
     values
         float32 ``(n, r)``: numbers and codes.
+    exact
+        Objects ``(n, k)``: values of the exact columns; None where the view has none.
     """
 
     places: NDArray[np.int64]
     times: NDArray[np.datetime64]
     values: NDArray[np.float32]
+    exact: NDArray[np.object_] | None = None
 
     def rows(self, which: NDArray[Any]) -> RawRows:
         """Return the chosen rows (an index array or a mask)."""
-        return RawRows(self.places[which], self.times[which], self.values[which])
+        exact = None if self.exact is None else self.exact[which]
+        return RawRows(self.places[which], self.times[which], self.values[which], exact)
 
 
 @dataclass(frozen=True)
@@ -77,31 +83,51 @@ def fold(engine: Engine, full: RawRows, changes: Changes) -> RawRows:
     -------
     Rows by user and time.
     """
-    values, are_set = engine.patches(changes.attributes)
+    columns = engine.schema.exact
+    values, are_set = engine.patches(rounded(columns, changes.attributes))
     users = np.unique(changes.places)
     places = np.concatenate([users, full.places, changes.places])
     long_ago = np.full(len(users), np.iinfo(np.int64).min + 1).astype("datetime64[us]")
     times = np.concatenate([long_ago, full.times, changes.times])
     kinds = np.repeat([FULL_ROW, CHANGE], [len(users) + len(full.places), len(changes)])
     ranks = np.concatenate([np.zeros(len(kinds) - len(changes), np.int64), _ranks(changes)])
-    nothing = np.tile(engine.missing_raw, (len(users), 1))
-    stacked = np.concatenate([nothing, full.values, values])
-    sets = np.concatenate([np.ones((len(kinds) - len(changes), values.shape[1]), bool), are_set])
-
     order = np.lexsort((ranks, kinds, times, places))
-    # For every item and column, the last item up to it that set the column. The first item of a
-    # user sets all, so nothing leaks from one user into the next.
-    setters = np.where(sets[order], np.arange(len(order))[:, np.newaxis], 0)
-    np.maximum.accumulate(setters, axis=0, out=setters)
-    states = np.take_along_axis(stacked[order], setters, axis=0)
+    nothing = np.tile(engine.missing_raw, (len(users), 1))
+    states = _carried(np.concatenate([nothing, full.values, values]), are_set, order)
     places, times = places[order], times[order]
     kept = (kinds[order] == CHANGE) & is_last_of_each(places, times)
-    return RawRows(places[kept], times[kept], states[kept])
+    if full.exact is None:
+        return RawRows(places[kept], times[kept], states[kept])
+    digits, are_set = exact_patches(columns, changes.attributes)
+    nothing = np.full((len(users), len(columns)), None, dtype=object)
+    exact = _carried(np.concatenate([nothing, full.exact, digits]), are_set, order)
+    return RawRows(places[kept], times[kept], states[kept], exact[kept])
+
+
+def _carried(
+    stacked: NDArray[Any], are_set: NDArray[np.bool_], order: NDArray[np.int64]
+) -> NDArray[Any]:
+    """The columns ``(n, r)`` after each item, in an order by user; the last items are changes.
+
+    For every item and column, what the last item up to it that set the column has set. The first
+    item of a user sets all, so nothing leaks from one user into the next.
+    """
+    sets = np.ones(stacked.shape, dtype=bool)
+    sets[len(stacked) - len(are_set) :] = are_set
+    setters = np.where(sets[order], np.arange(len(order))[:, np.newaxis], 0)
+    np.maximum.accumulate(setters, axis=0, out=setters)
+    return np.take_along_axis(stacked[order], setters, axis=0)
 
 
 def vectors(engine: Engine, rows: RawRows) -> NDArray[np.float32]:
     """Compute all features ``(n, p)`` of folded rows."""
-    columns = {f.name: rows.values[:, place] for place, f in enumerate(engine.raw)}
+    columns: dict[str, NDArray[Any]] = {
+        f.name: rows.values[:, place] for place, f in enumerate(engine.raw)
+    }
+    if rows.exact is not None:
+        for name in engine.view.timestamps:
+            place = engine.schema.exact_positions[name]
+            columns[name] = moments(rows.exact[:, place].tolist())
     return engine.table(columns)
 
 

@@ -17,6 +17,7 @@ from feature_store.offline.binary_copy import (
     reals_of,
     times_of,
 )
+from feature_store.offline.exact_rows import ExactLayout, naive_times
 from feature_store.offline.tables import as_real
 from feature_store.profiles.fold import Changes, RawRows, is_last_of_each, newest_stored
 from feature_store.profiles.spans import (
@@ -29,6 +30,14 @@ from feature_store.profiles.spans import (
 
 if TYPE_CHECKING:
     import psycopg
+
+AROUND = {
+    "event_timestamp": "timestamptz",
+    "created_timestamp": "timestamptz",
+    "from_changes": "boolean",
+    "row_digest": "uuid",
+}
+"""What is read of a row before its raw columns."""
 
 
 @dataclass(frozen=True)
@@ -100,40 +109,48 @@ def rows_around(
     connection: psycopg.Connection, table: str, engine: Engine, spans: Spans
 ) -> RowsAround:
     """All rows in the spans, and for each user the newest one before."""
-    entity, raw = engine.view.entity, engine.raw
-    names = ", ".join(feature.name for feature in raw)
-    reals = ", ".join(map(as_real, raw))
-    rows = (
-        f"SELECT event_timestamp, created_timestamp, from_changes, row_digest, {names} "
-        f"FROM {table} WHERE {entity} = asked.key AND event_timestamp"
-    )
-    query = f"""
-        SELECT asked_place, event_timestamp, created_timestamp, from_changes, row_digest,
-               {reals}
-        FROM {ASKED} CROSS JOIN LATERAL (
-            ({rows} < asked.since ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1)
-            UNION ALL {rows} >= asked.since AND event_timestamp < asked.until) AS found"""
-    layout = copy_layout(
-        {
-            "asked_place": "bigint",
-            "event_timestamp": "timestamptz",
-            "created_timestamp": "timestamptz",
-            "from_changes": "boolean",
-            "row_digest": "uuid",
-        },
-        len(raw),
-    )
-    found = read_rows(connection, query, layout, spans.parameters)
+    query = _rows_around(table, engine)
+    if engine.schema.exact:
+        return _exact_rows_around(connection, query, engine, spans)
+    fixed = copy_layout({"asked_place": "bigint", **AROUND}, len(engine.raw))
+    found = read_rows(connection, query, fixed, spans.parameters)
+    times, places = times_of(found["event_timestamp"]), found["asked_place"].astype(np.int64)
     return RowsAround(
-        RawRows(
-            found["asked_place"].astype(np.int64),
-            times_of(found["event_timestamp"]),
-            reals_of(found),
-        ),
+        RawRows(places, times, reals_of(found)),
         times_of(found["created_timestamp"]),
         ~found["from_changes"],
         found["row_digest"].copy(),
     )
+
+
+def _exact_rows_around(
+    connection: psycopg.Connection, query: str, engine: Engine, spans: Spans
+) -> RowsAround:
+    layout = ExactLayout(1 + len(AROUND), engine.raw, engine.schema.exact)
+    rows = layout.read(connection, query, spans.parameters)
+    places, times, created, from_changes, digests = rows.fixed
+    return RowsAround(
+        RawRows(np.array(places, np.int64), naive_times(times), rows.values, rows.exact),
+        naive_times(created),
+        ~np.array(from_changes, dtype=bool),
+        np.frombuffer(b"".join(digest.bytes for digest in digests), "V16"),
+    )
+
+
+def _rows_around(table: str, engine: Engine) -> str:
+    """SQL of place, fixed columns, raw columns as numbers and exact columns of the rows."""
+    entity, exact = engine.view.entity, [column.name for column in engine.schema.exact]
+    names = ", ".join(dict.fromkeys([*(feature.name for feature in engine.raw), *exact]))
+    read = ", ".join([*map(as_real, engine.raw), *exact])
+    rows = (
+        f"SELECT {', '.join(AROUND)}, {names} "
+        f"FROM {table} WHERE {entity} = asked.key AND event_timestamp"
+    )
+    return f"""
+        SELECT asked_place, {", ".join(AROUND)}, {read}
+        FROM {ASKED} CROSS JOIN LATERAL (
+            ({rows} < asked.since ORDER BY event_timestamp DESC, created_timestamp DESC LIMIT 1)
+            UNION ALL {rows} >= asked.since AND event_timestamp < asked.until) AS found"""
 
 
 def logged_changes(connection: psycopg.Connection, spans: Spans) -> Changes:

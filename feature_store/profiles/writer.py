@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.engine import Engine, FeatureMatrix
-from feature_store.errors import FeatureStoreError, InvalidEvent, StoreUnavailable
+from feature_store.errors import InvalidEvent, StoreUnavailable
 from feature_store.offline import tables
 from feature_store.offline.entity_keys import note_keys_of
 from feature_store.offline.newest_rows import StoredRows, newest_of
@@ -45,7 +45,7 @@ class ProfileChange:
     time
         When it became true: aware, UTC.
     attributes
-        Raw attributes by name, as words and numbers; None is missing.
+        Raw attributes by name, as words and numbers, and lookups as JSON has them; None is missing.
     key_fields
         The columns of the user's key as texts, where it is no whole number.
     """
@@ -102,12 +102,6 @@ class ProfileWriter:
         if not changes:
             return 0
         _refuse_the_future(changes, now)
-        if self.engine.schema.exact:
-            raise InvalidEvent(
-                f"Change {changes[0].event_id!r} of user {changes[0].key} cannot be laid on rows "
-                f"of '{self.engine.view.name}', which have exact columns: they change as a whole. "
-                "Bring in the whole row."
-            )
         self._learn(changes)
         with self._writing() as connection:
             note_keys_of(connection, self.engine.schema.key, changes)
@@ -139,12 +133,6 @@ class ProfileWriter:
         """
         with self.offline.postgres.transaction() as connection:
             spans = change_rows.changed_spans(connection, keys, times)
-        if len(spans) and self.engine.schema.exact:
-            raise FeatureStoreError(
-                f"{len(spans):,} users have logged changes, and rows of "
-                f"'{self.engine.view.name}' have exact columns now, on which no changes can be "
-                "laid. Take the columns out of the view, or the changes out of 'profile_changes'."
-            )
         self._learn(())
         differed = 0
         for start in range(0, len(spans), USERS_AT_ONCE):
@@ -190,9 +178,11 @@ class ProfileWriter:
         changes = change_rows.logged_changes(connection, spans)
         rows = fold(self.engine, around.bases(spans), changes)
         keys = spans.keys[rows.places]
-        matrix = FeatureMatrix(vectors(self.engine, rows), keys, rows.times, self.engine.schema)
+        matrix = FeatureMatrix(
+            vectors(self.engine, rows), keys, rows.times, self.engine.schema, rows.exact
+        )
         digests, known = around.newest_of(rows)
-        made = tables.row_digests(matrix.values)
+        made = tables.row_digests(matrix.values, tables.exact_packed(matrix))
         differs = digests != made
         # A clock that was set back must not let the older row win.
         fresh = np.maximum(clock(connection), known + MICROSECOND)

@@ -27,6 +27,7 @@ from configs.errors import nearest
 from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.cleaning import WHOLE_WITH_FRACTION, strip
 from feature_store.definitions.entity import LARGEST_KEY, Entity
+from feature_store.definitions.exact import ExactColumn
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidEvent, InvalidValue
@@ -128,7 +129,11 @@ class EventParser:
         # Names are the same in every entry: looked up, not decoded.
         self.names = {name.encode(): name for names in self.fields.values() for name in names}
         columns = {f.name: f for f in view.raw_features if f.array is None}
-        self.raw: dict[str, FeatureDefinition | ArrayColumn] = {**columns, **view.arrays}
+        self.raw: dict[str, FeatureDefinition | ArrayColumn | ExactColumn] = {
+            **columns,
+            **view.arrays,
+            **view.exact,
+        }
         self.kinds: dict[str, Callable[[dict[str, str]], Event]] = {
             "profile": self._profile,
             "activity": self._activity,
@@ -203,6 +208,8 @@ class EventParser:
                 feature.refuse(value)
             except InvalidValue as error:
                 raise InvalidEvent(str(error)) from None
+            if isinstance(feature, ExactColumn):
+                continue  # has a text of its own length, with any characters
             if isinstance(value, str) and strip(value) and not _is_text(strip(value)):
                 raise _unexpected(name, value, "expected a word, or null")
         return found

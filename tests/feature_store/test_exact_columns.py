@@ -20,7 +20,7 @@ from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.exact import ExactCodec, ExactColumn
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
-from feature_store.errors import DefinitionError, InvalidEvent, InvalidValue, SchemaMismatch
+from feature_store.errors import DefinitionError, InvalidValue, SchemaMismatch
 from feature_store.ingest.compute import compute
 from feature_store.ingest.feature_file import read_rows, refill, write_rows
 from feature_store.ingest.materialize import materialize
@@ -28,7 +28,6 @@ from feature_store.ingest.staging import Staging
 from feature_store.offline.newest_rows import newest_of, newest_rows
 from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
-from feature_store.profiles.writer import ProfileChange, ProfileWriter
 from feature_store.references import Reference
 from feature_store.sources.files import FileSource
 from feature_store.training_data import training_frame, training_rows
@@ -209,17 +208,6 @@ def test_they_go_through_files_of_rows(offline, online, tmp_path):
     again = read_rows(tmp_path / "rows.parquet", SCHEMA, "user_id")
     assert again.features.exact.tolist() == rows.features.exact.tolist()
     assert refill(offline, online, again, "user_id").added == 0
-
-
-def test_changes_of_single_attributes_are_refused_and_lose_nothing(offline, online, tmp_path):
-    ingest(ROWS, tmp_path, offline, online)
-    writer = ProfileWriter(Engine(VIEW), offline, online)
-    change = ProfileChange("c-1", 1, NOW - timedelta(days=1), {"visits": 4})
-    with pytest.raises(InvalidEvent, match="'c-1' of user 1 cannot be laid on rows of 'accounts'"):
-        writer.apply([change], NOW)
-    assert writer.reconcile(np.array([1, 2, 3])) == 0
-    row = online.read(1)
-    assert SCHEMA.decode(row.vector, row.exact) == VALUES[1]
 
 
 def test_a_model_takes_what_a_float32_can_hold_and_functions_take_no_lookups():
