@@ -247,6 +247,22 @@ def test_functions_of_timestamps_are_computed_from_files_and_kept_in_both_stores
     assert schema.features[schema.position("stayed_h")].protected
 
 
+def test_an_event_that_changes_one_timestamp_computes_from_it_and_the_stored_other(
+    offline, online, tmp_path
+):
+    online = online.of(VISITS.schema)
+    times = {"came": ["2026-01-05T10:00:00Z"], "went": ["2026-01-05T13:30:00Z"]}
+    frame = pl.DataFrame({"user_id": [1], "age": [30], **times})
+    ingest(VISITS, frame, tmp_path, offline, online, "visits.csv")
+    change = {"came": "2026-01-05T03:00:00Z"}
+    writer = ProfileWriter(Engine(VISITS), offline, online)
+    writer.apply([ProfileChange("c-1", 1, NOW - timedelta(days=1), change)], NOW)
+    row = online.read(1)
+    found = VISITS.schema.decode(row.vector, row.exact)
+    assert (found["stayed_h"], found["time_of_day"], found["age"]) == (10.5, "night", 30)
+    assert found["came"] == datetime(2026, 1, 5, 3, tzinfo=UTC)
+
+
 def test_a_request_computes_them_and_keeps_what_it_does_not_give():
     engine, schema = Engine(VISITS), VISITS.schema
     times = {"came": "2026-01-05T10:00:00Z", "went": "2026-01-05T13:30:00Z"}
