@@ -309,7 +309,7 @@ def whole_number(value: object) -> int:
     if isinstance(value, str):
         return _of_64_bits(int(re.sub(WHOLE_WITH_FRACTION, r"\1", strip(value))))
     whole = int(value)  # type: ignore[call-overload]
-    if whole != value or (not isinstance(value, int | np.integer) and abs(whole) > LARGEST_WHOLE):
+    if whole != value or (not isinstance(value, int | np.integer) and abs(whole) >= LARGEST_WHOLE):
         raise ValueError(value)
     return _of_64_bits(whole)
 

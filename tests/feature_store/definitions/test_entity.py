@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, strategies as st
 
-from feature_store.definitions.entity import LONGEST_KEY, Entity
+from feature_store.definitions.entity import LONGEST_KEY, Entity, whole_number
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import DefinitionError, InvalidValue
@@ -108,6 +108,13 @@ def test_a_person_may_write_several_parts_with_commas():
         ROUTE.parse("JFK,LAX,SFO")
     with pytest.raises(InvalidValue, match="expected a JSON array of origin and destination"):
         ROUTE.parse('["JFK"')
+
+
+def test_a_float_that_may_stand_for_another_whole_number_is_none():
+    assert whole_number(2.0**53 - 1) == 2**53 - 1
+    assert whole_number(2**53) == 2**53
+    with pytest.raises(ValueError, match="9007199254740992"):
+        whole_number(float(2**53 + 1))
 
 
 def test_a_whole_number_is_its_own_identity_and_others_fit_into_64_bits():
