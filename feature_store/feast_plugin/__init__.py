@@ -2,12 +2,14 @@
 
 =================  ==================================================================
 definitions        Feast's entity, source, view and service, derived from our views
+field_values       one field: what is stored of it as Feast's values, and back
 identity           which of Feast's views and sources are ours
 deletion           what teardown and apply may delete
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
 appending          rows of a client into a table of somebody else's
 online_store       packed rows in Redis, one round trip a request, every wait bounded
 planning           online requests planned once, answered without messages
+exact_times        times to the microsecond beside messages of whole seconds
 rendering          a planned answer as text
 serving            the short way of ``feast serve``
 batch_engine       ``feast materialize`` without one message a value

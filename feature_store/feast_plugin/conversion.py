@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,34 +18,42 @@ from numpy.typing import NDArray
 from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.entity import KeyValue
-from feature_store.definitions.schema import (
-    FIRST_KNOWN,
-    MISSING,
-    FeatureDefinition,
-    FeatureSchema,
-)
+from feature_store.definitions.exact import ExactValue
+from feature_store.definitions.schema import MISSING, FeatureDefinition, FeatureSchema
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import PACKED
+from feature_store.feast_plugin.field_values import (
+    as_model_takes,
+    exact_reader,
+    feature_reader,
+    read_exact,
+    refuse_lost_digits,
+)
 from feature_store.feast_plugin.on_demand import packing_of
-from feature_store.ingest.parsing import clean, parse_categories, parse_keys
+from feature_store.ingest.parsing import (
+    clean,
+    parse_categories,
+    parse_exact,
+    parse_keys,
+    parse_numbers,
+)
+from feature_store.online.row_codec import Row
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """What Feast hands to an online store: key, values, event time, created time."""
 
-NULL = Value()
-
 
 class ValueCodec:
-    """Turns vectors of one schema into Feast's values and back.
+    """Turns rows of one schema into Feast's values and back.
 
     Examples
     --------
     >>> from feature_store.feature_definitions import USER_FEATURES
     >>> codec = ValueCodec(USER_FEATURES.schema)
-    >>> vector = codec.vector({"age": Value(int64_val=35), "sex": Value(string_val="Male")})
-    >>> age, sex = codec.values(vector, ["age", "sex"])
+    >>> vector, _ = codec.read({"age": Value(int64_val=35), "sex": Value(string_val="Male")})
+    >>> age, sex = codec.values(vector, None, ["age", "sex"])
     >>> age.int64_val, sex.string_val
     (35, 'Male')
     """
@@ -52,58 +61,121 @@ class ValueCodec:
     def __init__(self, schema: FeatureSchema) -> None:
         self.schema = schema
         self._packed = f"{PACKED}{schema.view}"
-        self._to_value = [_to_value(feature) for feature in schema.features]
-        self._readers = [_reader(feature) for feature in schema.features]
+        exact = [exact_reader(column) for column in schema.exact]
+        self._readers = [*map(feature_reader, schema.features), *exact]
+        # A rounded feature is shown to the digit.
+        places = {name: len(schema) + place for name, place in schema.exact_positions.items()}
+        self._places = {**schema.positions, **places}
         self._missing = missing = np.empty(len(schema), dtype=np.float32)
         for place, feature in enumerate(schema.features):
             missing[place] = MISSING if feature.kind == "category" else np.nan
 
-    def values(self, vector: NDArray[np.float32], names: Sequence[str]) -> list[Value]:
-        """Some features of a vector ``(p,)`` as Feast's values; missing ones are null.
+    def values(
+        self, vector: NDArray[np.float32], exact: Sequence[ExactValue] | None, names: Sequence[str]
+    ) -> list[Value]:
+        """Some features of a row, ``(p,)`` and ``(k,)``, as Feast's values; missing ones are null.
 
         ``packed_<view>`` is all raw attributes as one value, for the on-demand view.
         """
         if names == [self._packed]:
             return [Value(bytes_val=packing_of(self.schema.view).packed(vector))]
-        numbers = vector.tolist()
-        places = [self.schema.position(name) for name in names]
-        return [self._to_value[place](numbers[place]) for place in places]
+        held = [*vector.tolist(), *(exact or ())]
+        return [self._readers[place].value(held[place]) for place in (self.place(n) for n in names)]
 
-    def columns(
-        self, vectors: Sequence[NDArray[np.float32]], places: Sequence[int]
-    ) -> list[list[Any]]:
-        """Some features of vectors ``(p,)``, column by column, as clients see them; None: missing.
+    def place(self, name: str) -> int:
+        """Place of a feature or an exact column in a row: the exact ones are behind the vector.
+
+        Raises
+        ------
+        UnknownFeature
+            If the view has none of this name.
+        """
+        self.schema.require(name)
+        return self._places[name]
+
+    def timestamps(self, names: Sequence[str]) -> list[str]:
+        """Those of some names that are exact columns of times."""
+        exact = self.schema.exact_positions
+        return [n for n in names if n in exact and self.schema.exact[exact[n]].type == "timestamp"]
+
+    def columns(self, rows: Sequence[Row], places: Sequence[int]) -> list[list[Any]]:
+        """Some features of rows, column by column, as clients see them; None: missing.
 
         Examples
         --------
         >>> from feature_store.feature_definitions import USER_FEATURES
         >>> codec = ValueCodec(USER_FEATURES.schema)
-        >>> vector = codec.vector({"age": Value(int64_val=35), "sex": Value(string_val="Male")})
-        >>> codec.columns([vector, vector], [0, 1, codec.schema.position("sex")])
-        [[35, 35], [None, None], ['Male', 'Male']]
+        >>> vector, _ = codec.read({"age": Value(int64_val=35), "sex": Value(string_val="Male")})
+        >>> codec.columns([Row(7, 0, 0, vector)] * 2, [codec.place(n) for n in ("age", "sex")])
+        [[35, 35], ['Male', 'Male']]
         """
-        numbers = np.array(vectors).T.tolist()
-        return [_column(*self._readers[place], numbers[place]) for place in places]
+        held = np.array([row.vector for row in rows]).T.tolist()
+        if self.schema.exact:
+            held += map(list, zip(*[row.exact for row in rows if row.exact], strict=True))
+        return [self._readers[place].column(held[place]) for place in places]
 
-    def vector(self, values: Mapping[str, Value]) -> NDArray[np.float32]:
-        """A vector ``(p,)`` out of Feast's values; absent and null ones are missing."""
+    def read(self, values: Mapping[str, Value]) -> tuple[NDArray[np.float32], list[ExactValue]]:
+        """A row, ``(p,)`` and ``(k,)``, out of Feast's values; absent and null ones are missing.
+
+        Raises
+        ------
+        InvalidValue
+            If a value is of another type than its column.
+        """
         vector = self._missing.copy()
+        exact: list[ExactValue] = [None] * len(self.schema.exact)
         for name, value in values.items():
             kind = value.WhichOneof("val")
-            if kind is not None:
-                place = self.schema.position(name)
+            if kind is None:
+                continue
+            self.schema.require(name)
+            if (place := self.schema.exact_positions.get(name)) is not None:
+                exact[place] = read_exact(self.schema.exact[place], kind, getattr(value, kind))
+            elif (place := self.schema.positions.get(name)) is not None:
                 vector[place] = self.schema.features[place].encode(getattr(value, kind))
-        return vector
+        for cast, place in self._casts:
+            vector[cast] = as_model_takes(self.schema.features[cast], exact[place])
+        return vector, exact
+
+    @cached_property
+    def _casts(self) -> list[tuple[int, int]]:
+        """Places of rounded features, and of the exact columns that they are made of."""
+        features = enumerate(self.schema.features)
+        return [(n, self.schema.exact_positions[f.name]) for n, f in features if f.is_cast]
 
     def matrix(self, rows: Sequence[WrittenRow]) -> tuple[FeatureMatrix, NDArray[np.datetime64]]:
-        """Rows as Feast writes them as a matrix, and when the store learned each."""
-        values = np.array([self.vector(features) for _, features, _, _ in rows], np.float32)
+        """Rows as Feast writes them as a matrix, and when the store learned each.
+
+        Raises
+        ------
+        InvalidValue
+            If a value is of another type than its column, or may have lost digits.
+        """
+        read = [self.read(features) for _, features, _, _ in rows]
+        values = np.array([vector for vector, _ in read], np.float32)
+        exact = np.full((len(rows), len(self.schema.exact)), None, dtype=object)
+        for place, (_, row) in enumerate(read):
+            exact[place] = row
+        refuse_lost_digits(self.schema.exact, exact)
         keys = np.array([self.identity(key) for key, _, _, _ in rows], dtype=np.int64)
         times = np.array([_naive(event) for _, _, event, _ in rows], dtype="datetime64[us]")
         now = datetime.now(UTC)
         created = np.array([_naive(known or now) for *_, known in rows], dtype="datetime64[us]")
-        matrix = FeatureMatrix(values.reshape(len(rows), -1), keys, times, self.schema)
-        return matrix, created
+        matrix = FeatureMatrix(
+            values.reshape(len(rows), -1), keys, times, self.schema,
+            exact if self.schema.exact else None,
+        )  # fmt: skip
+        return matrix, created - self._cut_off  # type: ignore[return-value]
+
+    @cached_property
+    def _cut_off(self) -> np.timedelta64:
+        """How much earlier than it was a row counts as learned that Feast's messages carry.
+
+        They cut times to whole seconds; so the row of the same event out of the offline store,
+        which has all of them, replaces it.
+        """
+        has_times = any(column.type == "timestamp" for column in self.schema.exact)
+        return np.timedelta64(int(has_times), "us")
 
     def key(self, key: EntityKey) -> KeyValue:
         """The key that Feast means.
@@ -141,17 +213,14 @@ def matrix_of(
     Rows without a created time are learned now.
     """
     frame = pl.DataFrame(pl.from_arrow(table))
-    schema = view.schema
-    values = np.empty((len(frame), len(schema)), dtype=np.float32)
-    for place, feature in enumerate(schema.features):
-        values[:, place] = _stored_column(feature, frame[feature.name])
+    values, exact = _stored_values(frame, view)
     times = _times(frame[source.timestamp_field])
     created = np.full(len(frame), _naive(datetime.now(UTC)), dtype="datetime64[us]")
     if source.created_timestamp_column in frame.columns:
         given = _times(frame[source.created_timestamp_column])
         created = np.where(np.isnat(given), created, given)
     keys, _ = keys_of(frame, view)
-    return FeatureMatrix(values, keys, times, schema), view.entity, created
+    return FeatureMatrix(values, keys, times, view.schema, exact), view.entity, created
 
 
 def keys_of(
@@ -167,9 +236,7 @@ def keys_of(
     reasons: Reasons = {}
     columns = [clean(frame[name], view.missing_marks) for name in view.key.columns]
     keys = parse_keys(view.key, columns, reasons)
-    if reasons:
-        row = min(reasons)
-        raise FeatureStoreError(f"Row {row + 1:,} of '{view.name}': {reasons[row]}.")
+    refuse_first(reasons, view.name)
     return keys.identities, keys.texts
 
 
@@ -178,37 +245,35 @@ def event_times(table: pa.Table, source: DataSource) -> NDArray[np.datetime64]:
     return _times(pl.Series(pl.from_arrow(table[source.timestamp_field])))
 
 
-def _to_value(feature: FeatureDefinition) -> Callable[[float], Value]:
-    if feature.kind == "category":
-        words = [NULL] * FIRST_KNOWN + [Value(string_val=word) for word in feature.categories]
-        return lambda code: words[int(code)]
-    if feature.kind == "integer":
-        return lambda number: NULL if number != number else Value(int64_val=int(number))
-    if feature.kind == "boolean":
-        return lambda number: NULL if number != number else Value(bool_val=bool(number))
-    return lambda number: NULL if number != number else Value(float_val=number)
+def _stored_values(
+    frame: pl.DataFrame, view: FeatureView
+) -> tuple[NDArray[np.float32], NDArray[np.object_] | None]:
+    """Vectors ``(n, p)`` and exact values ``(n, k)`` of a frame in Feast's types."""
+    reasons: Reasons = {}
+    schema = view.schema
+    values = np.empty((len(frame), len(schema)), dtype=np.float32)
+    for place, feature in enumerate(schema.features):
+        cleaned = clean(frame[feature.name], feature.missing_marks)
+        if feature.is_cast:
+            values[:, place] = parse_numbers(feature, cleaned, reasons)
+        else:
+            values[:, place] = _stored_column(feature, cleaned)
+    exact = np.full((len(frame), len(schema.exact)), None, dtype=object)
+    for place, column in enumerate(schema.exact):
+        cleaned = clean(frame[column.name], column.missing_marks)
+        exact[:, place] = parse_exact(column, cleaned, reasons)
+    refuse_first(reasons, view.name)
+    return values, exact if schema.exact else None
 
 
-def _reader(feature: FeatureDefinition) -> tuple[list[str | None] | None, Callable[..., Any]]:
-    """The words of a feature's codes, if it is one of words; and the type of its numbers."""
-    if feature.kind == "category":
-        return [None] * FIRST_KNOWN + list(feature.categories), str
-    types: dict[str, Callable[..., Any]] = {"integer": int, "boolean": bool}
-    return None, types.get(feature.kind, float)
+def refuse_first(reasons: Reasons, view: str) -> None:
+    """Refuse rows of a view if there is a reason; the message names the first."""
+    if reasons:
+        row = min(reasons)
+        raise FeatureStoreError(f"Row {row + 1:,} of '{view}': {reasons[row]}.")
 
 
-def _column(
-    words: list[str | None] | None, as_type: Callable[..., Any], numbers: list[float]
-) -> list[Any]:
-    if words is not None:
-        return [words[int(code)] for code in numbers]
-    if as_type is float:
-        return [None if x != x else x for x in numbers]
-    return [None if x != x else as_type(x) for x in numbers]
-
-
-def _stored_column(feature: FeatureDefinition, column: pl.Series) -> NDArray[np.generic]:
-    cleaned = clean(column, feature.missing_marks)
+def _stored_column(feature: FeatureDefinition, cleaned: pl.Series) -> NDArray[np.generic]:
     if feature.kind != "category":
         numbers = cleaned.cast(pl.Float32).fill_null(float("nan")).to_numpy()
         for row in np.flatnonzero(np.abs(numbers) >= LARGEST_EXACT_INTEGER).tolist():

@@ -18,10 +18,11 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import Bool, FeastType, Float32, Int64, String
+from feast.types import Bool, FeastType, Float32, Float64, Int64, String, UnixTimestamp
 
 from feature_store.definitions import windowed_view as ours
-from feature_store.definitions.schema import FeatureDefinition
+from feature_store.definitions.exact import ExactColumn, ExactType
+from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.errors import DefinitionError
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.offline import events as activity_events
@@ -31,6 +32,18 @@ FEAST_TYPES: dict[str, FeastType] = {
     **{"category": String, "boolean": Bool},
 }
 SQL_TYPES = {"integer": "bigint", "number": "real", "category": "text", "boolean": "boolean"}
+EXACT_TYPES: dict[ExactType, FeastType] = {
+    **{"int64": Int64, "float64": Float64},
+    **{"string": String, "timestamp": UnixTimestamp},
+}
+EXACT_SQL_TYPES: dict[ExactType, str] = {
+    **{"int64": "bigint", "float64": "double precision"},
+    **{"string": "text", "timestamp": "timestamp with time zone"},
+}
+LOOKUP = "lookup"
+"""What the tag ``kind`` of an exact column says."""
+Shown = FeatureDefinition | ExactColumn
+"""What Feast shows as one field."""
 
 
 PACKED_VIEW = "_packed"
@@ -46,10 +59,29 @@ def source_table(view: ours.View) -> str:
     return activity_events.TABLE if isinstance(view, ours.ActivityView) else view.name
 
 
+def shown_columns(schema: FeatureSchema) -> dict[str, Shown]:
+    """What Feast shows of a schema, by name: of a rounded feature the exact column."""
+    features: dict[str, Shown] = {feature.name: feature for feature in schema.features}
+    return features | {column.name: column for column in schema.exact}
+
+
+def feast_type(column: Shown) -> FeastType:
+    """The type that a feature or an exact column has in Feast."""
+    if isinstance(column, ExactColumn):
+        return EXACT_TYPES[column.type]
+    return FEAST_TYPES[column.kind]
+
+
+def _sql_type(column: Shown) -> str:
+    if isinstance(column, ExactColumn):
+        return EXACT_SQL_TYPES[column.type]
+    return SQL_TYPES[column.kind]
+
+
 def column_types(view: ours.View) -> dict[str, str]:
     """The columns of a view's readable rows, and their types as PostgreSQL calls them."""
     time = "timestamp with time zone"
-    features = {feature.name: SQL_TYPES[feature.kind] for feature in view.schema.features}
+    features = {name: _sql_type(column) for name, column in shown_columns(view.schema).items()}
     keys = {
         part.name: {"integer": "bigint", "string": "text"}[part.type] for part in view.key.parts
     }
@@ -115,24 +147,23 @@ def feast_view(
     Raises
     ------
     DefinitionError
-        If it has lookups, or counts events of a key that is no whole number: Feast would show
-        something else.
+        If it counts events of a key that is no whole number: Feast would show something else.
     """
-    is_of_texts = isinstance(view, ours.ActivityView) and not view.key.is_whole
-    if view.schema.exact or is_of_texts:
-        what = "lookups" if view.schema.exact else f"the key {' and '.join(view.key.columns)}"
+    if isinstance(view, ours.ActivityView) and not view.key.is_whole:
         raise DefinitionError(
-            f"'{view.name}' has {what}, which Feast does not show yet. Leave it out of the Feast "
-            "repository; `get_online_features`, `get_training_data` and the API know it."
+            f"'{view.name}' has the key {' and '.join(view.key.columns)}, which Feast does not "
+            "show yet. Leave it out of the Feast repository; `get_online_features`, "
+            "`get_training_data` and the API know it."
         )
+    columns = shown_columns(view.schema)
     keys = [Field(name=name, dtype=dtype) for name, dtype in key_fields(view).items()]
     return FeatureView(
         name=view.name,
         entities=list(entities),
-        schema=[*keys, *(_field(feature) for feature in view.schema.features)],
+        schema=[*keys, *map(_field, columns.values())],
         source=source,
         ttl=ttl or timedelta(0),
-        description=f"{len(view.schema)} features of {view.entity}.",
+        description=f"{len(columns)} features of {view.entity}.",
         tags={**view.tags, FINGERPRINT: view.schema.fingerprint},
         owner=_owner(view),
     )
@@ -152,19 +183,17 @@ def feast_service(
     )
 
 
-def _field(feature: FeatureDefinition) -> Field:
-    facts = {
-        "kind": feature.kind,
-        "unit": feature.unit,
-        "made_from": ", ".join(feature.inputs),
-        "protected": "true" if feature.protected else "",
-        **feature.rule,
-    }
+def _field(column: Shown) -> Field:
+    facts = {"unit": column.unit, "protected": "true" if column.protected else ""}
+    if isinstance(column, ExactColumn):
+        facts |= {"kind": LOOKUP}
+    else:
+        facts |= {"kind": column.kind, "made_from": ", ".join(column.inputs), **column.rule}
     return Field(
-        name=feature.name,
-        dtype=FEAST_TYPES[feature.kind],
-        description=feature.description,
-        tags={**feature.tags, **{name: fact for name, fact in facts.items() if fact}},
+        name=column.name,
+        dtype=feast_type(column),
+        description=column.description,
+        tags={**column.tags, **{name: fact for name, fact in facts.items() if fact}},
     )
 
 

@@ -19,11 +19,12 @@ from feast.types import Bytes
 from feature_store.definitions import windowed_view as ours
 from feature_store.errors import FeatureStoreError, SchemaMismatch, UnknownFeature
 from feature_store.feast_plugin.definitions import (
-    FEAST_TYPES,
     FINGERPRINT,
     PACKED,
     PACKED_VIEW,
+    feast_type,
     key_fields,
+    shown_columns,
     source_table,
 )
 from feature_store.feature_definitions import VIEWS
@@ -136,7 +137,7 @@ def is_packed(table: Any) -> bool:
 
 def fields_of(view: ours.View) -> dict[str, Any]:
     """Features of a view and their types in Feast."""
-    return {feature.name: FEAST_TYPES[feature.kind] for feature in view.schema.features}
+    return {name: feast_type(column) for name, column in shown_columns(view.schema).items()}
 
 
 def packed_fields(view: ours.View) -> dict[str, Any]:

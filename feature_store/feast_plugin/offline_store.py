@@ -60,6 +60,7 @@ from feature_store.feast_plugin.offline.retrieval import (
     requested_features,
 )
 from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
+from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.entity_keys import note_keys
 from feature_store.offline.postgres import BLOCK_BYTES
 
@@ -209,8 +210,9 @@ class PointInTimeOfflineStore(OfflineStore):
             refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
             note_keys_of_table(table, view, store)
             store.append(matrix, entity, created)
-            changes = connect.profile_writer(connections.settings_of(config))
-            changes.reconcile(matrix.keys, matrix.times)
+            if view is MODEL_VIEW:  # others have no single attributes that change
+                changes = connect.profile_writer(connections.settings_of(config))
+                changes.reconcile(matrix.keys, matrix.times)
         if progress:
             progress(table.num_rows)
 

@@ -33,6 +33,7 @@ from feature_store.feast_plugin.deletion import (
     refuse_what_is_read,
 )
 from feature_store.feast_plugin.identity import known_view
+from feature_store.feast_plugin.online.exact_times import ExactResponse, noted_times
 from feature_store.feast_plugin.online.planning import Plan, PlannedResponse, Plans
 from feature_store.feast_plugin.online.reading import (
     ReadRow,
@@ -95,11 +96,12 @@ class PackedOnlineStore(OnlineStore):
         if asked is not None:
             return self._read_planned(config, *asked)
         features = _without_vectors(features, registry, config.project)
-        response = super().get_online_features(
-            config, features, entity_rows, registry, *args, **options
-        )
+        with noted_times() as times:
+            response = super().get_online_features(
+                config, features, entity_rows, registry, *args, **options
+            )
         mark_nulls(response.proto)
-        return response
+        return ExactResponse(response, times) if times else response
 
     async def get_online_features_async(
         self, config: RepoConfig, features: Any, entity_rows: Any, registry: BaseRegistry,
@@ -111,11 +113,12 @@ class PackedOnlineStore(OnlineStore):
         if asked is not None:
             return await self.read_planned_async(config, *asked)
         features = _without_vectors(features, registry, config.project)
-        response = await super().get_online_features_async(
-            config, features, entity_rows, registry, *args, **options
-        )
+        with noted_times() as times:
+            response = await super().get_online_features_async(
+                config, features, entity_rows, registry, *args, **options
+            )
         mark_nulls(response.proto)
-        return response
+        return ExactResponse(response, times) if times else response
 
     def online_write_batch(
         self,

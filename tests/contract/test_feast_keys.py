@@ -18,7 +18,7 @@ from feast.repo_config import RegistryConfig
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.view import FeatureView
-from feature_store.errors import DefinitionError, FeatureStoreError, InvalidValue
+from feature_store.errors import FeatureStoreError, InvalidValue
 from feature_store.feast_plugin import identity
 from feature_store.feast_plugin.definitions import feast_entities, feast_source, feast_view
 from feature_store.offline.entity_keys import find_keys, note_keys
@@ -173,10 +173,3 @@ def test_a_whole_number_that_would_become_another_is_not_pushed(
             feast.push(f"{case.view.name}_push", rows, to=to)
     stored = world.offline.postgres.query(f"SELECT distance FROM {case.view.name}")
     assert sorted(stored["distance"].to_list()) == [100, 200]
-
-
-def test_a_view_with_lookups_is_refused_with_where_it_is_known() -> None:
-    view = FeatureView("accounts", "user_id")
-    view.lookup("account", "int64", description="Its number.")
-    with pytest.raises(DefinitionError, match="'accounts' has lookups, which Feast does not show"):
-        feast_view(view, feast_entities(view), feast_source(view))

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from feast import metrics
 from feast.feature_server import get_app
 
 from feature_store.feast_plugin.server.serving import PATH, shorten
 from feature_store.feature_definitions import MODEL_VIEW
-from infrastructure.servers.ports import take_any
-from tests.worlds.feast import CREATED, UNKNOWN, USERS, World
+from tests.worlds.feast import CREATED, UNKNOWN, USERS, World, served
 
 VIEW = MODEL_VIEW.name
 ALL = [f"{VIEW}:{name}" for name in MODEL_VIEW.schema.names]
@@ -71,27 +66,6 @@ def servers(world: World) -> Iterator[Servers]:
     shorten(short)
     with served(plain) as feasts, served(short) as own:
         yield Servers(feasts, own, long_way)
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[httpx.Client]:
-    """A client of the app, which is served in a thread until the block ends."""
-    taken = take_any(listening=False)
-    server = uvicorn.Server(uvicorn.Config(app, port=taken.number, log_level="critical"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive()
-            time.sleep(0.01)
-        # The server drops a connection over which it answered 500.
-        limits, url = httpx.Limits(max_keepalive_connections=0), f"http://127.0.0.1:{taken.number}"
-        with httpx.Client(base_url=url, timeout=30, limits=limits) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-        taken.close()
 
 
 def with_times(world: World) -> Any:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import runpy
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import uvicorn
+from fastapi import FastAPI
 from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
@@ -28,6 +33,7 @@ from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import Labels, OfflineStore
 from feature_store.online_store import OnlineStore
 from infrastructure.embedded import redis_url
+from infrastructure.servers.ports import take_any
 from tests.worlds.databases import own_database
 
 REPO = ROOT / "feature_store" / "feast_repo"
@@ -104,6 +110,27 @@ def make_table(postgres: Postgres, table: str, age: int) -> None:
             "FROM generate_series(1, 3) AS n",
             (age,),
         )
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[httpx.Client]:
+    """A client of the app, which is served in a thread until the block ends."""
+    taken = take_any(listening=False)
+    server = uvicorn.Server(uvicorn.Config(app, port=taken.number, log_level="critical"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        # The server drops a connection over which it answered 500.
+        limits, url = httpx.Limits(max_keepalive_connections=0), f"http://127.0.0.1:{taken.number}"
+        with httpx.Client(base_url=url, timeout=30, limits=limits) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+        taken.close()
 
 
 @contextmanager

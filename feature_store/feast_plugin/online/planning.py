@@ -27,6 +27,7 @@ from feast.value_type import ValueType
 
 from feature_store.feast_plugin.conversion import ValueCodec
 from feature_store.feast_plugin.identity import is_packed, known_view
+from feature_store.feast_plugin.online.exact_times import Times, with_times
 from feature_store.feast_plugin.online.reading import (
     ReadRow,
     Replies,
@@ -55,6 +56,8 @@ class PlannedView:
         The wanted features as the answer calls them.
     places
         Their places in a row.
+    timestamps
+        Labels of those that are exact columns of times.
     """
 
     table: FeatureView
@@ -63,6 +66,7 @@ class PlannedView:
     names: list[str]
     labels: list[str]
     places: list[int]
+    timestamps: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -148,9 +152,10 @@ class Plans:
     def _view(self, table: FeatureView, names: list[str], full_names: bool) -> PlannedView:
         store, codec = self._opened(table)
         called: str = table.projection.name_to_use()  # type: ignore[no-untyped-call]
-        labels = [f"{called}__{name}" if full_names else name for name in names]
-        places = [store.schema.position(name) for name in names]
-        return PlannedView(table, store, codec, list(names), labels, places)
+        labels = {name: f"{called}__{name}" if full_names else name for name in names}
+        places = [codec.place(name) for name in names]
+        times = frozenset(labels[name] for name in codec.timestamps(names))
+        return PlannedView(table, store, codec, list(names), list(labels.values()), places, times)
 
 
 class PlannedResponse(OnlineResponse):
@@ -191,7 +196,7 @@ class PlannedResponse(OnlineResponse):
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, Any]:
         """The answer by column: `OnlineResponse.to_dict`, without a message in between."""
         if "proto" in self.__dict__:  # its owner may have changed it
-            return super().to_dict(include_event_timestamps)
+            return with_times(super().to_dict(include_event_timestamps), self._times)
         given = list(self.entities)
         answer: dict[str, Any] = {self.plan.key: given}
         if include_event_timestamps:
@@ -206,6 +211,17 @@ class PlannedResponse(OnlineResponse):
                         list(seconds) if spread is None else [seconds[place] for place in spread]
                     )
         return answer
+
+    @property
+    def _times(self) -> Times:
+        """The exact columns of times, by label."""
+        return {
+            label: column if self.spread is None else [column[place] for place in self.spread]
+            for view, found in zip(self.plan.views, self.answers, strict=True)
+            if view.timestamps
+            for label, column in zip(view.labels, found.columns(view), strict=True)
+            if label in view.timestamps
+        }
 
     @cached_property
     def spread(self) -> list[int] | None:
@@ -253,10 +269,10 @@ class ViewAnswer:
             for place, row in enumerate(self.found)
             if row is not None and place not in self.expired
         ]
-        vectors = [row.vector for place in there if (row := self.found[place]) is not None]
-        if not vectors:
+        rows = [row for place in there if (row := self.found[place]) is not None]
+        if not rows:
             return [[None] * n for _ in view.places]
-        columns = view.codec.columns(vectors, view.places)
+        columns = view.codec.columns(rows, view.places)
         return columns if len(there) == n else [_spread(column, there, n) for column in columns]
 
     def rows(self, view: PlannedView) -> list[ReadRow]:

@@ -16,7 +16,9 @@ from feast.utils import (
     _populate_response_from_feature_data as fill_response,
 )
 
+from feature_store.definitions.exact import ExactValue
 from feature_store.feast_plugin.conversion import ValueCodec
+from feature_store.feast_plugin.online.exact_times import note_times
 from feature_store.online.row_codec import Row, moment_of
 from feature_store.online_store import OnlineStore
 
@@ -57,11 +59,14 @@ class ViewRead:
 
     def rows(self, replies: Replies) -> list[ReadRow]:
         """The rows, in order; an expired one has its event time and no features."""
-        found = self.store.decode(self.entities, [replies[key] for key in self.keys])
-        return [
-            read_row(self.codec, self.names, row, row is not None and self.store.expired(row))
-            for row in found
-        ]
+        return [self._read(row) for row in self._stored(replies)]
+
+    def _stored(self, replies: Replies) -> list[Row | None]:
+        return self.store.decode(self.entities, [replies[key] for key in self.keys])
+
+    def _read(self, row: Row | None) -> ReadRow:
+        is_expired = row is not None and self.store.expired(row)
+        return read_row(self.codec, self.names, row, is_expired)
 
     def answer(
         self,
@@ -71,7 +76,16 @@ class ViewRead:
         with_version: bool,
     ) -> None:
         """Add the features to a response, each value with its status."""
-        self.fill(self.rows(replies), response, full_names, with_version)
+        stored = self._stored(replies)
+        self.fill([self._read(row) for row in stored], response, full_names, with_version)
+        called: str = self.table.projection.name_to_use()  # type: ignore[no-untyped-call]
+        for name in self.codec.timestamps(self.names):
+            place = self.codec.schema.exact_positions[name]
+            times: list[ExactValue] = [None] * self.rows_out
+            for row, destinations in zip(stored, self.destinations, strict=True):
+                for destination in destinations:
+                    times[destination] = row.exact[place] if row and row.exact else None
+            note_times(f"{called}__{name}" if full_names else name, times)
 
     def fill(
         self,
@@ -100,7 +114,7 @@ def read_row(codec: ValueCodec, names: Sequence[str], row: Row | None, is_expire
     event_time = moment_of(row.event_time_us)
     if is_expired:
         return event_time, None
-    return event_time, dict(zip(names, codec.values(row.vector, names), strict=True))
+    return event_time, dict(zip(names, codec.values(row.vector, row.exact, names), strict=True))
 
 
 def mark_nulls(response: GetOnlineFeaturesResponse) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
+from feature_store.feast_plugin.field_values import seconds_of
 from feature_store.feast_plugin.online.planning import PlannedResponse, PlannedView, ViewAnswer
 from feature_store.online.row_codec import Row, moment_of
 
@@ -36,7 +38,7 @@ def rendered(answer: PlannedResponse) -> bytes | None:
 def _vectors(view: PlannedView, found: ViewAnswer, spread: list[int] | None) -> Iterator[str]:
     """The features of one view."""
     n = len(found.found)
-    columns = found.columns(view)
+    columns = _as_numbers(view, found.columns(view))
     texts = _apart(list(itertools.chain.from_iterable(columns)))[1:-1].split(APART)
     times = _list(_spread([f'"{_time(row)}"' for row in found.found], spread))
     present, absent = _list(_spread(['"PRESENT"'] * n, spread)), _absent(found)
@@ -49,6 +51,18 @@ def _vectors(view: PlannedView, found: ViewAnswer, spread: list[int] | None) -> 
             yield _vector(values, _spread(statuses, spread), times)
         else:
             yield _joined(_list(values), present, times)
+
+
+def _as_numbers(view: PlannedView, columns: list[list[Any]]) -> list[list[Any]]:
+    """Columns as JSON has them: times are whole seconds since 1970, as in Feast's messages."""
+    if not view.timestamps:
+        return columns
+    return [
+        [None if time is None else seconds_of(time) for time in column]
+        if label in view.timestamps
+        else column
+        for label, column in zip(view.labels, columns, strict=True)
+    ]
 
 
 def _vector(values: Sequence[str], statuses: Sequence[str], times: str) -> str:
