@@ -34,7 +34,8 @@ from feature_store.feast_plugin.deletion import (
 )
 from feature_store.feast_plugin.identity import known_view
 from feature_store.feast_plugin.online.exact_times import ExactResponse, noted_times
-from feature_store.feast_plugin.online.planning import Plan, PlannedResponse, Plans
+from feature_store.feast_plugin.online.planned_response import PlannedResponse
+from feature_store.feast_plugin.online.planning import Plan, Plans
 from feature_store.feast_plugin.online.reading import (
     ReadRow,
     Replies,
@@ -43,6 +44,7 @@ from feature_store.feast_plugin.online.reading import (
     requested_view_read,
     whole_view_read,
 )
+from feature_store.feast_plugin.online.request_keys import RequestKeys
 from feature_store.offline.entity_keys import note_keys
 
 
@@ -254,35 +256,35 @@ class PackedOnlineStore(OnlineStore):
         project: str,
         full_feature_names: bool = False,
         include_feature_view_version_metadata: bool = False,
-    ) -> tuple[Plan, list[int]] | None:
-        """The plan of a request and its entities; None where Feast's own way must answer it."""
+    ) -> tuple[Plan, RequestKeys] | None:
+        """The plan of a request and its keys; None where Feast's own way must answer it."""
         counts = metrics._config.online_features  # noqa: SLF001 - replaced when counting starts
         if counts or include_feature_view_version_metadata or not (entity_rows and features):
             return None
         if self._plans is None:
             self._plans = Plans(lambda table: (self.store(config, table), self._codec(table)))
         plan = self._plans.plan(registry, project, features, full_feature_names)
-        entities = None if plan is None else plan.entities(entity_rows)
-        return None if plan is None or entities is None else (plan, entities)
+        keys = None if plan is None else plan.keys(entity_rows)
+        return None if plan is None or keys is None else (plan, keys)
 
-    def _read_planned(self, config: RepoConfig, plan: Plan, entities: list[int]) -> PlannedResponse:
-        keys = plan.redis_keys(entities)
+    def _read_planned(self, config: RepoConfig, plan: Plan, asked: RequestKeys) -> PlannedResponse:
+        keys = plan.redis_keys(asked)
         with self.clients(config).read_in_time() as client:
             for view in plan.views:
                 view.store.versions.require_ready()
             replies: Any = client.mget(keys)
-        return PlannedResponse(plan, entities, dict(zip(keys, replies, strict=True)))
+        return PlannedResponse(plan, asked, dict(zip(keys, replies, strict=True)))
 
     async def read_planned_async(
-        self, config: RepoConfig, plan: Plan, entities: list[int]
+        self, config: RepoConfig, plan: Plan, asked: RequestKeys
     ) -> PlannedResponse:
         """Read what a plan says, without blocking the event loop."""
-        keys = plan.redis_keys(entities)
+        keys = plan.redis_keys(asked)
         async with self.clients(config).read_in_time_async() as client:
             for view in plan.views:
                 await view.store.versions.require_ready_async(client)
             replies = await self.clients(config).mget_async(keys)
-        return PlannedResponse(plan, entities, dict(zip(keys, replies, strict=True)))
+        return PlannedResponse(plan, asked, dict(zip(keys, replies, strict=True)))
 
     def _read_features_per_fv(
         self,

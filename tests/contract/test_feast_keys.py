@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from feast import FeatureStore
 from feast.data_source import PushMode
+from feast.feature_server import get_app
 from feast.repo_config import RegistryConfig
 
 from feature_store.definitions.engine import FeatureMatrix
@@ -21,8 +22,10 @@ from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError, InvalidValue
 from feature_store.feast_plugin import identity
 from feature_store.feast_plugin.definitions import feast_entities, feast_source, feast_view
+from feature_store.feast_plugin.online.planned_response import PlannedResponse
+from feature_store.feast_plugin.server.serving import shorten
 from feature_store.offline.entity_keys import find_keys, note_keys
-from tests.worlds.feast import World
+from tests.worlds.feast import World, by_feast, outcome, served
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -173,3 +176,80 @@ def test_a_whole_number_that_would_become_another_is_not_pushed(
             feast.push(f"{case.view.name}_push", rows, to=to)
     stored = world.offline.postgres.query(f"SELECT distance FROM {case.view.name}")
     assert sorted(stored["distance"].to_list()) == [100, 200]
+
+
+def two_views(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    """A Feast project over both views, with a row of each key online."""
+    views = [each.view for each in CASES.values()]
+    monkeypatch.setattr(identity, "VIEWS", tuple(views))
+    registry = RegistryConfig(path=str(tmp_path / "both.db"))
+    feast = world.feast_with(project="both", registry=registry)
+    for number, case in enumerate(CASES.values()):
+        entities, source = feast_entities(case.view), feast_source(case.view)
+        feast.apply([*entities, source, feast_view(case.view, entities, source)])
+        rows = case.rows(
+            event_timestamp=[NOW, NOW], created_timestamp=[NOW, NOW],
+            distance=[number, number + 10], member=[True, None],
+        )  # fmt: skip
+        feast.push(f"{case.view.name}_push", rows, to=PushMode.ONLINE)
+    return feast
+
+
+PLANES, GATES = "planes:distance", "gates:member"
+GATE = {"airport": "JFK", "number": 7}
+PLANE = {"tail_number": "n/ü 'x'"}
+REQUESTS: dict[str, tuple[list[str], Any]] = {
+    "a text": ([PLANES], [PLANE]),
+    "texts, some twice": ([PLANES], [PLANE, {"tail_number": "nobody"}, PLANE]),
+    "texts by column": ([PLANES], {"tail_number": ["N14228", "n/ü 'x'", "N14228"]}),
+    "a text with white space around it": ([PLANES], [{"tail_number": " N14228 "}, PLANE]),
+    "several parts": ([GATES], [GATE, {"airport": "LAX", "number": 7}, GATE]),
+    "parts in another order": ([GATES], [{"number": 7, "airport": "JFK"}]),
+    "parts by column": ([GATES], {"number": [7, 8], "airport": ["JFK", "JFK"]}),
+    "both": (
+        [PLANES, GATES],
+        [GATE | PLANE, GATE | {"tail_number": "N14228"}, GATE | PLANE],
+    ),
+    "no text": ([PLANES], [{"tail_number": 7}]),
+    "an empty text": ([PLANES], [{"tail_number": ""}]),
+    "a text that is too long": ([PLANES], [{"tail_number": "x" * 129}]),
+    "a part that is no number": ([GATES], [GATE | {"number": "7"}]),
+    "a part that is missing": ([GATES], [{"airport": "JFK"}]),
+    "a part that is null": ([GATES], [GATE | {"airport": None}]),
+    "a part beyond 64 bits": ([GATES], [GATE | {"number": -(2**63)}]),
+    "columns of different lengths": ([GATES], {"number": [7, 8], "airport": ["JFK"]}),
+    "rows that differ": ([GATES], [GATE, {"airport": "JFK"}]),
+}
+PLANNED = {
+    *("a text", "texts, some twice", "texts by column", "a text with white space around it"),
+    *("several parts", "parts in another order", "parts by column", "both"),
+}
+
+
+def test_planned_reads_answer_as_feasts_own_way(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feast = two_views(world, tmp_path, monkeypatch)
+    for name, (features, rows) in REQUESTS.items():
+        for full_names in (False, True):
+            asked = {"full_feature_names": full_names}
+            expected = outcome(lambda r=(features, rows), a=asked: by_feast(feast, *r, **a))
+            found = outcome(lambda r=(features, rows), a=asked: feast.get_online_features(*r, **a))
+            assert (name, found) == (name, expected)
+        if expected[0] == "answered":
+            answer = feast.get_online_features(features, rows)
+            assert (name, isinstance(answer, PlannedResponse)) == (name, name in PLANNED)
+
+
+def test_the_server_sends_planned_answers_as_feasts_own(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feast = two_views(world, tmp_path, monkeypatch)
+    plain, short = get_app(feast), get_app(feast)
+    shorten(short)
+    rows = {"number": [7, 7], "airport": ["JFK", 'J"K'], "tail_number": ["n/ü 'x'", "nobody"]}
+    with served(plain) as feasts, served(short) as own:
+        for features in ([PLANES, GATES], [PLANES], [GATES]):
+            body = {"features": features, "entities": rows}
+            bodies = [each.post("/get-online-features", json=body).json() for each in (feasts, own)]
+            assert bodies[0] == bodies[1]

@@ -15,7 +15,6 @@ import pytest
 from feast import FeatureStore
 from feast.data_source import PushMode
 from feast.feature_server import get_app
-from feast.infra.online_stores.online_store import OnlineStore as FeastOnlineStore
 from feast.online_response import OnlineResponse
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -28,10 +27,9 @@ from feature_store.definitions.view import FeatureView
 from feature_store.errors import FeatureStoreError, InvalidValue
 from feature_store.feast_plugin import identity
 from feature_store.feast_plugin.definitions import feast_entities, feast_source, feast_view
-from feature_store.feast_plugin.online.planning import PlannedResponse
-from feature_store.feast_plugin.online.reading import mark_nulls
+from feature_store.feast_plugin.online.planned_response import PlannedResponse
 from feature_store.feast_plugin.server.serving import shorten
-from tests.worlds.feast import World, served
+from tests.worlds.feast import World, by_feast, served
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -89,15 +87,6 @@ def pushed(**columns: list[Any]) -> pd.DataFrame:
     row = {name: [value] for name, value in EXACT.items()}
     times = {"event_timestamp": [NOW], "created_timestamp": [NOW]}
     return pd.DataFrame({"user_id": [7], "visits": [5], **times, **row} | columns)
-
-
-def by_feast(feast: FeatureStore, *request: Any) -> OnlineResponse:
-    """Feast's own way over our rows, from messages alone."""
-    response = FeastOnlineStore.get_online_features(
-        feast.provider.online_store, feast.config, *request, feast.registry, feast.project
-    )
-    mark_nulls(response.proto)
-    return response
 
 
 def test_exact_columns_are_fields_of_their_own_types(feast: FeatureStore) -> None:

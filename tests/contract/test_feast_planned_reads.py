@@ -11,18 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 from feast import FeatureService, FeatureStore
-from feast.infra.online_stores.online_store import OnlineStore as FeastOnlineStore
 from feast.online_response import OnlineResponse
 from feast.protos.feast.types.Value_pb2 import RepeatedValue, Value
 
 from configs.settings import load_settings
 from feature_store.connect import activity_writer
 from feature_store.errors import StoreUnavailable
-from feature_store.feast_plugin.online.planning import PlannedResponse
-from feature_store.feast_plugin.online.reading import mark_nulls
+from feature_store.feast_plugin.online.planned_response import PlannedResponse
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
-from tests.worlds.feast import CREATED, REPO, UNKNOWN, USERS, World
+from tests.worlds.feast import CREATED, REPO, UNKNOWN, USERS, World, by_feast, outcome
 
 VIEW = MODEL_VIEW.name
 NAMES = list(MODEL_VIEW.schema.names)
@@ -67,28 +65,6 @@ def _events(world: World) -> None:
     ages = {1: timedelta(minutes=5), 3: timedelta(days=300)}
     events = [ActivityEvent(f"e{key}", key, now - age, "visit", 250) for key, age in ages.items()]
     activity_writer(load_settings()).apply(events, now)
-
-
-def outcome(read: Any) -> tuple[str, Any]:
-    """What a read answers, in all its forms, or how it fails."""
-    try:
-        response: OnlineResponse = read()
-    except Exception as error:  # noqa: BLE001 - compared with another one
-        return type(error).__name__, str(error)
-    before = response.to_dict(), response.to_dict(True)
-    message = response.proto.SerializeToString(deterministic=True)
-    assert (response.to_dict(), response.to_dict(True)) == before
-    return "answered", (before, list(before[1]), message, repr(response.to_df(True).to_dict()))
-
-
-def by_feast(feast: FeatureStore, *request: Any, **options: Any) -> OnlineResponse:
-    """Feast's own way over our rows."""
-    store = feast.provider.online_store
-    response = FeastOnlineStore.get_online_features(
-        store, feast.config, *request, feast.registry, feast.project, **options
-    )
-    mark_nulls(response.proto)
-    return response
 
 
 @pytest.mark.parametrize("full_names", [False, True], ids=["short", "full"])

@@ -20,6 +20,8 @@ from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, Valu
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
+from feast.infra.online_stores.online_store import OnlineStore as FeastOnlineStore
+from feast.online_response import OnlineResponse
 from feast.repo_config import load_repo_config
 from feast.types import Int64
 from redis import Redis
@@ -28,6 +30,7 @@ from benchmarks.harness.stage import real_rows
 from configs.settings import ROOT, Settings, load_settings
 from feature_store import connect
 from feature_store.definitions.engine import Engine, FeatureMatrix
+from feature_store.feast_plugin.online.reading import mark_nulls
 from feature_store.feature_definitions import MODEL_VIEW
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import Labels, OfflineStore
@@ -110,6 +113,28 @@ def make_table(postgres: Postgres, table: str, age: int) -> None:
             "FROM generate_series(1, 3) AS n",
             (age,),
         )
+
+
+def outcome(read: Any) -> tuple[str, Any]:
+    """What a read answers, in all its forms, or how it fails."""
+    try:
+        response: OnlineResponse = read()
+    except Exception as error:  # noqa: BLE001 - compared with another one
+        return type(error).__name__, str(error)
+    before = response.to_dict(), response.to_dict(True)
+    message = response.proto.SerializeToString(deterministic=True)
+    assert (response.to_dict(), response.to_dict(True)) == before
+    return "answered", (before, list(before[1]), message, repr(response.to_df(True).to_dict()))
+
+
+def by_feast(feast: FeatureStore, *request: Any, **options: Any) -> OnlineResponse:
+    """Feast's own way over our rows."""
+    store = feast.provider.online_store
+    response = FeastOnlineStore.get_online_features(
+        store, feast.config, *request, feast.registry, feast.project, **options
+    )
+    mark_nulls(response.proto)
+    return response
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from feature_store.feast_plugin.field_values import seconds_of
-from feature_store.feast_plugin.online.planning import PlannedResponse, PlannedView, ViewAnswer
+from feature_store.feast_plugin.online.planned_response import PlannedResponse, ViewAnswer
+from feature_store.feast_plugin.online.planning import PlannedView
 from feature_store.online.row_codec import Row, moment_of
 
 BEGINNING = "1970-01-01T00:00:00Z"
@@ -21,34 +22,35 @@ _apart = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(APART
 
 def rendered(answer: PlannedResponse) -> bytes | None:
     """The body of Feast's server for an answer; None where JSON has no number for a value."""
-    n = len(answer.entities)
-    labels = [answer.plan.key]
-    given = [str(entity) for entity in answer.entities]
-    vectors = [_vector(given, ['"PRESENT"'] * n, _list([f'"{BEGINNING}"'] * n))]
+    n, labels, vectors = len(answer.keys), [], []
+    for name, given in answer.keys.given.items():
+        labels.append(name)
+        values = _list([_text(value) for value in given])
+        vectors.append(_joined(values, _list(['"PRESENT"'] * n), _list([f'"{BEGINNING}"'] * n)))
     try:
         for view, found in zip(answer.plan.views, answer.answers, strict=True):
             labels += view.labels
-            vectors += _vectors(view, found, answer.spread)
+            vectors += _vectors(view, found)
     except ValueError:  # an infinite number, or a value that is not one
         return None
     names = _text({"feature_names": labels})
     return f'{{"results":[{",".join(vectors)}],"metadata":{names}}}'.encode()
 
 
-def _vectors(view: PlannedView, found: ViewAnswer, spread: list[int] | None) -> Iterator[str]:
+def _vectors(view: PlannedView, found: ViewAnswer) -> Iterator[str]:
     """The features of one view."""
     n = len(found.found)
     columns = _as_numbers(view, found.columns(view))
     texts = _apart(list(itertools.chain.from_iterable(columns)))[1:-1].split(APART)
-    times = _list(_spread([f'"{_time(row)}"' for row in found.found], spread))
-    present, absent = _list(_spread(['"PRESENT"'] * n, spread)), _absent(found)
+    times = _list(found.spread([f'"{_time(row)}"' for row in found.found]))
+    present, absent = _list(found.spread(['"PRESENT"'] * n)), _absent(found)
     parts = (texts[start : start + n] for start in range(0, len(texts), n))
     for column, part in zip(columns, parts, strict=True):
-        values = _spread(part, spread)
+        values = found.spread(part)
         if None in column:
             both = zip(column, absent, strict=True)
             statuses = ['"PRESENT"' if value is not None else why for value, why in both]
-            yield _vector(values, _spread(statuses, spread), times)
+            yield _joined(_list(values), _list(found.spread(statuses)), times)
         else:
             yield _joined(_list(values), present, times)
 
@@ -63,10 +65,6 @@ def _as_numbers(view: PlannedView, columns: list[list[Any]]) -> list[list[Any]]:
         else column
         for label, column in zip(view.labels, columns, strict=True)
     ]
-
-
-def _vector(values: Sequence[str], statuses: Sequence[str], times: str) -> str:
-    return _joined(_list(values), _list(statuses), times)
 
 
 def _joined(values: str, statuses: str, times: str) -> str:
@@ -98,7 +96,3 @@ def _time(row: Row | None) -> str:
     if micros == 0:
         return f"{whole}Z"
     return f"{whole}.{micros // 1000:03d}Z" if micros % 1000 == 0 else f"{whole}.{micros:06d}Z"
-
-
-def _spread(values: Sequence[str], spread: list[int] | None) -> Sequence[str]:
-    return values if spread is None else [values[place] for place in spread]
