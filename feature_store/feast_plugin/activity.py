@@ -25,16 +25,19 @@ from feast.types import from_feast_to_pyarrow_type
 
 from feature_store import connect
 from feature_store.definitions.engine import FeatureMatrix
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
-from feature_store.feast_plugin.connections import settings_of
+from feature_store.feast_plugin.connections import offline_store, settings_of
+from feature_store.feast_plugin.conversion import keys_of
 from feature_store.feast_plugin.definitions import FEAST_TYPES
 from feature_store.feast_plugin.identity import own_source
-from feature_store.feast_plugin.offline.queries import FromClause, column_types
-from feature_store.offline import events as activity_events
+from feature_store.feast_plugin.offline.asked_keys import identities_of, key_columns
+from feature_store.feast_plugin.offline.queries import FromClause, column_types, readable_events
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
 from feature_store.offline.windowed_reads import ActivityStore
+from feature_store.online_store import OnlineStore
 from feature_store.windows.writer import ActivityWriter
 
 
@@ -59,7 +62,8 @@ class ActivityRequest:
 
     def join(self, postgres: Postgres, asked: pl.DataFrame, *, known: bool) -> dict[str, pa.Array]:
         """The features ``(n,)`` of the asked rows (keys and ``time``); null where none."""
-        keys = _whole(asked[next(iter(self.keys))])
+        columns = {column: asked[name] for name, column in self.keys.items()}
+        keys = identities_of(self.view.key, columns)
         times = asked["time"].to_numpy().astype("datetime64[us]")
         times = np.where(keys.is_null().to_numpy(), np.datetime64("NaT"), times)
         schema = self.view.schema.select([name for name, _ in self.features.values()])
@@ -102,35 +106,67 @@ def pull_events(
     columns = dict(zip(names, _columns(matrix, types), strict=True))
     moments = [pa.array(each, pa.timestamp("us", "UTC")) for each in (matrix.times, created)]
     stamped = dict(zip(times, moments, strict=False))
-    return pa.table({view.entity: matrix.keys, **columns, **stamped})
+    keys = key_columns(postgres, view.key, matrix.keys)
+    table = pa.table({**keys, **columns, **stamped})
+    # The table may hold events of other entities, whose keys are not of this one.
+    return table.filter(table[view.key.columns[0]].is_valid())
 
 
-def event_columns(postgres: Postgres) -> list[tuple[str, str]]:
+def event_columns(view: ActivityView, postgres: Postgres) -> list[tuple[str, str]]:
     """Names and types of what a pushed event has; when it was learned is for us to say."""
-    columns = column_types(postgres, activity_events.TABLE)
+    columns = column_types(postgres, f"{readable_events(view.key)} AS source")
     return [(name, kind) for name, kind in columns if name != "created_timestamp"]
 
 
-def writer(config: RepoConfig) -> ActivityWriter:
-    """What stores events, in the stores that ``feature_store.yaml`` names."""
-    return connect.activity_writer(settings_of(config))
+def writer(config: RepoConfig, view: ActivityView, project: str | None = None) -> ActivityWriter:
+    """What stores a view's events, in the stores that ``feature_store.yaml`` names.
+
+    Parameters
+    ----------
+    project
+        Whose online rows follow from them; those of the Feast project when None.
+    """
+    online = connect.online_store(settings_of(config), schema=view.schema)
+    online = OnlineStore(
+        online.client, project or config.project, view.schema, online.ttl, online.write_batch_rows
+    )
+    return ActivityWriter(offline_store(config.offline_store.url).postgres, online)
 
 
-def push_events(config: RepoConfig, table: pa.Table) -> None:
-    """Store pushed events, each once, and make the online rows of their users."""
-    rows = pl.DataFrame(pl.from_arrow(table))
-    times = rows["event_timestamp"]
-    events = [
+def push_events(config: RepoConfig, view: ActivityView, table: pa.Table) -> None:
+    """Store pushed events, each once, and make the online rows of their users.
+
+    Those of the project that the settings name as well, since it shares the events.
+    """
+    events = _events(pl.DataFrame(pl.from_arrow(table)), view)
+    shared = settings_of(config).feature.project
+    for project in dict.fromkeys([shared, config.project]):
+        writer(config, view, project).apply(events, datetime.now(UTC))
+
+
+def _events(rows: pl.DataFrame, view: ActivityView) -> list[ActivityEvent]:
+    identities, texts = keys_of(rows, view)
+    times = _utc(rows["event_timestamp"])
+    return [
         ActivityEvent(
             event_id=str(row["event_id"]),
-            key=int(row["user_id"]),
+            key=key,
             time=row["event_timestamp"],
             event_type=str(row["event_type"]),
             amount_cents=None if row["amount_cents"] is None else int(row["amount_cents"]),
+            key_fields=None if text is None else _key_fields(view.key, text),
         )
-        for row in rows.with_columns(event_timestamp=_utc(times)).iter_rows(named=True)
+        for row, key, text in zip(
+            rows.with_columns(event_timestamp=times).iter_rows(named=True),
+            identities.tolist(),
+            [None] * len(rows) if texts is None else texts,
+            strict=True,
+        )
     ]
-    writer(config).apply(events, datetime.now(UTC))
+
+
+def _key_fields(key: Entity, text: str) -> dict[str, str]:
+    return {name: str(value) for name, value in key.values(key.parse(text)).items()}
 
 
 def refuse_values(view: View) -> None:
@@ -147,14 +183,6 @@ def refuse_values(view: View) -> None:
             f"them. Push events to '{view.name}_push' with to=PushMode.OFFLINE (both stores are "
             "written), or materialize with PackedMaterializationEngine."
         )
-
-
-def _whole(keys: pl.Series) -> pl.Series:
-    """Keys as whole numbers; null where they cannot be one."""
-    cast = keys.cast(pl.Int64, strict=False)
-    if not keys.dtype.is_float():
-        return cast
-    return pl.select(pl.when(cast.cast(keys.dtype) == keys).then(cast)).to_series()
 
 
 def _utc(times: pl.Series) -> pl.Series:

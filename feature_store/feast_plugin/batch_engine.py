@@ -53,7 +53,7 @@ class PackedMaterializationEngine(LocalComputeEngine):
             if view is None or not isinstance(self.online_store, PackedOnlineStore):
                 return super()._materialize_one(registry, task, **options)
             if isinstance(view, ActivityView):
-                self._rebuild(task)
+                self._rebuild(view, task)
             else:
                 target = self.online_store.store(self.repo_config, task.feature_view, writes=True)
                 self._write_newest(view, target, task)
@@ -73,9 +73,9 @@ class PackedMaterializationEngine(LocalComputeEngine):
                 target.write(block.matrix, block.created)
                 bar.update(len(block))
 
-    def _rebuild(self, task: MaterializationTask) -> None:
+    def _rebuild(self, view: ActivityView, task: MaterializationTask) -> None:
         """Make the online rows of users with events in the range anew, from all their events."""
-        writer, span = activity.writer(self.repo_config), (task.start_time, task.end_time)
+        writer, span = activity.writer(self.repo_config, view), (task.start_time, task.end_time)
         with _progress(task, writer.count_users(*span)) as bar:
             writer.rebuild(*span, bar.update)
 

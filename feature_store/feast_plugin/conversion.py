@@ -22,6 +22,7 @@ from feature_store.definitions.exact import ExactValue
 from feature_store.definitions.schema import MISSING, FeatureDefinition, FeatureSchema
 from feature_store.definitions.validation import Reasons
 from feature_store.definitions.view import FeatureView
+from feature_store.definitions.windowed_view import View
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import PACKED
 from feature_store.feast_plugin.field_values import (
@@ -224,7 +225,7 @@ def matrix_of(
 
 
 def keys_of(
-    frame: pl.DataFrame, view: FeatureView
+    frame: pl.DataFrame, view: View
 ) -> tuple[NDArray[np.int64], NDArray[np.object_] | None]:
     """Identities of a frame's keys ``(n,)``, and the text of each where it is no whole number.
 
@@ -234,7 +235,8 @@ def keys_of(
         If one is missing, or no key of the view; the message names the first.
     """
     reasons: Reasons = {}
-    columns = [clean(frame[name], view.missing_marks) for name in view.key.columns]
+    marks = view.missing_marks if isinstance(view, FeatureView) else ()
+    columns = [clean(frame[name], marks) for name in view.key.columns]
     keys = parse_keys(view.key, columns, reasons)
     refuse_first(reasons, view.name)
     return keys.identities, keys.texts

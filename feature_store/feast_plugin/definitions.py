@@ -23,7 +23,6 @@ from feast.types import Bool, FeastType, Float32, Float64, Int64, String, UnixTi
 from feature_store.definitions import windowed_view as ours
 from feature_store.definitions.exact import ExactColumn, ExactType
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
-from feature_store.errors import DefinitionError
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.offline import events as activity_events
 
@@ -142,19 +141,7 @@ def feast_view(
     source: PushSource,
     ttl: timedelta | None = None,
 ) -> FeatureView:
-    """The view with all its features; without ``ttl`` its rows never expire.
-
-    Raises
-    ------
-    DefinitionError
-        If it counts events of a key that is no whole number: Feast would show something else.
-    """
-    if isinstance(view, ours.ActivityView) and not view.key.is_whole:
-        raise DefinitionError(
-            f"'{view.name}' has the key {' and '.join(view.key.columns)}, which Feast does not "
-            "show yet. Leave it out of the Feast repository; `get_online_features`, "
-            "`get_training_data` and the API know it."
-        )
+    """The view with all its features; without ``ttl`` its rows never expire."""
     columns = shown_columns(view.schema)
     keys = [Field(name=name, dtype=dtype) for name, dtype in key_fields(view).items()]
     return FeatureView(

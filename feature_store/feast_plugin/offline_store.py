@@ -198,7 +198,7 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(config.offline_store.url)
         source, view = batch_source(feature_view), own_view(feature_view)
         if isinstance(view, ActivityView):
-            activity.push_events(config, table)
+            activity.push_events(config, view, table)
         elif view is None:
             into = source.get_table_query_string()
             refuse_own_tables(into, store)
@@ -253,7 +253,7 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(config.offline_store.url)
         own = own_source(data_source)
         if isinstance(own, ActivityView):
-            return activity.event_columns(store.postgres)
+            return activity.event_columns(own, store.postgres)
         if own is not None and stored_here(own, store):
             return definitions.column_types(own).items()
         return column_types(store.postgres, clause_of(data_source, store).rows)

@@ -14,9 +14,10 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 )
 
 from feature_store.definitions.entity import Entity
+from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.identity import own_source, stored_here
-from feature_store.offline import tables
+from feature_store.offline import events, tables
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 
@@ -113,13 +114,29 @@ def clause_of(data_source: DataSource, store: OfflineStore) -> FromClause:
     given = data_source.timestamp_field, data_source.created_timestamp_column or ""
     times = columns.get(given[0], given[0]), columns.get(given[1], given[1]) or None
     view = own_source(data_source)
-    if view is None or view.schema.is_windowed or not stored_here(view, store):
+    if isinstance(view, ActivityView) and stored_here(view, store):
+        return FromClause(f"{readable_events(view.key)} AS source", *times)
+    if view is None or isinstance(view, ActivityView) or not stored_here(view, store):
         return FromClause(f"{data_source.get_table_query_string()} AS source", *times)
     store.table(view.schema)
     key = view.schema.key
     readable = tables.readable_rows(view.schema, view.entity, with_identity=key is not None)
     rows, identity = f"({readable}) AS source", tables.IDENTITY if key else view.entity
     return FromClause(rows, *times, by_entity=True, key=key, identity=identity)
+
+
+def readable_events(key: Entity) -> str:
+    """SQL of the events of a windowed view, for FROM: each with the columns of its key."""
+    if key.columns == ("user_id",) and key.is_whole:
+        return events.TABLE
+    columns = "event_id, event_timestamp, event_type, amount_cents, created_timestamp"
+    if key.is_whole:
+        return f"(SELECT user_id AS {key.columns[0]}, {columns} FROM {events.TABLE})"
+    parts = ", ".join(tables.key_columns(key, "keys.key"))
+    return (
+        f"(SELECT {parts}, {columns} FROM {events.TABLE} JOIN entity_keys AS keys "
+        f"ON keys.entity = '{key.name}' AND keys.id = {events.TABLE}.user_id)"
+    )
 
 
 def column_types(postgres: Postgres, rows: str) -> list[tuple[str, str]]:

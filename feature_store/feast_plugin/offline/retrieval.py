@@ -18,6 +18,7 @@ from feast.types import Bytes, FeastType, from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
 from feature_store.errors import FeatureStoreError
+from feature_store.feast_plugin.offline.asked_keys import identities_of
 from feature_store.feast_plugin.offline.point_in_time import KeptRows, Sieve, like
 from feature_store.feast_plugin.offline.queries import FromClause, moment, quoted, source_columns
 from feature_store.offline.newest_rows import PLACE, Lookup
@@ -85,17 +86,10 @@ class ViewRequest:
 
     def _identities(self, asked: pl.DataFrame) -> pl.Series:
         """The identity behind each asked key; null where there is no whole key."""
-        entity, columns = self.source.key, list(self.keys.values())
-        if entity is None:
+        columns = {name: asked[f"key_{n}"] for n, name in enumerate(self.keys.values())}
+        if self.source.key is None:
             return like(asked["key_0"], pl.Int64())
-        order = [columns.index(name) for name in entity.columns]
-        given = [asked[f"key_{place}"].to_list() for place in order]
-        keys = list(zip(*given, strict=True))
-        identities = [
-            None if None in key else entity.identity(entity.read(key if len(key) > 1 else key[0]))
-            for key in keys
-        ]
-        return pl.Series("key", identities, dtype=pl.Int64)
+        return identities_of(self.source.key, columns)
 
     def _sifted(
         self, postgres: Postgres, asked: pl.DataFrame, known: bool
