@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from feature_store.definitions.arrays import spread
 from feature_store.definitions.exact import moments
 from feature_store.definitions.view import FeatureView
-from feature_store.errors import InvalidValue
+from feature_store.errors import InvalidValue, UnknownFeature
 
 Column = NDArray[Any]
 
@@ -47,7 +47,14 @@ class ComposedAttributes:
         ------
         InvalidValue
             If one is not of its type, or is given without those that a function takes beside it.
+        UnknownFeature
+            If one is what a function makes of timestamps.
         """
+        for feature in self._features:
+            if feature.name in attributes:
+                raise UnknownFeature(
+                    f"'{feature.name}' is computed from {' and '.join(feature.inputs)}: give these."
+                )
         attributes = spread(attributes, self._arrays)
         if self._timestamps.keys().isdisjoint(attributes):
             return attributes

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from configs.errors import did_you_mean
-from feature_store.definitions.arrays import gather
+from feature_store.definitions.arrays import ArrayColumn, gather
 from feature_store.definitions.cleaning import (
     FIRST_KNOWN,
     LARGEST_EXACT_INTEGER,
@@ -120,6 +120,17 @@ class FeatureSchema:
             if feature.array is not None:
                 found.setdefault(feature.array[0], {})[feature.name] = place
         return {name: places for name, places in found.items() if len(places) == sizes[name]}
+
+    @cached_property
+    def array_columns(self) -> Mapping[str, ArrayColumn]:
+        """The arrays as columns, without what decides how raw values are read."""
+        found: dict[str, ArrayColumn] = {}
+        for name, places in self.arrays.items():
+            first = self.features[next(iter(places.values()))]
+            description = first.description.partition(": ")[2]
+            facts = first.unit, first.protected, (), first.tags
+            found[name] = ArrayColumn(name, len(places), description, *facts)
+        return found
 
     @cached_property
     def exact_positions(self) -> Mapping[str, int]:

@@ -15,6 +15,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
+from feature_store.definitions.arrays import gather
 from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.entity import KeyValue
@@ -26,13 +27,17 @@ from feature_store.definitions.windowed_view import View
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import PACKED
 from feature_store.feast_plugin.field_values import (
+    FieldReader,
+    array_reader,
     as_model_takes,
     exact_reader,
     feature_reader,
+    read_array,
     read_exact,
     refuse_lost_digits,
 )
 from feature_store.feast_plugin.on_demand import packing_of
+from feature_store.ingest.array_columns import parse_array
 from feature_store.ingest.parsing import (
     clean,
     parse_categories,
@@ -40,6 +45,7 @@ from feature_store.ingest.parsing import (
     parse_keys,
     parse_numbers,
 )
+from feature_store.offline.vocabularies import Vocabularies
 from feature_store.online.row_codec import Row
 
 WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
@@ -59,14 +65,16 @@ class ValueCodec:
     (35, 'Male')
     """
 
-    def __init__(self, schema: FeatureSchema) -> None:
+    def __init__(self, schema: FeatureSchema, vocabularies: Vocabularies | None = None) -> None:
         self.schema = schema
+        self.vocabularies = vocabularies
         self._packed = f"{PACKED}{schema.view}"
-        exact = [exact_reader(column) for column in schema.exact]
-        self._readers = [*map(feature_reader, schema.features), *exact]
+        self._readers = self._made_readers()
         # A rounded feature is shown to the digit.
-        places = {name: len(schema) + place for name, place in schema.exact_positions.items()}
+        behind = [*schema.exact_positions, *schema.arrays]
+        places = {name: len(schema) + place for place, name in enumerate(behind)}
         self._places = {**schema.positions, **places}
+        self._arrays = [list(places.values()) for places in schema.arrays.values()]
         self._missing = missing = np.empty(len(schema), dtype=np.float32)
         for place, feature in enumerate(schema.features):
             missing[place] = MISSING if feature.kind == "category" else np.nan
@@ -80,7 +88,9 @@ class ValueCodec:
         """
         if names == [self._packed]:
             return [Value(bytes_val=packing_of(self.schema.view).packed(vector))]
-        held = [*vector.tolist(), *(exact or ())]
+        self._look_up(vector[np.newaxis])
+        arrays = [gather(vector[places].tolist()) for places in self._arrays]
+        held = [*vector.tolist(), *(exact or ()), *arrays]
         return [self._readers[place].value(held[place]) for place in (self.place(n) for n in names)]
 
     def place(self, name: str) -> int:
@@ -110,10 +120,41 @@ class ValueCodec:
         >>> codec.columns([Row(7, 0, 0, vector)] * 2, [codec.place(n) for n in ("age", "sex")])
         [[35, 35], ['Male', 'Male']]
         """
-        held = np.array([row.vector for row in rows]).T.tolist()
+        vectors = np.array([row.vector for row in rows])
+        self._look_up(vectors)
+        held = vectors.T.tolist()
         if self.schema.exact:
             held += map(list, zip(*[row.exact for row in rows if row.exact], strict=True))
+        for members in self._arrays:
+            held.append([gather(numbers) for numbers in vectors[:, members].tolist()])
         return [self._readers[place].column(held[place]) for place in places]
+
+    def _made_readers(self) -> list[FieldReader]:
+        schema = self.schema
+        exact = [exact_reader(column) for column in schema.exact]
+        arrays = [array_reader() for _ in schema.arrays]
+        return [*map(feature_reader, schema.features), *exact, *arrays]
+
+    def _look_up(self, vectors: NDArray[np.float32]) -> None:
+        """Ask for the words of open vocabularies, where the vectors ``(n, p)`` have new ones."""
+        if self.schema.open_features and self.vocabularies is not None:
+            known = self.vocabularies.schema_of(self.schema, vectors)
+            self._know(known)
+
+    def _learn(self, rows: Sequence[WrittenRow]) -> None:
+        """Learn the words that rows bring to open vocabularies."""
+        if self.schema.open_features and self.vocabularies is not None:
+            names = [feature.name for feature in self.schema.open_features]
+            given = {
+                name: [values[name].string_val for _, values, _, _ in rows if name in values]
+                for name in names
+            }
+            self._know(self.vocabularies.learned(self.schema, given))
+
+    def _know(self, schema: FeatureSchema) -> None:
+        if schema.words != self.schema.words:
+            self.schema = schema
+            self._readers = self._made_readers()
 
     def read(self, values: Mapping[str, Value]) -> tuple[NDArray[np.float32], list[ExactValue]]:
         """A row, ``(p,)`` and ``(k,)``, out of Feast's values; absent and null ones are missing.
@@ -132,6 +173,10 @@ class ValueCodec:
             self.schema.require(name)
             if (place := self.schema.exact_positions.get(name)) is not None:
                 exact[place] = read_exact(self.schema.exact[place], kind, getattr(value, kind))
+            elif (array := self.schema.array_columns.get(name)) is not None:
+                numbers = read_array(array, kind, getattr(value, kind))
+                if numbers is not None:
+                    vector[list(self.schema.arrays[name].values())] = numbers
             elif (place := self.schema.positions.get(name)) is not None:
                 vector[place] = self.schema.features[place].encode(getattr(value, kind))
         for cast, place in self._casts:
@@ -152,6 +197,7 @@ class ValueCodec:
         InvalidValue
             If a value is of another type than its column, or may have lost digits.
         """
+        self._learn(rows)
         read = [self.read(features) for _, features, _, _ in rows]
         values = np.array([vector for vector, _ in read], np.float32)
         exact = np.full((len(rows), len(self.schema.exact)), None, dtype=object)
@@ -207,13 +253,16 @@ class ValueCodec:
 
 
 def matrix_of(
-    table: pa.Table, view: FeatureView, source: DataSource
+    table: pa.Table, view: FeatureView, source: DataSource, vocabularies: Vocabularies
 ) -> tuple[FeatureMatrix, str, NDArray[np.datetime64]]:
     """An Arrow table in Feast's types as a matrix, the entity, and when the store learned each.
 
     Rows without a created time are learned now.
     """
     frame = pl.DataFrame(pl.from_arrow(table))
+    if names := [feature.name for feature in view.schema.open_features]:
+        words = {name: frame[name].drop_nulls().unique(maintain_order=True) for name in names}
+        view = vocabularies.learn(vocabularies.view(view), words)
     values, exact = _stored_values(frame, view)
     times = _times(frame[source.timestamp_field])
     created = np.full(len(frame), _naive(datetime.now(UTC)), dtype="datetime64[us]")
@@ -254,7 +303,12 @@ def _stored_values(
     reasons: Reasons = {}
     schema = view.schema
     values = np.empty((len(frame), len(schema)), dtype=np.float32)
+    for name, array in view.arrays.items():
+        places = list(schema.arrays[name].values())
+        values[:, places] = parse_array(array, frame[name], reasons)
     for place, feature in enumerate(schema.features):
+        if feature.array is not None:
+            continue
         cleaned = clean(frame[feature.name], feature.missing_marks)
         if feature.is_cast:
             values[:, place] = parse_numbers(feature, cleaned, reasons)

@@ -18,9 +18,10 @@ from feast.feature_logging import LoggingConfig
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
-from feast.types import Bool, FeastType, Float32, Float64, Int64, String, UnixTimestamp
+from feast.types import Array, Bool, FeastType, Float32, Float64, Int64, String, UnixTimestamp
 
 from feature_store.definitions import windowed_view as ours
+from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.exact import ExactColumn, ExactType
 from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
@@ -41,7 +42,9 @@ EXACT_SQL_TYPES: dict[ExactType, str] = {
 }
 LOOKUP = "lookup"
 """What the tag ``kind`` of an exact column says."""
-Shown = FeatureDefinition | ExactColumn
+ARRAY = "array"
+"""What the tag ``kind`` of an array says."""
+Shown = FeatureDefinition | ExactColumn | ArrayColumn
 """What Feast shows as one field."""
 
 
@@ -60,18 +63,24 @@ def source_table(view: ours.View) -> str:
 
 def shown_columns(schema: FeatureSchema) -> dict[str, Shown]:
     """What Feast shows of a schema, by name: of a rounded feature the exact column."""
-    features: dict[str, Shown] = {feature.name: feature for feature in schema.features}
-    return features | {column.name: column for column in schema.exact}
+    shown: dict[str, Shown] = {feature.name: feature for feature in schema.features}
+    shown |= {column.name: column for column in schema.exact}
+    shown |= schema.array_columns
+    return {name: shown[name] for name in schema.columns}
 
 
 def feast_type(column: Shown) -> FeastType:
     """The type that a feature or an exact column has in Feast."""
+    if isinstance(column, ArrayColumn):
+        return Array(Float32)
     if isinstance(column, ExactColumn):
         return EXACT_TYPES[column.type]
     return FEAST_TYPES[column.kind]
 
 
 def _sql_type(column: Shown) -> str:
+    if isinstance(column, ArrayColumn):
+        return "real[]"
     if isinstance(column, ExactColumn):
         return EXACT_SQL_TYPES[column.type]
     return SQL_TYPES[column.kind]
@@ -174,6 +183,8 @@ def _field(column: Shown) -> Field:
     facts = {"unit": column.unit, "protected": "true" if column.protected else ""}
     if isinstance(column, ExactColumn):
         facts |= {"kind": LOOKUP}
+    elif isinstance(column, ArrayColumn):
+        facts |= {"kind": ARRAY, "size": str(column.size)}
     else:
         facts |= {"kind": column.kind, "made_from": ", ".join(column.inputs), **column.rule}
     return Field(

@@ -12,10 +12,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
-from feast.protos.feast.types.Value_pb2 import Value
+from feast.protos.feast.types.Value_pb2 import FloatList, Value
 from feast.type_map import NULL_TIMESTAMP_INT_VALUE
 from numpy.typing import NDArray
 
+from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.cleaning import LARGEST_WHOLE
 from feature_store.definitions.exact import (
     EPOCH,
@@ -28,6 +29,7 @@ from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
 from feature_store.errors import InvalidValue
 
 NULL = Value()
+NUMBER_LISTS = {"float_list_val", "double_list_val", "int32_list_val", "int64_list_val"}
 SECOND = timedelta(seconds=1)
 MESSAGE_KINDS: dict[ExactType, str] = {
     **{"int64": "int64_val", "float64": "double_val"},
@@ -74,6 +76,27 @@ def feature_reader(feature: FeatureDefinition) -> FieldReader:
         lambda x: NULL if x != x else Value(float_val=x),
         lambda numbers: [None if x != x else x for x in numbers],
     )
+
+
+def array_reader() -> FieldReader:
+    """Reads an array, which is a list of numbers or None."""
+    return FieldReader(
+        lambda numbers: NULL if numbers is None else Value(float_list_val=FloatList(val=numbers)),
+        list,
+    )
+
+
+def read_array(array: ArrayColumn, kind: str, value: Any) -> tuple[float, ...] | None:
+    """The numbers of an array out of one of Feast's values.
+
+    Raises
+    ------
+    InvalidValue
+        If it is no list of numbers, or one of another length.
+    """
+    if kind not in NUMBER_LISTS:
+        raise InvalidValue(f"{array.name} is '{value}' ({kind}), expected {array.expected}")
+    return array.read(list(value.val))
 
 
 def exact_reader(column: ExactColumn) -> FieldReader:

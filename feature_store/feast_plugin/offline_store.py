@@ -206,7 +206,7 @@ class PointInTimeOfflineStore(OfflineStore):
             refuse_future(times, datetime.now(UTC), f"rows of '{feature_view.name}'")
             append(store.postgres, into, table)
         else:
-            matrix, entity, created = matrix_of(table, view, source)
+            matrix, entity, created = matrix_of(table, view, source, store.vocabularies)
             refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
             note_keys_of_table(table, view, store)
             store.append(matrix, entity, created)

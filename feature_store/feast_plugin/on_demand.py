@@ -23,9 +23,11 @@ from feast.types import Bytes, String, from_feast_to_pyarrow_type
 from numpy.typing import NDArray
 
 from feature_store.definitions import view as ours
+from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.engine import Engine
+from feature_store.definitions.exact import ExactColumn
 from feature_store.definitions.schema import FIRST_KNOWN, FeatureDefinition
-from feature_store.errors import FeatureStoreError, InvalidValue
+from feature_store.errors import DefinitionError, FeatureStoreError, InvalidValue
 from feature_store.feast_plugin.definitions import (
     FEAST_TYPES,
     FINGERPRINT,
@@ -55,6 +57,11 @@ class Packing:
     def __init__(self, view: ours.FeatureView) -> None:
         self.engine = Engine(view)
         self.raw = {feature.name: feature for feature in self.engine.raw}
+        self._given_columns: dict[str, FeatureDefinition | ArrayColumn | ExactColumn] = {
+            **{feature.name: feature for feature in view.raw_features},
+            **view.arrays,
+            **{name: view.exact[name] for name in view.timestamps},
+        }
         self.places = [view.schema.position(name) for name in self.raw]
         self.missing = self.packed(self.engine.row({}))
         self._words = {
@@ -107,8 +114,8 @@ class Packing:
                 'attributes, such as {"age": 35}.'
             )
         for name, value in given.items():
-            if name in self.raw:  # the engine names those that are not
-                _refuse(self.raw[name], value)
+            if name in self._given_columns:  # the engine names those that are not
+                _refuse(self._given_columns[name], value)
         return dict(given)
 
 
@@ -141,10 +148,12 @@ def pack(table: pa.Table, view: str) -> pa.Table:
     return table.drop_columns(names).append_column(f"{PACKED}{view}", rows.cast(pa.binary()))
 
 
-def _refuse(feature: FeatureDefinition, value: object) -> None:
+def _refuse(feature: FeatureDefinition | ArrayColumn | ExactColumn, value: object) -> None:
     try:
         feature.refuse(value)
     except InvalidValue as error:
+        if not isinstance(feature, FeatureDefinition):
+            raise FeatureStoreError(f"The request gives what it cannot: {error}.") from error
         low, high = feature.limits
         number = f"a number from {low:g} to {high:g}"
         others = {"category": "a word", "boolean": "true or false"}
@@ -183,6 +192,11 @@ def packed_view(
 
 def on_demand_view(view: ours.FeatureView, packed: FeatureView) -> OnDemandFeatureView:
     """The features of a view as a request changes them: ``<view>_on_request``, the same names."""
+    if view.schema.open_features:
+        raise DefinitionError(
+            f"'{view.name}' has an open vocabulary, whose words are in the offline store: Feast "
+            "runs on-demand views where that is not known. Leave its on-demand view out."
+        )
     request = RequestSource(
         name=f"{view.name}_request",
         schema=[Field(name=ATTRIBUTES, dtype=String)],

@@ -67,22 +67,33 @@ class Vocabularies:
         given
             Raw values of open features by name; others are passed over.
         """
+        return view.with_words(self.learned(view.schema, given).words)
+
+    def learned(
+        self, schema: FeatureSchema, given: Mapping[str, Iterable[object]]
+    ) -> FeatureSchema:
+        """`learn` for a schema."""
         wanted = {
             feature.name: new
-            for feature in view.schema.open_features
+            for feature in schema.open_features
             if (new := _new_words(feature, given.get(feature.name, ())))
         }
         if not wanted:
-            return view
+            return schema
         with self.postgres.transaction() as connection:
-            connection.execute(LOCK, (view.name,))
-            view = view.with_words(_words(connection, view.schema))
-            for name, words in wanted.items():
-                feature = view.definitions[name]
+            connection.execute(LOCK, (schema.view,))
+            schema = schema.with_words(_words(connection, schema))
+            for feature in schema.open_features:
                 known = len(feature.categories)
-                added = _new_words(feature, words)[: (feature.open_to or 0) - known]
-                _add(connection, view.name, name, known, added)
-            return view.with_words(_words(connection, view.schema))
+                new = _new_words(feature, wanted.get(feature.name, ()))
+                _add(
+                    connection,
+                    schema.view,
+                    feature.name,
+                    known,
+                    new[: (feature.open_to or 0) - known],
+                )
+            return schema.with_words(_words(connection, schema))
 
     def _known(self, schema: FeatureSchema) -> dict[str, list[str]]:
         with self.postgres.transaction() as connection:

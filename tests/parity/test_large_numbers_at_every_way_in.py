@@ -74,7 +74,7 @@ def request(text: str) -> float:
 
 def pushed(value: Any) -> float:
     kind = "int64_val" if isinstance(value, int) else "double_val"
-    return float(ValueCodec(VIEW.schema).vector({"amount": Value(**{kind: value})})[0])
+    return float(ValueCodec(VIEW.schema).read({"amount": Value(**{kind: value})})[0][0])
 
 
 def batch(values: list[Any]) -> float:
