@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_store.definitions.cleaning import LARGEST_WHOLE, WHOLE_WITH_FRACTION, strip
-from feature_store.definitions.names import refuse_name
+from feature_store.definitions.names import REPORT_FIELDS, REQUEST_FIELDS, refuse_name
 from feature_store.errors import DefinitionError, InvalidValue
 
 PartType = Literal["integer", "string"]
@@ -117,6 +117,12 @@ class Entity:
                 )
         for name in (self.name, *self.columns):
             refuse_name("Entity", name)
+            if name in (*REQUEST_FIELDS, *REPORT_FIELDS):
+                raise DefinitionError(
+                    f"The key column '{name}' has the name of a field of requests to the API that "
+                    "means something else. Rename it; let 'source.rename' say what the source "
+                    "calls it."
+                )
         if not self.parts or (not isinstance(key, str) and len(self.parts) < 2):
             raise DefinitionError(
                 f"The key of '{self.name}' is {key!r}; expected two columns or more. Of "

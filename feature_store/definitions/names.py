@@ -11,6 +11,9 @@ RESERVED = (
     *("place_of_row", "identity_of_key"),
 )
 """Columns of a view's table, or of what is made of it, beside its entity and its features."""
+REQUEST_FIELDS = ("unit_id",)
+REPORT_FIELDS = ("prediction_id", "label", "label_time")
+"""Fields with a meaning of their own, of every request to the API and of every report of labels."""
 LONGEST_NAME = 63
 LONGEST_VIEW = LONGEST_NAME - 9
 """A view's table has the view's name and 8 characters of its fingerprint."""

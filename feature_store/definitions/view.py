@@ -10,7 +10,7 @@ from typing import get_args
 from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.exact import ExactColumn, ExactType
-from feature_store.definitions.names import LONGEST_VIEW, RESERVED, refuse_name
+from feature_store.definitions.names import LONGEST_VIEW, REQUEST_FIELDS, RESERVED, refuse_name
 from feature_store.definitions.rules import refuse_unrepeatable
 from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
 from feature_store.errors import DefinitionError
@@ -396,6 +396,11 @@ class FeatureView:
             raise DefinitionError(
                 f"Feature '{name}' of '{self.name}' has the name of a column that every "
                 f"view's table has: {', '.join((self.entity, *RESERVED))}. Rename it."
+            )
+        if name in REQUEST_FIELDS:
+            raise DefinitionError(
+                f"Feature '{name}' of '{self.name}' has the name of a field that every request to "
+                "the API has. Rename it; let 'source.rename' say what the source calls it."
             )
         if not description:
             raise DefinitionError(f"Feature '{name}' has no description. Give it a docstring.")

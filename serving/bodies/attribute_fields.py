@@ -14,38 +14,42 @@ from feature_store.definitions.schema import LARGEST_EXACT_INTEGER, FeatureDefin
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import InvalidValue
 from serving.bodies.clean_body import marks_pattern
+from serving.bodies.field_names import aliases, field_of
 
 LONGEST_WORD = 100
 
 
 def attribute_fields(view: FeatureView) -> Iterator[tuple[str, Any]]:
-    """Fields of a request and their types: raw columns, arrays, timestamps that functions take."""
+    """Fields of a request, as they are called inside, and their types.
+
+    They are raw columns, arrays, and timestamps that functions take.
+    """
     for name in view.attributes:
         if name in view.arrays:
-            yield name, (_list_of_numbers(view.arrays[name]), None)
+            yield field_of(name), (_list_of_numbers(view.arrays[name]), None)
         elif name in view.timestamps:
-            yield name, (_moment(view.exact[name]), None)
+            yield field_of(name), (_moment(view.exact[name]), None)
         else:
-            yield name, (_attribute(view.definitions[name]), None)
+            yield field_of(name), (_attribute(view.definitions[name]), None)
 
 
 def _attribute(feature: FeatureDefinition) -> Any:
-    alias, description = hyphened(feature.name), _described(feature)
+    names, description = aliases(feature.name), _described(feature)
     if feature.open_to is not None:
         description = f"{description} Any word; one that the model does not know is unseen."
         return Annotated[
-            str | None, Field(alias=alias, max_length=LONGEST_WORD, description=description)
+            str | None, Field(**names, max_length=LONGEST_WORD, description=description)
         ]
     if feature.kind == "category":
         field = Field(
-            alias=alias,
+            **names,
             max_length=LONGEST_WORD,
             description=f"{description} Known: {', '.join(feature.categories)}.",
             examples=[feature.categories[0]],
         )
         return Annotated[str | None, field]
     if feature.kind == "boolean":
-        return Annotated[bool | None, Field(alias=alias, description=description)]
+        return Annotated[bool | None, Field(**names, description=description)]
     number = int if feature.kind == "integer" else float
     limits: dict[str, Any] = dict(zip(("ge", "le"), map(number, feature.limits), strict=True))
 
@@ -53,7 +57,7 @@ def _attribute(feature: FeatureDefinition) -> Any:
         mark = {"type": "string", "pattern": marks_pattern(feature.cleaning)}
         schema["anyOf"].insert(1, mark | {"description": "Stands for a missing value, as null."})
 
-    field = Field(alias=alias, description=description, json_schema_extra=name_marks, **limits)
+    field = Field(**names, description=description, json_schema_extra=name_marks, **limits)
     if max(map(abs, feature.limits)) <= LARGEST_EXACT_INTEGER:
         return Annotated[number | None, field]
     return Annotated[number | None, BeforeValidator(_keep_digits), field]
@@ -64,7 +68,7 @@ def _list_of_numbers(array: ArrayColumn) -> Any:
         float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER), BeforeValidator(_keep_digits)
     ]
     field = Field(
-        alias=hyphened(array.name),
+        **aliases(array.name),
         description=_described(array),
         min_length=array.size,
         max_length=array.size,
@@ -81,7 +85,7 @@ def _moment(column: ExactColumn) -> Any:
         return text
 
     field = Field(
-        alias=hyphened(column.name),
+        **aliases(column.name),
         description=f"{_described(column)} Without a zone it is in UTC.",
         examples=["2026-01-05T10:00:00Z"],
     )
@@ -99,8 +103,3 @@ def _keep_digits(value: object) -> object:
     if type(value) in (int, float) and becomes_another(value):
         raise ValueError("expected a whole number that a float32 holds")
     return value
-
-
-def hyphened(name: str) -> str:
-    """The other way to write a field's name."""
-    return name.replace("_", "-")

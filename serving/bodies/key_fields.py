@@ -9,12 +9,13 @@ from pydantic import Field
 
 from feature_store.definitions.entity import LARGEST_KEY, LONGEST_KEY, Entity, KeyPart, KeyValue
 from feature_store.errors import InvalidValue
+from serving.bodies.field_names import field_of
 
 
 def key_fields(entity: Entity, description: str) -> dict[str, Any]:
-    """One field a column of the key, each null unless it is given."""
+    """One field a column of the key, as it is called inside, each null unless it is given."""
     return {
-        part.name: (Annotated[_type_of(part), _field_of(part, description)], None)
+        field_of(part.name): (Annotated[_type_of(part), _field_of(part, description)], None)
         for part in entity.parts
     }
 
@@ -26,6 +27,8 @@ def read_key(
 
     Parameters
     ----------
+    values
+        By the fields' names inside.
     attributes
         Names of fields that may be given without a key: they are features, too.
 
@@ -34,7 +37,8 @@ def read_key(
     ValueError
         If some columns of it are missing, or it is no key.
     """
-    given = {name: values[name] for name in entity.columns if values[name] is not None}
+    held = {name: values[field_of(name)] for name in entity.columns}
+    given = {name: value for name, value in held.items() if value is not None}
     if not set(given) - set(attributes) and len(given) < len(entity.parts):
         return None
     if len(given) < len(entity.parts):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
@@ -12,8 +12,9 @@ from configs.errors import nearest
 from feature_store.definitions.cleaning import Cleaning
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.view import FeatureView
-from serving.bodies.attribute_fields import attribute_fields, hyphened
+from serving.bodies.attribute_fields import attribute_fields
 from serving.bodies.clean_body import CleanBody
+from serving.bodies.field_names import field_of, hyphened
 from serving.bodies.key_fields import key_fields, read_key
 from serving.middleware.access import current_caller
 from serving.prediction.predictor import PredictionRequest
@@ -34,13 +35,10 @@ class Body(CleanBody):
         strict=True,
         frozen=True,
         allow_inf_nan=False,
-        validate_by_name=True,
-        validate_by_alias=True,
     )
 
-    no_attributes: ClassVar[frozenset[str]] = frozenset()
-    """Fields that are no raw attributes: they say whom the request is about."""
-    attributes: ClassVar[frozenset[str]] = frozenset()
+    attributes: ClassVar[Mapping[str, str]] = {}
+    """Attributes by the fields that hold them; the others say whom the request is about."""
 
     unit_id: Annotated[
         str | None,
@@ -65,16 +63,17 @@ def request_schema(view: FeatureView) -> type[Body]:
     raw = view.attributes
     fields |= dict(attribute_fields(view))
     named = frozenset(view.key.columns) - frozenset(raw)
+    names = {field_of(name): name for name in (*raw, *view.key.columns)}
 
     def asks_something(body: Body) -> Body:
-        given = body.model_fields_set - {"unit_id"}
+        given = {names[field] for field in body.model_fields_set if field in names}
         for feature in view.timed_features:
             lacking = set(feature.inputs) - given
             if lacking and len(lacking) < len(feature.inputs):
                 raise ValueError(f"{' and '.join(feature.inputs)} together, or none of them")
-        if given <= named and all(getattr(body, name) is None for name in given):
-            names = " and ".join(f"'{name}'" for name in view.key.columns)
-            raise ValueError(f"{names} or at least one of {', '.join(raw)}")
+        if given <= named and all(body.__dict__[field_of(name)] is None for name in given):
+            whom = " and ".join(f"'{name}'" for name in view.key.columns)
+            raise ValueError(f"{whom} or at least one of {', '.join(raw)}")
         if not view.key.is_whole:
             read_key(view.key, body.__dict__, raw)  # refuses what is no key
         return body
@@ -90,8 +89,7 @@ def request_schema(view: FeatureView) -> type[Body]:
     read: dict[str, Cleaning] = {each.name: each.cleaning for each in numbers}
     read |= {name: array.cleaning for name, array in view.arrays.items()}
     schema.cleanings = read | {hyphened(name): read[name] for name in read}
-    schema.no_attributes = named | {"unit_id"}
-    schema.attributes = frozenset(raw)
+    schema.attributes = {field_of(name): name for name in raw}
     schema.model_config["json_schema_extra"] = partial(_describe_either, sorted(named))
     return schema
 
@@ -114,16 +112,17 @@ def _describe_either(named: list[str], document: dict[str, Any]) -> None:
 def to_request(body: Body, entity: Entity) -> PredictionRequest:
     """Turn a valid body into what is asked."""
     values = body.__dict__
-    attributes = {
-        name: values[name] for name in body.model_fields_set if name not in body.no_attributes
-    }
+    names = body.attributes
+    attributes = {names[field]: values[field] for field in body.model_fields_set if field in names}
     caller = current_caller.get().name
     if entity.is_whole:
-        return PredictionRequest(values[entity.name], values["unit_id"], attributes, caller)
-    key = read_key(entity, values, body.attributes)
-    if key is None:
+        return PredictionRequest(
+            values[field_of(entity.name)], values["unit_id"], attributes, caller
+        )
+    parts = read_key(entity, values, names.values())
+    if parts is None:
         return PredictionRequest(None, values["unit_id"], attributes, caller)
-    identity, text = entity.identity(key), entity.text(key)
+    identity, text = entity.identity(parts), entity.text(parts)
     return PredictionRequest(identity, values["unit_id"], attributes, caller, text)
 
 

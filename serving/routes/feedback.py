@@ -145,9 +145,7 @@ def _document(extra: dict[str, Any]) -> Any:
 class Label(CleanBody):
     """What came true: of a prediction, or of a user at a time."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, frozen=True, validate_by_name=True, validate_by_alias=True
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     prediction_id: Annotated[
         Annotated[str, AfterValidator(_prediction_id), _document({"format": "uuid"})] | None,

@@ -26,7 +26,7 @@ from feature_store.stream.events import EventParser
 from models.registry.pyfunc_loader import encode
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.features import EngineeredFeatures
-from serving.bodies.request_schema import request_schema
+from serving.bodies.request_schema import request_schema, to_request
 
 VIEW = FeatureView("amounts", "user_id")
 VIEW.raw("amount", description="How much.")
@@ -69,7 +69,7 @@ def event(text: str) -> float:
 
 def request(text: str) -> float:
     body = SCHEMA.read_json(f'{{"amount": {text}}}'.encode())
-    return float(ENGINE.row({"amount": body.amount})[0])  # type: ignore[attr-defined]
+    return float(ENGINE.row(to_request(body, VIEW.key).attributes)[0])
 
 
 def pushed(value: Any) -> float:

@@ -4,7 +4,9 @@ import pytest
 from hypothesis import given, strategies as st
 from pydantic import ValidationError
 
+from feature_store.definitions.entity import Entity
 from feature_store.definitions.view import FeatureView
+from feature_store.errors import DefinitionError
 from feature_store.feature_definitions import MODEL_VIEW
 from serving.bodies.request_schema import explain, request_schema, to_request
 
@@ -159,3 +161,44 @@ def test_a_number_without_a_range_is_one_that_can_be_held_to_the_last_digit(body
         assert not is_taken
     else:
         assert is_taken
+
+
+CLASHING = (
+    *("attributes", "no_attributes", "cleanings", "read", "read_json", "field_age", "age"),
+    *("model_config", "model_fields", "schema", "json", "dict", "copy", "construct", "_low_"),
+)
+
+
+def view_of_clashing_names(entity: Entity) -> FeatureView:
+    view = FeatureView("odd", entity)
+    for name in CLASHING:
+        view.raw(name, integer=True, description="As pydantic calls what its models have.")
+    return view
+
+
+@pytest.mark.parametrize("entity", [Entity("validate"), Entity("validate", key="string")])
+def test_a_column_may_be_called_as_what_models_of_pydantic_have(entity):
+    view = view_of_clashing_names(entity)
+    schema = request_schema(view)
+    given = {name: place for place, name in enumerate(CLASHING)}
+    for body in (given, {name.replace("_", "-"): value for name, value in given.items()}):
+        request = to_request(schema.read_json(json.dumps(body).encode()), entity)
+        assert (request.user_id, request.attributes) == (None, given)
+    key = 7 if entity.is_whole else "N7"
+    request = to_request(schema.read({"validate": key, "copy": 1}), entity)
+    assert (request.user_id, request.attributes) == (entity.identity(key), {"copy": 1})
+    expected = {name.replace("_", "-") for name in CLASHING}
+    assert set(schema.model_json_schema()["properties"]) == {*expected, "validate", "unit_id"}
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        schema.read({"field_copy": 1})
+    with pytest.raises(ValidationError, match="model_config"):
+        schema.read({"model_config": "many"})
+
+
+def test_a_name_that_the_api_needs_is_refused_where_it_is_defined():
+    view = FeatureView("people", "person_id")
+    with pytest.raises(DefinitionError, match="'unit_id' of 'people' has the name of a field"):
+        view.raw("unit_id", description="A unit.")
+    for name in ("unit_id", "prediction_id", "label", "label_time"):
+        with pytest.raises(DefinitionError, match=f"key column '{name}' has the name of a field"):
+            Entity("person", key={name: "integer", "other": "string"})

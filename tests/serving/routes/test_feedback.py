@@ -8,8 +8,11 @@ import pytest
 from psycopg.rows import dict_row
 
 from feature_store.connect import offline_store
+from feature_store.definitions.entity import Entity
 from models.connect import postgres
+from monitoring.log.labels import REPORTED
 from monitoring.log.record import new_prediction_id, time_us_of
+from serving.routes.feedback import feedback_schema, to_records
 from tests.worlds.serving import running_api
 
 AT = "2026-01-31T12:00:00Z"
@@ -190,3 +193,10 @@ def test_without_room_labels_are_not_acknowledged(world):
 
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert "The prediction log cannot be written" in answer.json()["error"]
+
+
+def test_a_key_may_be_called_as_what_models_of_pydantic_have():
+    label = {"copy": 7, "label_time": AT, "label": "no"}
+    body = feedback_schema(Entity("copy"), ("no", "yes")).model_validate({"labels": [label]})
+    [record] = to_records(body.labels, Entity("copy"), datetime.now(UTC), REPORTED, None)
+    assert (record.user_id, record.label) == (7, 0)
