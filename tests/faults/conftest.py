@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from configs.settings import load_settings
+from configs.settings import Settings, load_settings
 from feature_store.definitions.engine import FeatureMatrix
 from infrastructure import embedded
 from tests.faults.servers import Servers
@@ -20,6 +20,16 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     own.start()
     yield own
     embedded.delete(own.embedded)
+
+
+@pytest.fixture(scope="module")
+def var(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    """Both stores, for the tests of a module only: they are stopped and killed."""
+    settings = load_settings(var_dir=tmp_path_factory.mktemp("var"))
+    embedded.postgres_url(settings)
+    embedded.redis_url(settings)
+    yield settings
+    embedded.delete(settings)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,7 @@ from tests.worlds.strategies import bits
 
 USERS = range(1, 41)
 PATIENCE_S = 90
+POISONED = ("-m", "tests.faults.poisoned_consumer")
 PIPELINE = ("pipelines/feature_pipeline.py", "--mode", "stream")
 SMALL: dict[str, Any] = {"batch_rows": 100, "claim_idle_ms": 500, "report_s": 0.2}
 
@@ -90,6 +93,11 @@ class StreamWorld:
         said, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, said
         return said
+
+    def command(self, *arguments: str) -> Any:
+        """Run a command of the feature store; return the JSON that it prints."""
+        process = self.consume(*arguments, "--json", program=("-m", "feature_store"))
+        return json.loads(process.communicate(timeout=PATIENCE_S)[0])
 
     def await_backlog(self, most: int) -> None:
         """Wait until no more entries are left."""
@@ -230,6 +238,56 @@ def kill_again_and_again(world: StreamWorld, kills: int, events: int) -> None:
     assert world.events.backlog() == 0, said
     assert connect.dead_letters(world.settings).count() == 0, said
     world.assert_every_event_counts_once()
+
+
+def assert_poison_ends_as_a_dead_letter(world: StreamWorld, events: Sequence[Event]) -> None:
+    """One event kills every consumer that takes it; the others go through."""
+    poison = ProfileChange("poison", 1, datetime.now(UTC) - timedelta(hours=1), {"age": 30})
+    first = 2 * len(events) // 3
+    world.append(events[:first])
+    world.events.append([poison])
+    world.append(events[first:])
+    deaths = 0
+    while (consumer := world.consume("--until-empty", program=POISONED)).wait(60) != 0:
+        assert consumer.returncode == 9, consumer.communicate()[0]
+        deaths += 1
+    assert deaths == 2 + world.settings.feature.stream.max_tries
+    [letter] = connect.dead_letters(world.settings).newest(10)
+    assert letter.fields[b"event_id"] == b"poison"
+    assert "no consumer survived it" in letter.reason
+    world.assert_every_event_counts_once()
+
+
+def assert_commands_append_and_tell(
+    world: StreamWorld, folder: Path, letters: str | None = None
+) -> dict[str, Any]:
+    """Append events from a file by command line, a bad one among them; return the status.
+
+    Parameters
+    ----------
+    letters
+        Which dead letters are replayed; None for the one that there is.
+    """
+    lines = [
+        {"kind": "profile", "event_id": "e1", "user_id": 7, "attributes": {"age": 36}},
+        {"kind": "activity", "event_id": "e2", "user_id": 7, "event_type": "view"},
+        {"kind": "profile", "event_id": "e3", "user_id": 7, "attributes": {"agee": 36}},
+    ]
+    at = {"event_timestamp": "2026-01-05T12:00:00Z"}
+    file = folder / "events.jsonl"
+    file.write_text("\n".join(json.dumps(line | at) for line in lines) + "\n\n")
+    assert world.command("append-events", str(file)) == {"appended": 3, "backlog": 3}
+    assert "2 applied, 1 dead letters" in world.drain()
+    [letter] = world.command("dead-letters")["dead_letters"]
+    assert letter["event"]["event_id"] == "e3"
+    assert letter["event"]["attributes"] == '{"agee": 36}'
+    assert "did you mean 'age'?" in letter["reason"]
+    assert world.command("dead-letters", "--replay", letters or letter["id"]) == {"replayed": 1}
+    found: dict[str, Any] = world.command("stream-status")
+    assert (found["backlog"], found["dead_letters"], found["consumers"]) == (1, 0, [])
+    row = connect.online_store(world.settings).read(7)
+    assert MODEL_VIEW.schema.decode(row.vector)["age"] == 36
+    return found
 
 
 def stopped(consumer: subprocess.Popen[str], within_s: float = 3.0) -> str:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from configs.settings import Settings, load_settings
-from feature_store import connect
-from feature_store.profiles.writer import ProfileChange
-from infrastructure import embedded
+from configs.settings import Settings
 from tests.faults.streams import (
     StreamWorld,
+    assert_commands_append_and_tell,
+    assert_poison_ends_as_a_dead_letter,
     kill,
     kill_again_and_again,
     random_events,
@@ -27,18 +23,7 @@ from tests.faults.streams import (
 )
 from tests.worlds.kafka import cluster, make_topic
 
-POISONED = ("-m", "tests.faults.poisoned_consumer")
 SESSION_MS = 6_000
-
-
-@pytest.fixture(scope="module")
-def var(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Both stores, for these tests only."""
-    settings = load_settings(var_dir=tmp_path_factory.mktemp("var"))
-    embedded.postgres_url(settings)
-    embedded.redis_url(settings)
-    yield settings
-    embedded.delete(settings)
 
 
 @pytest.fixture(scope="module")
@@ -104,20 +89,7 @@ def test_what_a_killed_consumer_had_is_taken_over_after_its_session(world: Strea
 
 @pytest.mark.full
 def test_an_event_that_kills_its_consumer_ends_as_a_dead_letter(world: StreamWorld) -> None:
-    poison = ProfileChange("poison", 1, datetime.now(UTC) - timedelta(hours=1), {"age": 30})
-    events = random_events(60, seed=10)
-    world.append(events[:40])
-    world.events.append([poison])
-    world.append(events[40:])
-    deaths = 0
-    while (consumer := world.consume("--until-empty", program=POISONED)).wait(60) != 0:
-        assert consumer.returncode == 9, consumer.communicate()[0]
-        deaths += 1
-    assert deaths == 2 + world.settings.feature.stream.max_tries
-    [letter] = connect.dead_letters(world.settings).newest(10)
-    assert letter.fields[b"event_id"] == b"poison"
-    assert "no consumer survived it" in letter.reason
-    world.assert_every_event_counts_once()
+    assert_poison_ends_as_a_dead_letter(world, random_events(60, seed=10))
 
 
 def test_brokers_that_are_away_are_an_error_at_the_start(var: Settings) -> None:
@@ -163,29 +135,6 @@ def test_a_consumer_whose_brokers_died_stops_all_the_same(var: Settings) -> None
 
 
 def test_the_commands_speak_of_a_topic_as_of_redis(world: StreamWorld, tmp_path: Path) -> None:
-    lines = [
-        {"kind": "profile", "event_id": "e1", "user_id": 7, "attributes": {"age": 36}},
-        {"kind": "activity", "event_id": "e2", "user_id": 7, "event_type": "view"},
-        {"kind": "profile", "event_id": "e3", "user_id": 7, "attributes": {"agee": 36}},
-    ]
-    file = tmp_path / "events.jsonl"
-    at = {"event_timestamp": "2026-01-05T12:00:00Z"}
-    file.write_text("\n".join(json.dumps(line | at) for line in lines) + "\n\n")
-
-    def command(*arguments: str) -> Any:
-        process = world.consume(*arguments, "--json", program=("-m", "feature_store"))
-        return json.loads(process.communicate(timeout=60)[0])
-
-    assert command("append-events", str(file)) == {"appended": 3, "backlog": 3}
-    assert "2 applied, 1 dead letters" in world.drain()
-    [letter] = command("dead-letters")["dead_letters"]
-    assert letter["event"]["event_id"] == "e3"
-    assert letter["event"]["attributes"] == '{"agee": 36}'
-    assert "did you mean 'age'?" in letter["reason"]
-    assert command("dead-letters", "--replay", letter["id"]) == {"replayed": 1}
-    found = command("stream-status")
-    assert (found["backlog"], found["dead_letters"], found["consumers"]) == (1, 0, [])
+    found = assert_commands_append_and_tell(world, tmp_path)
     assert sum(each["lag"] for each in found["partitions"]) == 1
     assert len(found["partitions"]) == 4
-    row = connect.online_store(world.settings).read(7)
-    assert connect.MODEL_VIEW.schema.decode(row.vector)["age"] == 36

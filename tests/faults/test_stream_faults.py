@@ -11,31 +11,21 @@ from typing import Any
 
 import pytest
 
-from configs.settings import Settings, load_settings
+from configs.settings import Settings
 from feature_store import connect
 from feature_store.profiles.writer import ProfileChange
 from feature_store.stream.progress import StatusBoard
 from infrastructure import embedded
 from tests.faults.streams import (
     StreamWorld,
+    assert_commands_append_and_tell,
+    assert_poison_ends_as_a_dead_letter,
     kill,
     kill_again_and_again,
     random_events,
     stopped,
     stream_world,
 )
-
-POISONED = ("-m", "tests.faults.poisoned_consumer")
-
-
-@pytest.fixture(scope="module")
-def var(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """Both servers, for these tests only: they are stopped and killed."""
-    settings = load_settings(var_dir=tmp_path_factory.mktemp("var"))
-    embedded.postgres_url(settings)
-    embedded.redis_url(settings)
-    yield settings
-    embedded.delete(settings)
 
 
 @pytest.fixture
@@ -192,45 +182,10 @@ def test_a_full_redis_is_waited_for_and_said_so(world: StreamWorld) -> None:
 
 
 def test_an_event_that_kills_its_consumer_ends_as_a_dead_letter(world: StreamWorld) -> None:
-    poison = ProfileChange("poison", 1, datetime.now(UTC) - timedelta(hours=1), {"age": 30})
-    events = random_events(200, seed=10)
-    world.append(events[:150])
-    world.events.append([poison])
-    world.append(events[150:])
-    deaths = 0
-    while (consumer := world.consume("--until-empty", program=POISONED)).wait(60) != 0:
-        assert consumer.returncode == 9, consumer.communicate()[0]
-        deaths += 1
-    assert deaths == 2 + world.settings.feature.stream.max_tries
-    [letter] = connect.dead_letters(world.settings).newest(10)
-    assert letter.fields[b"event_id"] == b"poison"
-    assert "no consumer survived it" in letter.reason
-    world.assert_every_event_counts_once()
+    assert_poison_ends_as_a_dead_letter(world, random_events(200, seed=10))
 
 
 def test_events_are_appended_from_a_file_and_their_status_is_readable(
     world: StreamWorld, tmp_path: Any
 ) -> None:
-    lines = [
-        {"kind": "profile", "event_id": "e1", "user_id": 7, "attributes": {"age": 36}},
-        {"kind": "activity", "event_id": "e2", "user_id": 7, "event_type": "view"},
-        {"kind": "profile", "event_id": "e3", "user_id": 7, "attributes": {"agee": 36}},
-    ]
-    file = tmp_path / "events.jsonl"
-    at = {"event_timestamp": "2026-01-05T12:00:00Z"}
-    file.write_text("\n".join(json.dumps(line | at) for line in lines) + "\n\n")
-    program = ("-m", "feature_store")
-    appending = world.consume("append-events", str(file), "--json", program=program)
-    assert json.loads(appending.communicate()[0]) == {"appended": 3, "backlog": 3}
-    assert "2 applied, 1 dead letters" in world.drain()
-    shown = world.consume("dead-letters", "--json", program=program)
-    [letter] = json.loads(shown.communicate()[0])["dead_letters"]
-    assert letter["event"]["event_id"] == "e3"
-    assert "did you mean 'age'?" in letter["reason"]
-    again = world.consume("dead-letters", "--replay", "all", "--json", program=program)
-    assert json.loads(again.communicate()[0]) == {"replayed": 1}
-    status = world.consume("stream-status", "--json", program=program)
-    found = json.loads(status.communicate()[0])
-    assert (found["backlog"], found["dead_letters"], found["consumers"]) == (1, 0, [])
-    row = connect.online_store(world.settings).read(7)
-    assert connect.MODEL_VIEW.schema.decode(row.vector)["age"] == 36
+    assert_commands_append_and_tell(world, tmp_path, "all")

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
 from typing import Any
 
-from feature_store.errors import InvalidEvent, StoreUnavailable, StreamFull
-from feature_store.stream.events import Event, Fields, fields_of, fields_of_json, key_of
+from feature_store.errors import InvalidEvent, StoreUnavailable
+from feature_store.stream.bounded_stream import BoundedEventStream
+from feature_store.stream.events import Fields, fields_of_json, key_of
 from feature_store.stream.kafka.client import ANSWER_S, Topic, TopicReader
 from feature_store.stream.kafka.offsets import OffsetTable
 
-ROWS_AT_ONCE = 1_000
-"""Events that are sent together; between two of them the backlog is looked at."""
-PAUSE_S = 0.05
 SHOWN_BYTES = 60
 JSON_FIELDS = ("attributes",)
 """Fields that are JSON themselves; in a message they stand as such, not as a text."""
@@ -67,8 +63,8 @@ def lag_of(
     return lags
 
 
-class KafkaEventStream:
-    """Appends events to a topic, and waits when the consumers do not keep up.
+class KafkaEventStream(BoundedEventStream):
+    """Appends events to a topic.
 
     Parameters
     ----------
@@ -76,10 +72,8 @@ class KafkaEventStream:
         The topic, and what says where it ends.
     offsets
         What the consumers have done.
-    max_backlog
-        With more messages than this that are not done `append` waits.
-    deadline_s
-        Longest wait for room.
+    max_backlog, deadline_s
+        See `BoundedEventStream`.
     """
 
     def __init__(
@@ -90,36 +84,14 @@ class KafkaEventStream:
         max_backlog: int = 200_000,
         deadline_s: float = 10,
     ) -> None:
+        super().__init__(str(topic.address), max_backlog, deadline_s)
         self.topic = topic
         self.reader = reader
         self.offsets = offsets
-        self.max_backlog = max_backlog
-        self.deadline_s = deadline_s
         self._producer: Any = None
 
-    def append(self, events: Iterable[Event]) -> int:
-        """Append events, those of a user in order; return how many.
-
-        After an error some of them may have been appended; to append all again does no harm,
-        since an event counts once.
-
-        Raises
-        ------
-        StreamFull
-            If the backlog stays above its limit until the deadline.
-        StoreUnavailable
-            If the brokers do not take them in time.
-        """
-        return self.append_fields(fields_of(event) for event in events)
-
-    def append_fields(self, entries: Iterable[dict[str, str]]) -> int:
-        """`append` for fields as Redis holds them; consumers check them."""
-        appended, waiting = 0, iter(entries)
-        while batch := list(islice(waiting, ROWS_AT_ONCE)):
-            self._await_room(appended)
-            self.send((key_of(fields), message_of_fields(fields)) for fields in batch)
-            appended += len(batch)
-        return appended
+    def _send(self, batch: Sequence[dict[str, str]]) -> None:
+        self.send((key_of(fields), message_of_fields(fields)) for fields in batch)
 
     def send(self, messages: Iterable[tuple[bytes | str | None, bytes | None]]) -> None:
         """Append messages, each a key and a value, and wait until the brokers have them."""
@@ -158,18 +130,6 @@ class KafkaEventStream:
     def lags(self) -> list[PartitionLag]:
         """How far the consumers are in each partition."""
         return lag_of(self.reader, self.offsets)
-
-    def _await_room(self, appended: int) -> None:
-        deadline = time.monotonic() + self.deadline_s
-        while (backlog := self.backlog()) > self.max_backlog:
-            if time.monotonic() > deadline:
-                raise StreamFull(
-                    f"{self.topic.address} holds {backlog:,} events that no consumer has done yet; "
-                    f"at most {self.max_backlog:,} may wait ('max_backlog'). {appended:,} were "
-                    f"appended before {self.deadline_s:g} s passed without room. Run more "
-                    "consumers: python pipelines/feature_pipeline.py --mode stream"
-                )
-            time.sleep(PAUSE_S)
 
 
 def message_of_fields(fields: Mapping[str, str]) -> bytes:
