@@ -23,6 +23,9 @@ class Encoded(float):
     """A number or code that is not read again."""
 
 
+_NOTHING = Encoded("nan")
+
+
 class ComposedAttributes:
     """Turns a view's arrays and timestamps into raw columns and functions of timestamps.
 
@@ -51,7 +54,7 @@ class ComposedAttributes:
             If one is what a function makes of timestamps.
         """
         for feature in self._features:
-            if feature.name in attributes:
+            if not isinstance(attributes.get(feature.name, _NOTHING), Encoded):
                 raise UnknownFeature(
                     f"'{feature.name}' is computed from {' and '.join(feature.inputs)}: give these."
                 )

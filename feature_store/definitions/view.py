@@ -10,9 +10,9 @@ from typing import get_args
 from feature_store.definitions.arrays import ArrayColumn
 from feature_store.definitions.entity import Entity
 from feature_store.definitions.exact import ExactColumn, ExactType
+from feature_store.definitions.inputs import inputs_of, kind_of
 from feature_store.definitions.names import LONGEST_VIEW, REQUEST_FIELDS, RESERVED, refuse_name
-from feature_store.definitions.rules import refuse_unrepeatable
-from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema, Kind
+from feature_store.definitions.schema import FeatureDefinition, FeatureFunction, FeatureSchema
 from feature_store.errors import DefinitionError
 
 MOST_COLUMNS = 1_500
@@ -86,9 +86,9 @@ class FeatureView:
         order in which they come, and keep their codes for ever; further ones are unseen.
         """
         words = tuple(categories)
-        kind = self._kind_of(
-            name, words=words, integer=integer, boolean=boolean, open_to=open_to is not None
-        )
+        chosen = {"category": bool(words), "integer": integer, "boolean": boolean}
+        chosen["open vocabulary"] = open_to is not None
+        kind = kind_of(f"'{name}' of '{self.name}'", chosen)
         return self._add(
             FeatureDefinition(
                 name=name,
@@ -220,8 +220,9 @@ class FeatureView:
         words = tuple(categories)
 
         def register(function: FeatureFunction) -> FeatureFunction:
-            inputs, name = self._inputs_of(function), function.__name__
-            kind = self._kind_of(name, words=words, integer=integer, boolean=boolean)
+            inputs, name = inputs_of(function, self), function.__name__
+            chosen = {"category": bool(words), "integer": integer, "boolean": boolean}
+            kind = kind_of(f"'{name}' of '{self.name}'", chosen)
             self._add(
                 FeatureDefinition(
                     name=name,
@@ -251,7 +252,7 @@ class FeatureView:
                 kind=target.kind,
                 description=target.description,
                 categories=target.categories,
-                inputs=self._inputs_of(function, is_fill=True),
+                inputs=inputs_of(function, self, is_fill=True),
                 function=function,
             )
             return function
@@ -320,63 +321,6 @@ class FeatureView:
             for name, each in self.definitions.items()
         }
         return view
-
-    def _kind_of(
-        self,
-        name: str,
-        *,
-        words: tuple[str, ...],
-        integer: bool,
-        boolean: bool,
-        open_to: bool = False,
-    ) -> Kind:
-        kinds: dict[str, tuple[Kind, bool]] = {
-            "category": ("category", bool(words)),
-            "open vocabulary": ("category", open_to),
-            "integer": ("integer", integer),
-            "boolean": ("boolean", boolean),
-        }
-        chosen = [name for name, (_, is_chosen) in kinds.items() if is_chosen]
-        if len(chosen) > 1:
-            raise DefinitionError(
-                f"Feature '{name}' of '{self.name}' is defined as {' and as '.join(chosen)}. "
-                "Choose one."
-            )
-        return kinds[chosen[0]][0] if chosen else "number"
-
-    def _inputs_of(self, function: FeatureFunction, *, is_fill: bool = False) -> tuple[str, ...]:
-        refuse_unrepeatable(function)
-        inputs = tuple(inspect.signature(function).parameters)
-        times = [n for n in inputs if n in self.exact and self.exact[n].type == "timestamp"]
-        if times and len(times) == len(inputs) and not is_fill:
-            return inputs
-        for name in inputs:
-            if name not in self.definitions:
-                raise self._no_input(function.__name__, name)
-        return inputs
-
-    def _no_input(self, function: str, name: str) -> DefinitionError:
-        taken = f"Feature '{function}' takes '{name}', "
-        if name in self.arrays:
-            members = self.arrays[name].members
-            return DefinitionError(
-                f"{taken}an array: a function takes columns of numbers. Name the places that it "
-                f"needs: {members[0]}, …, {members[-1]}."
-            )
-        if name in self.exact and self.exact[name].type == "timestamp":
-            return DefinitionError(
-                f"{taken}a timestamp, beside other columns: what is computed from timestamps takes "
-                "nothing else. Make it a feature of its own, which a further one may take."
-            )
-        if name in self.exact:
-            return DefinitionError(
-                f"{taken}an exact column of type {self.exact[name].type}: it is for lookup, and no "
-                "function can take it. Define what it tells as a number or a category of its own."
-            )
-        return DefinitionError(
-            f"{taken}which '{self.name}' does not define above it. "
-            f"Known so far: {', '.join([*self.definitions, *self.exact])}."
-        )
 
     def _input(self, name: str) -> FeatureDefinition | ExactColumn:
         return self.definitions[name] if name in self.definitions else self.exact[name]

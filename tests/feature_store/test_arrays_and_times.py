@@ -280,6 +280,8 @@ def test_a_request_computes_them_and_keeps_what_it_does_not_give():
     table = {name: np.array([time[:-1]], "M8[us]") for name, time in times.items()}
     table["age"] = np.float32([30])
     assert engine.table(table)[0].tobytes() == one.tobytes()
+    with pytest.raises(UnknownFeature, match="'stayed_h' is computed from came and went"):
+        engine.row({"stayed_h": 3})
     with pytest.raises(InvalidValue, match="went is absent, expected came and went together"):
         engine.override(one, {"came": times["came"]})
 
