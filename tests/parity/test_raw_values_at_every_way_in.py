@@ -131,12 +131,12 @@ def test_pushes_of_feast_and_frames_for_models(expected: np.ndarray) -> None:
     raw = [MODEL_VIEW.schema.position(name) for name in NAMES]
     codec = ValueCodec(MODEL_VIEW.schema)
     pushed = [
-        codec.vector(
+        codec.read(
             {
                 name: Value(int64_val=int(value)) if name in NUMBERS else Value(string_val=value)
                 for name, value in row.items()
             }
-        )
+        )[0]
         for row in ROWS
     ]
     frame = pl.DataFrame(ROWS).to_pandas()
