@@ -33,6 +33,7 @@ def parse_array(array: ArrayColumn, column: pl.Series, reasons: Reasons) -> NDAr
     {2: 'face is a list of 1, expected a list of 2 numbers, or null'}
     """
     values = np.full((len(column), array.size), np.nan, dtype=np.float32)
+    column = _lists(column)
     plain = _plain_rows(array, column, values)
     for row, value in zip(
         np.flatnonzero(~plain).tolist(), column.filter(~plain).to_list(), strict=True
@@ -47,14 +48,29 @@ def parse_array(array: ArrayColumn, column: pl.Series, reasons: Reasons) -> NDAr
     return values
 
 
+def _lists(column: pl.Series) -> pl.Series:
+    """Arrays of PostgreSQL's numeric, which come as texts of a type of their own, as numbers."""
+    import polars as pl
+
+    if isinstance(column.dtype, pl.Array):
+        return column.arr.to_list()
+    if not isinstance(column.dtype, pl.List):
+        return column
+    inner = column.dtype.inner
+    if isinstance(inner, pl.DataType) and (inner.is_numeric() or inner in (pl.String, pl.Boolean)):
+        return column
+    try:
+        return column.list.eval(pl.element().ext.storage().cast(pl.Float64))
+    except pl.exceptions.PolarsError:
+        return column  # of times, say: each list is refused
+
+
 def _plain_rows(
     array: ArrayColumn, column: pl.Series, values: NDArray[np.float32]
 ) -> NDArray[np.bool_]:
     """Fill in at once what is a list of the right length of ordinary numbers; tell which rows."""
     import polars as pl
 
-    if isinstance(column.dtype, pl.Array):
-        column = column.arr.to_list()
     if not isinstance(column.dtype, pl.List) or not column.dtype.inner.is_numeric():
         return np.zeros(len(column), dtype=bool)
     right = (column.list.len() == array.size).fill_null(value=False).to_numpy()

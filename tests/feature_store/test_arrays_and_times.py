@@ -22,6 +22,7 @@ from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.view import FeatureView
 from feature_store.errors import DefinitionError, InvalidEvent, InvalidValue, UnknownFeature
+from feature_store.ingest.array_columns import parse_array
 from feature_store.ingest.compute import compute
 from feature_store.ingest.materialize import materialize
 from feature_store.ingest.staging import Staging
@@ -363,3 +364,27 @@ def test_an_array_is_missing_and_is_hidden_as_a_whole():
     assert FACES.schema.decode(hidden[0]) == {"age": 3, "face": None, "first_two": None}
     masker = Masker(VISITS)
     assert masker.groups == (("age",), ("stayed_h", "time_of_day"))
+
+
+def test_a_list_is_the_same_out_of_any_column(offline):
+    kinds = ("real[]", "float8[]", "numeric[]", "text", "jsonb")
+    texts = ["{0.1,2,-3}"] * 3 + ["[0.1, 2, -3]"] * 2
+    shown = ", ".join(
+        f"'{t}'::{k} AS c{n}" for n, (k, t) in enumerate(zip(kinds, texts, strict=True))
+    )
+    [frame] = offline.postgres.stream(f"SELECT {shown}")
+    columns = [frame[name] for name in frame.columns]
+    columns.append(pl.Series([[0.1, 2, -3]], dtype=pl.Array(pl.Float64, 3)))
+    columns.append(pl.Series([[0.1, 2, -3]], dtype=pl.List(pl.Float32)))
+    columns.append(pl.Series([[0, 2, -3]], dtype=pl.List(pl.Int64)))
+    found = []
+    for column in columns:
+        reasons: dict[int, str] = {}
+        found.append(parse_array(FACES.arrays["face"], column, reasons)[0].tolist())
+        assert not reasons, column
+    tenth = np.float32(0.1).item()
+    assert found == [*[[tenth, 2, -3]] * 7, [0, 2, -3]]
+    reasons = {}
+    dates = pl.Series([[NOW] * 3])
+    assert np.isnan(parse_array(FACES.arrays["face"], dates, reasons)).all()
+    assert "expected a number that a float32 holds" in reasons[0]
