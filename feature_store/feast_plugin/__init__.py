@@ -8,6 +8,9 @@ deletion           what teardown and apply may delete
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
 appending          rows of a client into a table of somebody else's
 online_store       packed rows in Redis, one round trip a request, every wait bounded
+stored_views       what one Feast project has in Redis
+foreign_rows       rows of views of the user's own
+reading            what a request reads of one view
 planning           online requests planned once, answered without messages
 exact_times        times to the microsecond beside messages of whole seconds
 rendering          a planned answer as text

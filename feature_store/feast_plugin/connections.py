@@ -118,7 +118,7 @@ class RedisClients:
                 "Does it run (`make status`)?"
             ) from error
 
-    async def mget_async(self, keys: Sequence[str]) -> list[bytes | None]:
+    async def mget_async(self, keys: Sequence[str | bytes]) -> list[bytes | None]:
         """Read keys within the block of `read_in_time_async`, over a connection that is kept.
 
         The pool of the client looks whether a connection is sound before each call, which takes
@@ -152,7 +152,7 @@ class RedisClients:
                 self.__dict__.pop(name).close()
 
 
-async def _mget(connection: Any, keys: Sequence[str]) -> list[bytes | None]:
+async def _mget(connection: Any, keys: Sequence[str | bytes]) -> list[bytes | None]:
     await connection.send_packed_command(connection.pack_command("MGET", *keys), check_health=False)
     found: list[bytes | None] = await connection.read_response()
     return found

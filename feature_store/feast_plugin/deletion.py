@@ -11,6 +11,9 @@ from typing import Any
 
 from click import ClickException
 from feast import FeatureStore
+from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
+    PostgreSQLSource,
+)
 from feast.repo_config import RepoConfig
 
 from feature_store.errors import VersionInUse
@@ -31,8 +34,9 @@ class StillInUse(VersionInUse, ClickException):
 def holds_rows(table: Any) -> bool:
     """Whether a registered view is one of ours, of whichever version; its code may be gone."""
     source = getattr(table, "batch_source", None)
-    query = getattr(source, "get_table_query_string", str)()
-    return FINGERPRINT in table.tags and query in (table.name, activity_events.TABLE)
+    if FINGERPRINT not in table.tags or not isinstance(source, PostgreSQLSource):
+        return False
+    return source.get_table_query_string() in (table.name, activity_events.TABLE)
 
 
 def refuse_what_is_read(config: RepoConfig, names: Sequence[str]) -> None:

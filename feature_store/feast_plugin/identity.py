@@ -34,7 +34,7 @@ from feature_store.offline_store import OfflineStore
 
 
 class ForeignView(UnknownFeature, ClickException):
-    """A view that our online store cannot pack; Feast's command shows it as one line."""
+    """A view that says it is one of ours and is none; Feast's command shows it as one line."""
 
 
 def own_view(table: Any) -> ours.View | None:
@@ -46,7 +46,7 @@ def own_view(table: Any) -> ours.View | None:
         If it is registered as another version of our view than this code defines.
     """
     view = _namesake(table)
-    if view is None or own_source(table.batch_source) is not view:
+    if view is None or own_source(getattr(table, "batch_source", None)) is not view:
         return None
     registered = table.tags.get(FINGERPRINT, view.schema.fingerprint)
     if registered != view.schema.fingerprint:
@@ -60,13 +60,24 @@ def own_view(table: Any) -> ours.View | None:
     return view if keys == key_fields(view) and fields == expected else None
 
 
+def is_foreign(table: Any) -> bool:
+    """Whether a Feast view is one of the user's own, and does not say that it is one of ours.
+
+    Raises
+    ------
+    SchemaMismatch
+        If it is registered as another version of our view than this code defines.
+    """
+    return FINGERPRINT not in table.tags and own_view(table) is None
+
+
 def known_view(table: Any) -> ours.View:
     """The view of ours that a Feast view is.
 
     Raises
     ------
     ForeignView
-        If it is none: only views whose layout is known can be packed.
+        If it is none, and its tags say that it is.
     SchemaMismatch
         If it is registered as another version than this code defines.
     """
@@ -79,9 +90,9 @@ def known_view(table: Any) -> ours.View:
             f"Known: {', '.join(view.name for view in VIEWS)}. Define it there and add it to VIEWS."
         )
     raise ForeignView(
-        f"Feature view '{table.name}' has the name of a view of ours, and is another: "
-        f"{difference(table, namesake)}. This online store packs our own views only; keep the "
-        "view offline (online=False), or serve it from another online store."
+        f"Feature view '{table.name}' has the name and the tag {FINGERPRINT} of a view of ours, "
+        f"and is another: {difference(table, namesake)}. Take the tag away, and it is stored "
+        "online as a view of your own."
     )
 
 

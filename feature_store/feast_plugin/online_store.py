@@ -6,10 +6,8 @@ import asyncio
 import copy
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 from feast import Entity, FeatureView, metrics
 from feast.infra.online_stores.online_store import OnlineStore
 from feast.infra.registry.base_registry import BaseRegistry
@@ -22,30 +20,27 @@ from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import _get_features as resolve_features
 
 from feature_store import online_store as ours
-from feature_store.definitions.horizon import refuse_future
 from feature_store.errors import StoreUnavailable
-from feature_store.feast_plugin.activity import refuse_values
-from feature_store.feast_plugin.connections import RedisClients, offline_store
-from feature_store.feast_plugin.conversion import ValueCodec, WrittenRow
+from feature_store.feast_plugin.connections import RedisClients
+from feature_store.feast_plugin.conversion import WrittenRow
 from feature_store.feast_plugin.deletion import (
     holds_rows,
     refuse_other_projects,
     refuse_what_is_read,
 )
-from feature_store.feast_plugin.identity import known_view
+from feature_store.feast_plugin.identity import is_foreign, known_view
 from feature_store.feast_plugin.online.exact_times import ExactResponse, noted_times
 from feature_store.feast_plugin.online.planned_response import PlannedResponse
 from feature_store.feast_plugin.online.planning import Plan, Plans
 from feature_store.feast_plugin.online.reading import (
+    Read,
     ReadRow,
-    Replies,
-    ViewRead,
     mark_nulls,
-    requested_view_read,
-    whole_view_read,
+    read_all,
+    read_all_async,
 )
 from feature_store.feast_plugin.online.request_keys import RequestKeys
-from feature_store.offline.entity_keys import note_keys
+from feature_store.feast_plugin.online.stored_views import StoredViews
 
 
 class PackedOnlineStoreConfig(FeastConfigBaseModel):
@@ -66,9 +61,8 @@ class PackedOnlineStore(OnlineStore):
     _versioned_read_supported = False  # saves Feast importing every other store to find out
 
     def __init__(self) -> None:
-        self._stores: dict[tuple[str, str, timedelta | None, bool], ours.OnlineStore] = {}
+        self._views: dict[str, StoredViews] = {}
         self._clients: RedisClients | None = None
-        self._codecs: dict[str, ValueCodec] = {}
         self._plans: Plans | None = None
 
     @property
@@ -130,25 +124,9 @@ class PackedOnlineStore(OnlineStore):
         progress: Callable[[int], Any] | None,
     ) -> None:
         """Write rows where they are newer than what is stored; a windowed view refuses them."""
-        refuse_values(known_view(table))
-        if data:
-            matrix, created = self._codec(table).matrix(data)
-            refuse_future(matrix.times, datetime.now(UTC), f"rows of '{table.name}'")
-            self._note_keys(config, table, data)
-            self.store(config, table, writes=True).write(matrix, created)
+        self.views(config).write(table, data)
         if progress:
             progress(len(data))
-
-    def _note_keys(
-        self, config: RepoConfig, table: FeatureView, data: Sequence[WrittenRow]
-    ) -> None:
-        codec = self._codec(table)
-        if (entity := codec.schema.key) is not None:
-            texts = {codec.identity(key): entity.text(codec.key(key)) for key, *_ in data}
-            store = offline_store(config.offline_store.url)
-            with store.postgres.transaction() as connection:
-                given = np.array(list(texts), dtype=np.int64)
-                note_keys(connection, entity, given, list(texts.values()))
 
     async def online_write_batch_async(
         self,
@@ -168,10 +146,8 @@ class PackedOnlineStore(OnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[ReadRow]:
         """Read rows, in order; ``(None, None)`` where there is none or it has expired."""
-        read = whole_view_read(
-            table, self.store(config, table), self._codec(table), entity_keys, requested_features
-        )
-        return _without_expired(read.rows(self._replies(config, [read])))
+        read = self.views(config).whole(table, entity_keys, requested_features)
+        return _without_expired(read.rows(read_all(self.clients(config), [read])))
 
     async def online_read_async(
         self,
@@ -181,27 +157,21 @@ class PackedOnlineStore(OnlineStore):
         requested_features: list[str] | None = None,
     ) -> list[ReadRow]:
         """`online_read` without blocking the event loop."""
-        read = whole_view_read(
-            table, self.store(config, table), self._codec(table), entity_keys, requested_features
-        )
-        return _without_expired(read.rows(await self._replies_async(config, [read])))
+        read = self.views(config).whole(table, entity_keys, requested_features)
+        return _without_expired(read.rows(await read_all_async(self.clients(config), [read])))
 
     def store(
         self, config: RepoConfig, table: FeatureView, *, writes: bool = False
     ) -> ours.OnlineStore:
         """Our own store of a view's rows, with the deadline of reads or of writes."""
-        view = known_view(table)
-        name = (config.project, view.name, table.ttl or None, writes)
-        if name not in self._stores:
-            clients = self.clients(config)
-            self._stores[name] = ours.OnlineStore(
-                clients.writes if writes else clients.reads,
-                config.project,
-                view.schema,
-                ttl=table.ttl or None,
-                write_batch_rows=clients.settings.feature.online.write_batch_rows,
-            )
-        return self._stores[name]
+        return self.views(config).store(table, writes=writes)
+
+    def views(self, config: RepoConfig) -> StoredViews:
+        """The rows of the project that ``feature_store.yaml`` names."""
+        if config.project not in self._views:
+            url = getattr(config.offline_store, "url", None)
+            self._views[config.project] = StoredViews(config.project, self.clients(config), url)
+        return self._views[config.project]
 
     def clients(self, config: RepoConfig) -> RedisClients:
         """The clients of the Redis that ``feature_store.yaml`` names."""
@@ -225,12 +195,12 @@ class PackedOnlineStore(OnlineStore):
         Raises
         ------
         ForeignView
-            If a view cannot be packed.
+            If a view says that it is one of ours, and is another.
         StillInUse
             If a deployment reads rows that are to be deleted; nothing is deleted then.
         """
         for table in tables_to_keep:
-            if isinstance(table, FeatureView):
+            if isinstance(table, FeatureView) and not is_foreign(table):
                 known_view(table)
         self._delete(config, tables_to_delete)
 
@@ -242,10 +212,8 @@ class PackedOnlineStore(OnlineStore):
         self._delete(config, tables)
 
     def _delete(self, config: RepoConfig, tables: Sequence[FeatureView]) -> None:
-        names = [table.name for table in tables if holds_rows(table)]
-        refuse_what_is_read(config, names)
-        for name in names:
-            ours.delete_rows(self.clients(config).writes, config.project, name)
+        refuse_what_is_read(config, [table.name for table in tables if holds_rows(table)])
+        self.views(config).delete(tables)
 
     def planned_request(
         self,
@@ -262,7 +230,8 @@ class PackedOnlineStore(OnlineStore):
         if counts or include_feature_view_version_metadata or not (entity_rows and features):
             return None
         if self._plans is None:
-            self._plans = Plans(lambda table: (self.store(config, table), self._codec(table)))
+            views = self.views(config)
+            self._plans = Plans(lambda table: (views.store(table), views.codec(table)))
         plan = self._plans.plan(registry, project, features, full_feature_names)
         keys = None if plan is None else plan.keys(entity_rows)
         return None if plan is None or keys is None else (plan, keys)
@@ -298,7 +267,7 @@ class PackedOnlineStore(OnlineStore):
     ) -> None:
         # Feast's own version reads view by view and does not look at the age of a row.
         reads = self._reads(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
-        replies = self._replies(config, reads)
+        replies = read_all(self.clients(config), reads)
         options = full_feature_names, include_feature_view_version_metadata
         for read in reads:
             read.answer(replies, online_features_response, *options)
@@ -314,7 +283,7 @@ class PackedOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool,
     ) -> None:
         reads = self._reads(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
-        replies = await self._replies_async(config, reads)
+        replies = await read_all_async(self.clients(config), reads)
         options = full_feature_names, include_feature_view_version_metadata
         for read in reads:
             read.answer(replies, online_features_response, *options)
@@ -325,35 +294,9 @@ class PackedOnlineStore(OnlineStore):
         wanted: Sequence[tuple[FeatureView, list[str]]],
         values: dict[str, list[Value]],
         join_keys: dict[str, str],
-    ) -> list[ViewRead]:
-        return [
-            requested_view_read(
-                table, self.store(config, table), self._codec(table), names, values, join_keys
-            )
-            for table, names in wanted
-        ]
-
-    def _replies(self, config: RepoConfig, reads: Sequence[ViewRead]) -> Replies:
-        keys = list(dict.fromkeys(key for read in reads for key in read.keys))
-        with self.clients(config).read_in_time() as client:
-            for read in reads:
-                read.store.versions.require_ready()
-            replies: Any = client.mget(keys) if keys else []
-        return dict(zip(keys, replies, strict=True))
-
-    async def _replies_async(self, config: RepoConfig, reads: Sequence[ViewRead]) -> Replies:
-        keys = list(dict.fromkeys(key for read in reads for key in read.keys))
-        async with self.clients(config).read_in_time_async() as client:
-            for read in reads:
-                await read.store.versions.require_ready_async(client)
-            replies = await self.clients(config).mget_async(keys) if keys else []
-        return dict(zip(keys, replies, strict=True))
-
-    def _codec(self, table: FeatureView) -> ValueCodec:
-        view = known_view(table)
-        if view.name not in self._codecs:
-            self._codecs[view.name] = ValueCodec(view.schema)
-        return self._codecs[view.name]
+    ) -> list[Read]:
+        views = self.views(config)
+        return [views.requested(table, names, values, join_keys) for table, names in wanted]
 
 
 def _serve_while_materializing(registry: BaseRegistry) -> None:

@@ -83,18 +83,30 @@ def view_objects(view: Any) -> list[Any]:
     return [entity, view]
 
 
-def test_a_namesake_is_refused_online_with_what_makes_it_another(
+def test_a_namesake_that_says_it_is_ours_is_refused_with_what_makes_it_another(
     elsewhere: FeatureStore, people: str
 ) -> None:
+    tags = {"schema_fingerprint": MODEL_VIEW.schema.fingerprint}
     with pytest.raises(UnknownFeature, match="is another: it reads people, ours user_features"):
-        elsewhere.apply(view_objects(foreign_view(people)))
-
-
-def test_a_namesake_over_our_table_with_other_fields_is_refused_online(
-    elsewhere: FeatureStore,
-) -> None:
+        elsewhere.apply(view_objects(foreign_view(people, tags=tags)))
     with pytest.raises(UnknownFeature, match=r"is another: its key or fields differ \("):
-        elsewhere.apply(view_objects(foreign_view(NAME)))
+        elsewhere.apply(view_objects(foreign_view(NAME, tags=tags)))
+    gone = foreign_view(people, "gone", tags=tags)
+    with pytest.raises(UnknownFeature, match="'gone' is not defined in feature_store/feature_def"):
+        elsewhere.apply(view_objects(gone))
+
+
+def test_a_namesake_over_our_table_with_other_fields_has_rows_of_its_own_online(
+    world: World, elsewhere: FeatureStore
+) -> None:
+    before = world.packed_rows()
+    elsewhere.apply(view_objects(foreign_view(NAME)))
+    elsewhere.materialize(START, END)
+    online = elsewhere.get_online_features(AGE, [{"user_id": 1}, {"user_id": 2}]).to_dict()
+    assert online["age"] == ages(world.feast)
+    assert world.packed_rows() == before
+    elsewhere.teardown()
+    assert world.packed_rows() == before
 
 
 def test_a_namesake_over_our_table_reads_our_rows_offline(
@@ -104,23 +116,20 @@ def test_a_namesake_over_our_table_reads_our_rows_offline(
     assert ages(elsewhere) == ages(world.feast)
 
 
-def test_rows_of_a_namesake_are_neither_materialized_nor_written_nor_read_online(
+def test_rows_of_a_namesake_are_kept_apart_from_ours_online(
     world: World, elsewhere: FeatureStore, people: str
 ) -> None:
     before = world.packed_rows()
-    elsewhere.apply(view_objects(foreign_view(people, online=False)))
-    rows = pd.DataFrame({"user_id": [1], "age": [7], "event_timestamp": [END]})
-    with pytest.raises(UnknownFeature, match="is another"):
-        elsewhere.write_to_online_store(NAME, rows.assign(created_timestamp=END))
-    with pytest.raises(UnknownFeature, match="is another"):
-        elsewhere.get_online_features(AGE, [{"user_id": 1}])
-    registered = elsewhere.get_feature_view(NAME)
-    registered.online = True
-    elsewhere.registry.apply_feature_view(registered, elsewhere.project)
-    with pytest.raises(UnknownFeature, match="is another"):
-        elsewhere.materialize(START, END)
+    elsewhere.apply(view_objects(foreign_view(people)))
+    elsewhere.materialize(START, datetime.now(UTC))
+    rows = pd.DataFrame({"user_id": [1], "age": [7], "event_timestamp": [datetime.now(UTC)]})
+    elsewhere.write_to_online_store(NAME, rows.assign(created_timestamp=END))
+    online = elsewhere.get_online_features(AGE, [{"user_id": 1}, {"user_id": 2}]).to_dict()
+    assert online["age"] == [7, 99]
     assert world.packed_rows() == before
+    elsewhere.teardown()
     assert not world.redis.keys("elsewhere:*")
+    assert world.packed_rows() == before
 
 
 def test_a_push_to_a_namesake_is_appended_to_its_own_table(

@@ -14,18 +14,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
-from feast import Entity, FeatureService, FeatureStore, FeatureView, Field, ValueType
-from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
-    PostgreSQLSource,
-)
+from feast import FeatureService, FeatureStore
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.types import Int64
 
 from feature_store.connect import get_online_features
 from feature_store.definitions.engine import Engine
-from feature_store.errors import FeatureStoreError, StoreUnavailable, UnknownFeature
+from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.worlds import faulty_servers
@@ -196,16 +192,6 @@ def test_deleting_a_view_deletes_its_rows_only(world: World) -> None:
     store, config = world.feast.provider.online_store, world.feast.config
     store.update(config, [world.view], [], [], [], partial=False)
     assert world.redis.keys("*") == [b"fti:other:1"]
-
-
-def test_a_view_that_cannot_be_packed_is_refused_when_it_is_applied(world: World) -> None:
-    item = Entity(name="item", join_keys=["item"], value_type=ValueType.INT64)
-    source = PostgreSQLSource(name="items", table="items", timestamp_field="at")
-    fields = [Field(name="item", dtype=Int64), Field(name="n", dtype=Int64)]
-    view = FeatureView(name="item_views", entities=[item], schema=fields, source=source)
-    with pytest.raises(UnknownFeature, match="'item_views' is not defined in feature_store"):
-        world.feast.apply([item, view])
-    world.feast.registry.delete_feature_view("item_views", world.feast.project)
 
 
 @pytest.mark.parametrize("kind", ["silent", "dribbling", "full"])

@@ -5,9 +5,8 @@ These are the checks that Feast holds every offline store of its own to, in our 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,9 @@ import pyarrow as pa
 import pytest
 from feast import Entity, FeatureStore, FeatureView, Field, PushSource, ValueType
 from feast.data_source import PushMode
-from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
-    PostgreSQLSource,
-)
 from feast.repo_config import RegistryConfig
 from feast.types import (
     Array,
-    Bool,
-    Bytes,
     Float32,
     Float64,
     Int32,
@@ -33,35 +27,11 @@ from feast.types import (
     Map,
     String,
     Struct,
-    UnixTimestamp,
 )
 
 from feature_store.errors import FeatureStoreError, StoreUnavailable
 from tests.worlds.feast import World
-
-NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-DAY = timedelta(days=1)
-DRIVER = Entity(name="driver", join_keys=["driver_id"], value_type=ValueType.INT64)
-TYPES: dict[str, tuple[str, Any, Any]] = {
-    "a_bool": ("boolean", Bool, True),
-    "a_bytes": ("bytea", Bytes, b"\x00\xff"),
-    "a_text": ("text", String, "Zürich"),
-    "an_int": ("integer", Int32, -7),
-    "a_bigint": ("bigint", Int64, 2**62 + 1),
-    "a_real": ("real", Float32, 0.5),
-    "a_double": ("double precision", Float64, 0.1),
-    "a_time": ("timestamp with time zone", UnixTimestamp, NOON),
-    "bools": ("boolean[]", Array(Bool), [True, False]),
-    "some_bytes": ("bytea[]", Array(Bytes), [b"\x00", b"b"]),
-    "texts": ("text[]", Array(String), ["a", "b,c"]),
-    "ints": ("integer[]", Array(Int32), [1, -2]),
-    "bigints": ("bigint[]", Array(Int64), [2**53 + 1]),
-    "reals": ("real[]", Array(Float32), [0.5, 1.25]),
-    "doubles": ("double precision[]", Array(Float64), [0.1]),
-    "times": ("timestamp with time zone[]", Array(UnixTimestamp), [NOON, NOON + DAY]),
-}
-"""Column to what PostgreSQL calls its type, what Feast does, and a value."""
-names = (f"own_{number}" for number in itertools.count())
+from tests.worlds.feast_tables import DAY, DRIVER, KEYS, NOON, TYPES, make, source
 
 
 @pytest.fixture
@@ -69,23 +39,6 @@ def feast(world: World, tmp_path: Path) -> Iterator[FeatureStore]:
     """A Feast project of somebody else's in our database."""
     registry = RegistryConfig(path=str(tmp_path / "registry.db"))
     return world.feast_with(project="drivers", registry=registry)
-
-
-def make(world: World, columns: dict[str, str], *rows: tuple[Any, ...]) -> str:
-    """Make a table with these columns and rows; its name."""
-    table = next(names)
-    types = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
-    with world.offline.postgres.transaction() as connection:
-        connection.execute(f"CREATE TABLE {table} ({types})")
-        marks = ", ".join(["%s"] * len(columns))
-        for row in rows:
-            connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
-    return table
-
-
-def source(called: str, **options: Any) -> PostgreSQLSource:
-    given = {"timestamp_field": "at", "created_timestamp_column": "known", "table": called}
-    return PostgreSQLSource(name=f"{called}_rows", **(given | options))
 
 
 def view(where: Any, fields: dict[str, Any], **options: Any) -> FeatureView:
@@ -99,9 +52,6 @@ def read(feast: FeatureStore, *features: str, when: datetime = NOON, **options: 
     rows = pd.DataFrame({"driver_id": [1], "event_timestamp": [when]})
     refs = [f"stats:{name}" for name in features]
     return feast.get_historical_features(rows, refs, **options).to_arrow()
-
-
-KEYS = {"driver_id": "bigint", "at": "timestamptz", "known": "timestamptz"}
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from feature_store.feast_plugin.online.planning import Plan, PlannedView
 from feature_store.feast_plugin.online.reading import (
     ReadRow,
     Replies,
-    ViewRead,
+    Wanted,
     mark_nulls,
     read_row,
 )
@@ -58,11 +58,8 @@ class PlannedResponse(OnlineResponse):
             },
         )
         for view, answer in zip(self.plan.views, self.answers, strict=True):
-            read = ViewRead(
-                view.table, view.store, view.codec, view.names, answer.keys.unique,
-                answer.keys.destinations(), len(self.keys),
-            )  # fmt: skip
-            read.fill(answer.rows(view), response, self.plan.full_names, False)
+            wanted = Wanted(view.table, view.names, answer.keys.destinations(), len(self.keys))
+            wanted.fill(answer.rows(view), response, self.plan.full_names, False)
         mark_nulls(response)
         return response
 

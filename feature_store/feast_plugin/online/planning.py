@@ -20,7 +20,7 @@ from feast.value_type import ValueType
 
 from feature_store.definitions.entity import Entity, PartType
 from feature_store.feast_plugin.conversion import ValueCodec
-from feature_store.feast_plugin.identity import is_packed, known_view
+from feature_store.feast_plugin.identity import is_foreign, is_packed, known_view
 from feature_store.feast_plugin.online.request_keys import RequestKeys, key_types, read_keys
 from feature_store.online_store import OnlineStore
 
@@ -126,6 +126,8 @@ class Plans:
         if on_demand or request_data or has_no_entity:
             return None
         if not grouped or not all(_is_plain(table) for table, _ in grouped):
+            return None
+        if any(is_foreign(table) for table, _ in grouped):
             return None
         entities = list(dict.fromkeys(known_view(table).key for table, _ in grouped))
         types = key_types(entities)

@@ -4,69 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 from feast import FeatureView
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus, GetOnlineFeaturesResponse
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
-from feast.utils import (
-    _get_entity_key_protos as entity_keys_of,
-    _get_unique_entities as unique_entities,
-    _populate_response_from_feature_data as fill_response,
-)
+from feast.utils import _populate_response_from_feature_data as fill_response
+from redis.asyncio import Redis as AsyncRedis
 
 from feature_store.definitions.exact import ExactValue
+from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feast_plugin.conversion import ValueCodec
 from feature_store.feast_plugin.online.exact_times import note_times
+from feature_store.feast_plugin.online.foreign_rows import ForeignRows
 from feature_store.online.row_codec import Row, moment_of
 from feature_store.online_store import OnlineStore
 
 ReadRow = tuple[datetime | None, dict[str, Value] | None]
 """Event time and features of a row, as Feast wants them; no features where the row is no answer."""
-Replies = Mapping[str, bytes | None]
+Replies = Mapping[str | bytes, bytes | None]
 """Redis key to what it holds."""
 
 
-@dataclass(frozen=True)
-class ViewRead:
-    """What a request wants of one view.
-
-    Parameters
-    ----------
-    table
-        The view as Feast knows it.
-    names
-        The features that are wanted.
-    entities
-        The keys of the entities, each once.
-    destinations
-        For each entity the rows of the answer that it fills, out of ``rows_out``.
-    """
-
-    table: FeatureView
-    store: OnlineStore
-    codec: ValueCodec
-    names: list[str]
-    entities: list[int]
-    destinations: Sequence[list[int]] = ()
-    rows_out: int = 0
+class Read(Protocol):
+    """What a request wants of one view."""
 
     @property
-    def keys(self) -> list[str]:
+    def keys(self) -> Sequence[str | bytes]:
         """The Redis keys to read."""
-        return [self.store.key(entity) for entity in self.entities]
+
+    def require_ready(self) -> None:
+        """Refuse to read rows that are being filled."""
+
+    async def require_ready_async(self, client: AsyncRedis) -> None:
+        """`require_ready` without blocking the event loop."""
 
     def rows(self, replies: Replies) -> list[ReadRow]:
         """The rows, in order; an expired one has its event time and no features."""
-        return [self._read(row) for row in self._stored(replies)]
-
-    def _stored(self, replies: Replies) -> list[Row | None]:
-        return self.store.decode(self.entities, [replies[key] for key in self.keys])
-
-    def _read(self, row: Row | None) -> ReadRow:
-        is_expired = row is not None and self.store.expired(row)
-        return read_row(self.codec, self.names, row, is_expired)
 
     def answer(
         self,
@@ -76,16 +51,26 @@ class ViewRead:
         with_version: bool,
     ) -> None:
         """Add the features to a response, each value with its status."""
-        stored = self._stored(replies)
-        self.fill([self._read(row) for row in stored], response, full_names, with_version)
-        called: str = self.table.projection.name_to_use()  # type: ignore[no-untyped-call]
-        for name in self.codec.timestamps(self.names):
-            place = self.codec.schema.exact_positions[name]
-            times: list[ExactValue] = [None] * self.rows_out
-            for row, destinations in zip(stored, self.destinations, strict=True):
-                for destination in destinations:
-                    times[destination] = row.exact[place] if row and row.exact else None
-            note_times(f"{called}__{name}" if full_names else name, times)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which features of a view are wanted, and where they go.
+
+    Parameters
+    ----------
+    table
+        The view as Feast knows it.
+    names
+        The features.
+    destinations
+        For each entity the rows of the answer that it fills, out of ``rows_out``.
+    """
+
+    table: FeatureView
+    names: list[str]
+    destinations: Sequence[list[int]] = ()
+    rows_out: int = 0
 
     def fill(
         self,
@@ -94,7 +79,7 @@ class ViewRead:
         full_names: bool,
         with_version: bool,
     ) -> None:
-        """`answer`, given the rows."""
+        """Add the rows of the entities to a response, each value with its status."""
         before = len(response.results)
         fill_response(
             self.names, list(rows), self.destinations, response,
@@ -105,6 +90,144 @@ class ViewRead:
                 for vector in response.results[before:]:
                     for place in places:
                         vector.statuses[place] = FieldStatus.OUTSIDE_MAX_AGE
+
+
+@dataclass(frozen=True)
+class ViewRead:
+    """What a request wants of a view of ours.
+
+    Parameters
+    ----------
+    entities
+        The identities of the keys, each once.
+    """
+
+    wanted: Wanted
+    store: OnlineStore
+    codec: ValueCodec
+    entities: list[int]
+
+    @property
+    def keys(self) -> list[str]:
+        """The Redis keys to read."""
+        return [self.store.key(entity) for entity in self.entities]
+
+    def require_ready(self) -> None:
+        """Refuse to read a version that is being filled."""
+        self.store.versions.require_ready()
+
+    async def require_ready_async(self, client: AsyncRedis) -> None:
+        """`require_ready` without blocking the event loop."""
+        await self.store.versions.require_ready_async(client)
+
+    def rows(self, replies: Replies) -> list[ReadRow]:
+        """The rows, in order; an expired one has its event time and no features."""
+        return [self._read(row) for row in self._stored(replies)]
+
+    def _stored(self, replies: Replies) -> list[Row | None]:
+        return self.store.decode(self.entities, [replies[key] for key in self.keys])
+
+    def _read(self, row: Row | None) -> ReadRow:
+        is_expired = row is not None and self.store.expired(row)
+        return read_row(self.codec, self.wanted.names, row, is_expired)
+
+    def answer(
+        self,
+        replies: Replies,
+        response: GetOnlineFeaturesResponse,
+        full_names: bool,
+        with_version: bool,
+    ) -> None:
+        """Add the features to a response, each value with its status."""
+        stored, wanted = self._stored(replies), self.wanted
+        wanted.fill([self._read(row) for row in stored], response, full_names, with_version)
+        called: str = wanted.table.projection.name_to_use()  # type: ignore[no-untyped-call]
+        for name in self.codec.timestamps(wanted.names):
+            place = self.codec.schema.exact_positions[name]
+            times: list[ExactValue] = [None] * wanted.rows_out
+            for row, destinations in zip(stored, wanted.destinations, strict=True):
+                for destination in destinations:
+                    times[destination] = row.exact[place] if row and row.exact else None
+            note_times(f"{called}__{name}" if full_names else name, times)
+
+
+@dataclass(frozen=True)
+class ForeignRead:
+    """What a request wants of a view of the user's own.
+
+    Parameters
+    ----------
+    entities
+        The keys as bytes, each once.
+    """
+
+    wanted: Wanted
+    stored: ForeignRows
+    entities: list[bytes]
+
+    @property
+    def keys(self) -> list[bytes]:
+        """The Redis keys to read."""
+        return [self.stored.key(entity) for entity in self.entities]
+
+    def require_ready(self) -> None:
+        """Such rows have no versions: each says what it holds."""
+
+    async def require_ready_async(self, client: AsyncRedis) -> None:
+        """`require_ready` without blocking the event loop."""
+
+    def rows(self, replies: Replies) -> list[ReadRow]:
+        """The rows, in order; an expired one has its event time and no features."""
+        rows: list[ReadRow] = []
+        now = datetime.now(UTC)
+        for entity, key in zip(self.entities, self.keys, strict=True):
+            row = self.stored.read(entity, replies[key], self.wanted.names)
+            if row is None:
+                rows.append((None, None))
+            else:
+                values = None if self.stored.expired(row, now) else dict(row.values)
+                rows.append((row.event_time, values))
+        return rows
+
+    def answer(
+        self,
+        replies: Replies,
+        response: GetOnlineFeaturesResponse,
+        full_names: bool,
+        with_version: bool,
+    ) -> None:
+        """Add the features to a response, each value with its status."""
+        self.wanted.fill(self.rows(replies), response, full_names, with_version)
+
+
+def read_all(clients: RedisClients, reads: Sequence[Read]) -> Replies:
+    """What Redis holds for all that a request wants, in one round trip.
+
+    Raises
+    ------
+    StoreUnavailable
+        If Redis does not answer in time.
+    """
+    keys = _keys(reads)
+    with clients.read_in_time() as client:
+        for read in reads:
+            read.require_ready()
+        replies: Any = client.mget(keys) if keys else []
+    return dict(zip(keys, replies, strict=True))
+
+
+async def read_all_async(clients: RedisClients, reads: Sequence[Read]) -> Replies:
+    """`read_all` without blocking the event loop."""
+    keys = _keys(reads)
+    async with clients.read_in_time_async() as client:
+        for read in reads:
+            await read.require_ready_async(client)
+        replies = await clients.mget_async(keys) if keys else []
+    return dict(zip(keys, replies, strict=True))
+
+
+def _keys(reads: Sequence[Read]) -> list[str | bytes]:
+    return list(dict.fromkeys(key for read in reads for key in read.keys))
 
 
 def read_row(codec: ValueCodec, names: Sequence[str], row: Row | None, is_expired: bool) -> ReadRow:
@@ -126,29 +249,3 @@ def mark_nulls(response: GetOnlineFeaturesResponse) -> None:
         for place, value in enumerate(vector.values):
             if value.WhichOneof("val") is None and vector.statuses[place] == FieldStatus.PRESENT:
                 vector.statuses[place] = FieldStatus.NULL_VALUE
-
-
-def whole_view_read(
-    table: FeatureView,
-    store: OnlineStore,
-    codec: ValueCodec,
-    entity_keys: Sequence[EntityKey],
-    names: list[str] | None,
-) -> ViewRead:
-    """Read some features of a view for some entities, all of them when none are named."""
-    wanted = names or [feature.name for feature in table.features]
-    return ViewRead(table, store, codec, wanted, [codec.identity(key) for key in entity_keys])
-
-
-def requested_view_read(
-    table: FeatureView,
-    store: OnlineStore,
-    codec: ValueCodec,
-    names: list[str],
-    values: dict[str, list[Value]],
-    join_keys: dict[str, str],
-) -> ViewRead:
-    """Read what a request wants of a view: ``values`` are its entities, column by column."""
-    unique, destinations, rows_out = unique_entities(table, values, join_keys)
-    entities = [codec.identity(key) for key in entity_keys_of(unique)]
-    return ViewRead(table, store, codec, names, entities, destinations, rows_out)
