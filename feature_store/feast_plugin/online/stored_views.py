@@ -68,7 +68,9 @@ class StoredViews:
         """What turns rows of a view of ours into values."""
         view = known_view(table)
         if view.name not in self._codecs:
-            self._codecs[view.name] = ValueCodec(view.schema)
+            is_open = bool(view.schema.open_features)
+            words = offline_store(self._database_url).vocabularies if is_open else None
+            self._codecs[view.name] = ValueCodec(view.schema, words)
         return self._codecs[view.name]
 
     def whole(self, table: FeatureView, keys: Sequence[EntityKey], names: list[str] | None) -> Read:
