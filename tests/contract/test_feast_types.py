@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from feast import FeatureStore
 from feast.data_source import PushMode
+from feast.feature_server import get_app
 from feast.repo_config import RegistryConfig
 from feast.types import Array, Float32, String
 
@@ -19,8 +20,9 @@ from feature_store.errors import DefinitionError, FeatureStoreError, InvalidValu
 from feature_store.feast_plugin import identity
 from feature_store.feast_plugin.definitions import feast_entities, feast_source, feast_view
 from feature_store.feast_plugin.on_demand import on_demand_view, packed_view
+from feature_store.feast_plugin.server.serving import shorten
 from tests.worlds.accounts import SCHEMA, VIEW, random_rows
-from tests.worlds.feast import World, by_feast
+from tests.worlds.feast import World, by_feast, served
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 DAY = timedelta(days=1)
@@ -132,6 +134,18 @@ def test_a_list_that_is_none_of_the_view_is_refused(
 ) -> None:
     with pytest.raises((FeatureStoreError, InvalidValue), match="taste"):
         feast.push("accounts_push", whole_row(taste=taste), to=mode)
+
+
+def test_the_server_sends_what_feasts_own_does(feast: FeatureStore) -> None:
+    feast.materialize(NOW - 2 * DAY, NOW)
+    body = {"features": REFS, "entities": {"user_id": [1, 2, 3]}}
+    plain, short = get_app(feast), get_app(feast)
+    shorten(short)
+    with served(plain) as feasts, served(short) as own:
+        bodies = [each.post("/get-online-features", json=body).json() for each in (feasts, own)]
+    assert bodies[0] == bodies[1]
+    place = bodies[1]["metadata"]["feature_names"].index("taste")
+    assert bodies[1]["results"][place]["values"][1:] == [None, None]
 
 
 def test_an_on_demand_view_of_an_open_vocabulary_is_refused(feast: FeatureStore) -> None:
