@@ -208,7 +208,7 @@ class FeatureSchema:
         exact = [self.exact[self.exact_positions[n]] for n in names if n in self.exact_positions]
         return FeatureSchema(self.view, tuple(features), self.whole or self, self.key, tuple(exact))
 
-    @property
+    @cached_property
     def open_features(self) -> tuple[FeatureDefinition, ...]:
         """The features whose vocabulary is open."""
         return tuple(feature for feature in self.features if feature.open_to is not None)
