@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from configs.settings import ROOT
+from feature_store.definitions.arrays import ArrayColumn
+from feature_store.definitions.exact import ExactColumn
 from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from feature_store.definitions.window_plan import AGGREGATES, Window
@@ -51,18 +53,62 @@ def catalogue(views: Iterable[View]) -> str:
 
 def _stored_section(view: FeatureView) -> list[str]:
     derived = [f for f in view.definitions.values() if not f.is_raw]
+    # A place of an array is a feature to a model, and what a model takes of a lookup is one.
+    shown = [f for f in view.definitions.values() if f.array is None and not f.is_cast]
     introduction = (
         f"{len(view.definitions)} features of the entity `{view.entity}`: {len(view.raw_features)} "
         f"raw columns and {len(derived)} derived from them. Schema fingerprint "
         f"`{view.schema.fingerprint}`. **P** marks features that tell of a protected attribute."
     )
-    rows = (_row(place, f) for place, f in enumerate(view.definitions.values(), start=1))
-    fills = [f"- `{name}` from {_names(fill.inputs)}" for name, fill in sorted(view.fills.items())]
+    rows = (_row(view.schema.position(f.name) + 1, f) for f in shown)
     return [
         *(f"## `{view.name}`", "", introduction, ""),
         "| # | feature | kind | values | P | made from | description |",
         "|---|---|---|---|---|---|---|",
-        *(*rows, "", "Derived when absent:", "", *fills, ""),
+        *(*rows, "", *_fills(view), *_arrays(view), *_lookups(view)),
+    ]
+
+
+def _fills(view: FeatureView) -> list[str]:
+    if not view.fills:
+        return []
+    fills = [f"- `{name}` from {_names(fill.inputs)}" for name, fill in sorted(view.fills.items())]
+    return ["Derived when absent:", "", *fills, ""]
+
+
+def _arrays(view: FeatureView) -> list[str]:
+    if not view.arrays:
+        return []
+    rows = [
+        f"| {view.schema.position(each.members[0]) + 1} | `{each.name}` | {each.size} | "
+        f"{each.unit} | {_protected(each)} | {_marks(each)} | {each.description} |"
+        for each in view.arrays.values()
+    ]
+    return [
+        *("Arrays, each place of which is a feature (`name_0` and so on):", ""),
+        "| # | array | size | unit | P | missing | description |",
+        "|---|---|---|---|---|---|---|",
+        *(*rows, ""),
+    ]
+
+
+def _lookups(view: FeatureView) -> list[str]:
+    if not view.exact:
+        return []
+    rows = [
+        f"| `{each.name}` | {each.type} | {each.unit} | {_protected(each)} | {_marks(each)} | "
+        f"{each.description} |"
+        for each in view.exact.values()
+    ]
+    introduction = (
+        "Lookups, kept to the digit; a model takes `float64` as the nearest float32, and of the "
+        "others what functions make of them:"
+    )
+    return [
+        *(introduction, ""),
+        "| lookup | type | unit | P | missing | description |",
+        "|---|---|---|---|---|---|",
+        *(*rows, ""),
     ]
 
 
@@ -140,18 +186,29 @@ def _table_bytes(tables: list[object]) -> Iterator[bytes]:
 
 
 def _row(place: int, feature: FeatureDefinition) -> str:
-    if feature.kind == "category":
+    if feature.open_to is not None:
+        values = f"the first {feature.open_to:,} words that come"
+    elif feature.kind == "category":
         words = feature.categories
         values = ", ".join(words[:5]) + (f", … ({len(words)})" if len(words) > 5 else "")
+    elif feature.valid_range is None:
+        values = "true or false" if feature.kind == "boolean" else f"any {feature.unit}".rstrip()
     else:
-        low, high = feature.valid_range or (float("-inf"), float("inf"))
+        low, high = feature.valid_range
         values = f"{low:,.10g} to {high:,.10g} {feature.unit}".rstrip()
-    protected = "**P**" if feature.protected else ""
     origin = _names(feature.inputs) or "raw"
     return (
-        f"| {place} | `{feature.name}` | {feature.kind} | {values} | {protected} | {origin} | "
-        f"{feature.description} |"
+        f"| {place} | `{feature.name}` | {feature.kind} | {values} | {_protected(feature)} | "
+        f"{origin} | {feature.description} |"
     )
+
+
+def _protected(column: FeatureDefinition | ArrayColumn | ExactColumn) -> str:
+    return "**P**" if column.protected else ""
+
+
+def _marks(column: ArrayColumn | ExactColumn) -> str:
+    return ", ".join(f"`{mark}`" for mark in column.missing_marks)
 
 
 def _names(names: tuple[str, ...]) -> str:

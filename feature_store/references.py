@@ -72,7 +72,7 @@ def refuse_several_entities(references: Sequence[Reference]) -> None:
             )
 
 
-def view_named(name: str) -> View:
+def view_named(name: str, views: Sequence[View] = VIEWS) -> View:
     """The view with this name.
 
     Raises
@@ -80,13 +80,13 @@ def view_named(name: str) -> View:
     UnknownFeature
         If there is none; the message names the nearest.
     """
-    views = {view.name: view for view in VIEWS}
-    if name not in views:
+    known = {view.name: view for view in views}
+    if name not in known:
         raise UnknownFeature(
-            f"View '{name}' is not defined. {did_you_mean(name, views, 0.5)}"
-            f"Known: {', '.join(views)}."
+            f"View '{name}' is not defined. {did_you_mean(name, known, 0.5)}"
+            f"Known: {', '.join(known)}."
         )
-    return views[name]
+    return known[name]
 
 
 def _view_with(feature: str) -> View:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -14,17 +13,24 @@ from configs.output import Display, Table, show
 from configs.settings import Settings, load_settings
 from feature_store import connect
 from feature_store.command_line import activity
+from feature_store.command_line.facts import (
+    Column,
+    Facts,
+    columns_of,
+    everything_of,
+    facts_of,
+    kind_of,
+    values_of,
+)
 from feature_store.command_line.names import referred
 from feature_store.command_line.versions import versions_table
-from feature_store.definitions.schema import MISSING, UNSEEN, FeatureDefinition
+from feature_store.definitions.schema import FeatureDefinition
 from feature_store.definitions.view import FeatureView
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.feature_definitions import VIEWS
 from feature_store.offline import tables
-from feature_store.online.row_codec import HEADER_BYTES, RowCodec, row_prefix
+from feature_store.online.row_codec import RowCodec, row_prefix
 from feature_store.references import view_named
-
-SHOWN_CATEGORIES = 4
 
 commands = typer.Typer()
 
@@ -35,7 +41,7 @@ def list_features(
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """List the features: kind, valid values, unit, protected or not, tags."""
+    """List features, arrays and lookups: kind, valid values, unit, protected or not, tags."""
     views = [view_named(view)] if view else list(VIEWS)
     columns = ("feature", "kind", "values", "unit", "protected", "tags", "description")
     answer = Display(
@@ -44,7 +50,9 @@ def list_features(
                 "view": each.name,
                 "entity": each.entity,
                 "fingerprint": each.schema.fingerprint,
-                "features": [_facts(feature) for feature in each.schema.features],
+                "features": [facts_of(feature) for feature in each.schema.features],
+                "arrays": [facts_of(array) for array in _arrays(each)],
+                "lookups": [facts_of(lookup) for lookup in each.schema.exact],
             }
             for each in views
         ],
@@ -53,7 +61,7 @@ def list_features(
                 f"{each.name}: {len(each.schema)} features of {each.entity}, "
                 f"version {each.schema.fingerprint}",
                 columns,
-                [_row(feature) for feature in each.schema.features],
+                [_row(column) for column in columns_of(each)],
             )
             for each in views
         ],
@@ -63,34 +71,33 @@ def list_features(
 
 @commands.command(epilog="Examples: … describe user_features · … describe user_features:age_band")
 def describe(
-    reference: Annotated[str, typer.Argument(help="VIEW, VIEW:FEATURE or FEATURE")],
+    reference: Annotated[str, typer.Argument(help="VIEW, VIEW:COLUMN or COLUMN")],
     as_json: AsJson = False,
     debug: Debug = False,
 ) -> None:
-    """Show everything about a view or a feature: meaning, inputs, dependants, layout, versions."""
+    """Show everything about a view or a column: meaning, inputs, dependants, layout, versions."""
     settings = load_settings()
-    view, feature = referred(reference)
+    view, column = referred(reference)
     stored = _stored_versions(view, settings)
     if isinstance(view, ActivityView):
-        facts = _activity_facts(view, feature, settings)
-    elif feature is None:
-        facts = _view_facts(view, settings)
+        facts = _activity_facts(view, column, settings)
+    elif column is None:
+        facts = view_facts(view, settings)
     else:
-        facts = _everything(view, feature, settings)
-    title = view.name if feature is None else f"{view.name}:{feature.name}"
-    about = Table(title, ("", ""), _as_rows(facts))
-    show(Display(facts | {"versions": stored.data}, [about, *stored.tables]), as_json=as_json)
+        facts = everything_of(view, column, settings)
+    title = view.name if column is None else f"{view.name}:{column.name}"
+    about = [Table(title, ("", ""), _as_rows(facts)), *(() if column else lookups_table(view))]
+    show(Display(facts | {"versions": stored.data}, [*about, *stored.tables]), as_json=as_json)
 
 
-def _activity_facts(
-    view: ActivityView, feature: FeatureDefinition | None, settings: Settings
-) -> dict[str, Any]:
-    if feature is None:
+def _activity_facts(view: ActivityView, column: Column | None, settings: Settings) -> Facts:
+    if not isinstance(column, FeatureDefinition):
         return activity.view_facts(view, settings)
-    return {**_facts(feature), **activity.feature_facts(view, feature)}
+    return {**facts_of(column), **activity.feature_facts(view, column)}
 
 
-def _view_facts(view: FeatureView, settings: Settings) -> dict[str, Any]:
+def view_facts(view: FeatureView, settings: Settings) -> Facts:
+    """What ``describe`` tells about a view of rows."""
     schema, codec = view.schema, RowCodec(view.schema)
     return {
         "view": view.name,
@@ -99,6 +106,8 @@ def _view_facts(view: FeatureView, settings: Settings) -> dict[str, Any]:
         "features": len(schema),
         "raw_features": [feature.name for feature in view.raw_features],
         "derived_when_absent": sorted(view.fills),
+        "arrays": [facts_of(array) for array in view.arrays.values()],
+        "lookups": [facts_of(lookup) for lookup in schema.exact],
         "fingerprint": schema.fingerprint,
         "offline_table": tables.table_name(schema),
         "readable_sql_view": view.name,
@@ -107,58 +116,21 @@ def _view_facts(view: FeatureView, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _facts(feature: FeatureDefinition) -> dict[str, Any]:
-    return {
-        "feature": feature.name,
-        "kind": feature.kind,
-        "unit": feature.unit or None,
-        "valid_range": feature.valid_range,
-        "categories": list(feature.categories) or None,
-        "protected": feature.protected,
-        "tags": dict(feature.tags),
-        "version": feature.version,
-        "description": feature.description,
-        "inputs": list(feature.inputs),
-    }
+def lookups_table(view: View) -> list[Table]:
+    """The lookups of a view for people; no table where there are none."""
+    columns = ("lookup", "type", "unit", "protected", "missing", "model takes", "description")
+    rows = [
+        (
+            *(each.name, each.type, each.unit, "yes" if each.protected else ""),
+            *(", ".join(each.missing_marks), facts_of(each)["model_takes"], each.description),
+        )
+        for each in view.schema.exact
+    ]
+    return [Table(f"Lookups of {view.name}, kept to the digit", columns, rows)] if rows else []
 
 
-def _everything(
-    view: FeatureView, feature: FeatureDefinition, settings: Settings
-) -> dict[str, Any]:
-    schema, place = view.schema, view.schema.position(feature.name)
-    start = HEADER_BYTES + 4 * place
-    codes = {"(missing)": MISSING, "(unseen)": UNSEEN, **feature.codes} if feature.codes else None
-    fill = view.fills.get(feature.name)
-    return {
-        "view": view.name,
-        **_facts(feature),
-        "codes": codes,
-        "derived_when_absent_from": list(fill.inputs) if fill else None,
-        "all_inputs": _all_inputs(view, feature.name),
-        "dependants": [each.name for each in schema.features if feature.name in each.inputs],
-        "all_dependants": [
-            each.name for each in schema.features if feature.name in _all_inputs(view, each.name)
-        ],
-        "position": place,
-        "offline_column": f"{tables.table_name(schema)}.{feature.name} "
-        f"{tables.SQL_TYPES[feature.kind]}",
-        "readable_column": f"{view.name}.{feature.name}",
-        "online_bytes": f"{start} to {start + 4} of {row_prefix(settings.feature.project, schema)}"
-        f"{{{view.entity}}}, float32",
-        "source": inspect.getsource(feature.function) if feature.function else None,
-    }
-
-
-def _all_inputs(view: FeatureView, name: str) -> list[str]:
-    """Every column that a feature is computed from, in the order of the view."""
-    found: set[str] = set()
-    waiting = list(view.definitions[name].inputs)
-    while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += view.definitions[each].inputs
-    return [each for each in view.definitions if each in found]
+def _arrays(view: View) -> list[Column]:
+    return list(view.arrays.values()) if isinstance(view, FeatureView) else []
 
 
 def _stored_versions(view: View, settings: Settings) -> Display:
@@ -169,22 +141,12 @@ def _stored_versions(view: View, settings: Settings) -> Display:
         return Display(None, [Table("Versions", ("cannot be read",), [(str(error),)])])
 
 
-def _row(feature: FeatureDefinition) -> Sequence[object]:
-    tags = ", ".join(f"{name}={value}" for name, value in feature.tags.items())
+def _row(column: Column) -> Sequence[object]:
+    tags = ", ".join(f"{name}={value}" for name, value in column.tags.items())
     return (
-        *(feature.name, feature.kind, _values(feature), feature.unit),
-        *("yes" if feature.protected else "", tags, feature.description),
+        *(column.name, kind_of(column), values_of(column), column.unit),
+        *("yes" if column.protected else "", tags, column.description),
     )
-
-
-def _values(feature: FeatureDefinition) -> str:
-    if feature.kind == "category":
-        words = feature.categories
-        more = [f"… ({len(words)})"] if len(words) > SHOWN_CATEGORIES else []
-        return ", ".join([*words[:SHOWN_CATEGORIES], *more])
-    if feature.valid_range is None:
-        return "any"
-    return f"{feature.valid_range[0]:,.10g} to {feature.valid_range[1]:,.10g}"
 
 
 def _as_rows(facts: dict[str, Any]) -> list[tuple[str, str]]:
@@ -206,4 +168,6 @@ def _fact(name: str, value: Any) -> str:
         return f"{value[0]:,.10g} to {value[1]:,.10g}"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list) and isinstance(value[0], dict):
+        return ", ".join(str(next(iter(each.values()))) for each in value)
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from configs.errors import did_you_mean
+from feature_store.command_line.facts import Column, column_named, columns_of
 from feature_store.definitions.entity import KeyValue
-from feature_store.definitions.schema import FeatureDefinition, FeatureSchema
+from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.windowed_view import View
 from feature_store.errors import EntityNotFound, FeatureStoreError, UnknownFeature
 from feature_store.feature_definitions import VIEWS
@@ -32,23 +34,24 @@ VersionOption = Annotated[
 ]
 
 
-def referred(reference: str) -> tuple[View, FeatureDefinition | None]:
-    """The view, and the feature if one is named, of ``VIEW``, ``VIEW:FEATURE`` or ``FEATURE``."""
-    name, _, feature = reference.partition(":")
-    if feature:
-        view = view_named(name)
-        return view, view.schema.features[view.schema.position(feature)]
-    for view in VIEWS:
-        if name in view.definitions:
-            return view, view.definitions[name]
-    known = [view.name for view in VIEWS]
-    known += [feature for view in VIEWS for feature in view.definitions]
+def referred(reference: str, views: Sequence[View] = VIEWS) -> tuple[View, Column | None]:
+    """The view, and the column if one is named, of ``VIEW``, ``VIEW:COLUMN`` or ``COLUMN``."""
+    name, _, column = reference.partition(":")
+    if column:
+        view = view_named(name, views)
+        view.schema.require(column)
+        return view, column_named(view, column)
+    for view in views:
+        if (found := column_named(view, name)) is not None:
+            return view, found
+    known = [view.name for view in views]
+    known += [each.name for view in views for each in columns_of(view)]
     if name not in known:
         raise UnknownFeature(
             f"'{name}' is no view and no feature. {did_you_mean(name, known, 0.5)}"
             "See them all: python -m feature_store list"
         )
-    return view_named(name), None
+    return view_named(name, views), None
 
 
 def schema_of(view: View, version: str | None, offline: OfflineStore) -> FeatureSchema:

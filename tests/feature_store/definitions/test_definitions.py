@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import psycopg
@@ -16,6 +17,7 @@ from feature_store.definitions.view import FeatureView
 from feature_store.errors import DefinitionError, UnknownFeature
 from feature_store.feature_definitions import EDUCATION, MODEL_VIEW, VIEWS
 from infrastructure.embedded import postgres_url
+from tests.worlds import accounts
 
 
 def people() -> FeatureView:
@@ -128,6 +130,17 @@ def test_attributes_that_follow_from_each_other_are_one_group() -> None:
 def test_the_catalogue_and_the_record_of_versions_are_up_to_date() -> None:
     assert catalogue.CATALOGUE.read_text() == catalogue.catalogue(VIEWS)
     assert json.loads(catalogue.RECORD.read_text()) == catalogue.record(VIEWS)
+
+
+def test_the_catalogue_shows_lookups_and_arrays_once_with_what_people_have_to_know() -> None:
+    lines = catalogue.catalogue([accounts.VIEW]).splitlines()
+    assert "| `balance` | float64 | EUR |  | `?` | What is there. |" in lines
+    assert "| `opened` | timestamp |  |  | `?` | When it was opened. |" in lines
+    assert "| 4 | `taste` | 4 |  |  | `?` | What they like. |" in lines
+    features = [line for line in lines if re.match(r"\| \d+ \| `(age|city|balance|taste_0)`", line)]
+    assert [line.split("|")[2].strip() for line in features] == ["`age`", "`city`"]
+    assert "the first 10 words that come" in features[1]
+    assert "Derived when absent:" not in lines
 
 
 def test_code_that_changes_without_its_version_is_noticed() -> None:
