@@ -9,62 +9,43 @@ second is refused; so what is stored under an identity belongs to one key.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_store.definitions.cleaning import LARGEST_WHOLE, WHOLE_WITH_FRACTION, strip
+from feature_store.definitions.key_parts import (
+    LARGEST_KEY,
+    LONGEST_KEY,
+    KeyPart,
+    PartType,
+    plain_texts,
+    shown,
+    whole_number,
+)
 from feature_store.definitions.names import REPORT_FIELDS, REQUEST_FIELDS, refuse_name
 from feature_store.errors import DefinitionError, InvalidValue
 
-PartType = Literal["integer", "string"]
+__all__ = [
+    "KEY",
+    "LARGEST_KEY",
+    "LONGEST_KEY",
+    "Entity",
+    "KeyPart",
+    "KeyValue",
+    "PartType",
+    "identity_of",
+    "whole_number",
+]
+
 KeyValue = int | str | tuple[int | str, ...]
 """A key as people write it: one value, or one a part."""
 
-LARGEST_KEY = 2**63 - 1
-"""A whole number lies between this and its negative."""
-LONGEST_KEY = 128
-"""In characters, of a key as one text: it is a unit of experiments, and stands in receipts."""
 KEY = "(key)"
 """Stands in a schema's meaning where its features have their names."""
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
-_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class KeyPart:
-    """One column of a key."""
-
-    name: str
-    type: PartType
-
-    @property
-    def expected(self) -> str:
-        """What a value must be, for messages."""
-        if self.type == "integer":
-            return "a whole number of at most 64 bits"
-        return f"a text of 1 to {LONGEST_KEY} characters"
-
-    def read(self, value: object) -> int | str:
-        """Give a value of the part's type; texts lose the white space around them.
-
-        Raises
-        ------
-        InvalidValue
-            If it is of another type, missing or too long.
-        """
-        try:
-            return whole_number(value) if self.type == "integer" else _text(value)
-        except (ValueError, TypeError, OverflowError):
-            raise InvalidValue(
-                f"{self.name} is {_shown(value)}, expected {self.expected}"
-            ) from None
 
 
 class Entity:
@@ -194,7 +175,7 @@ class Entity:
             key = tuple(part.read(each) for part, each in zip(self.parts, values, strict=True))
         if not self.is_whole and len(self.text(key)) > LONGEST_KEY:
             raise InvalidValue(
-                f"{self.name} is {_shown(value)}, expected at most {LONGEST_KEY} characters"
+                f"{self.name} is {shown(value)}, expected at most {LONGEST_KEY} characters"
             )
         return key
 
@@ -206,32 +187,10 @@ class Entity:
         InvalidValue
             If one is no such key.
         """
-        if len(self.parts) == 1 and self.parts[0].type == "string" and _are_plain(values):
-            return list(values)  # type: ignore[arg-type]
-        if len(self.parts) > 1 and all(type(value) is tuple for value in values):
-            columns = list(zip(*values, strict=True))
-            if self._are_plain(columns):
-                written = [
-                    column if part.type == "integer" else [f'"{text}"' for text in column]
-                    for part, column in zip(self.parts, columns, strict=True)
-                ]
-                texts = [f"[{','.join(map(str, row))}]" for row in zip(*written, strict=True)]
-                if max(map(len, texts), default=0) <= LONGEST_KEY:
-                    return texts
+        texts = plain_texts(self.parts, values)
+        if texts is not None:
+            return texts
         return [self.text(self.read(value)) for value in values]
-
-    def _are_plain(self, columns: Sequence[Sequence[object]]) -> bool:
-        """Whether columns of parts need no reading, and no escaping in JSON."""
-        if len(columns) != len(self.parts):
-            return False
-        for part, column in zip(self.parts, columns, strict=True):
-            if part.type == "integer":
-                is_plain = all(type(each) is int and abs(each) <= LARGEST_KEY for each in column)
-            else:
-                is_plain = _are_plain(column) and not any('"' in t or "\\" in t for t in column)  # type: ignore[operator]
-            if not is_plain:
-                return False
-        return True
 
     def _values(self, value: object) -> Sequence[object]:
         if isinstance(value, Mapping) and set(value) == set(self.columns):
@@ -239,7 +198,7 @@ class Entity:
         is_sequence = isinstance(value, Sequence) and not isinstance(value, str)
         if is_sequence and len(value) == len(self.parts):  # type: ignore[arg-type]
             return value  # type: ignore[return-value]
-        raise InvalidValue(f"{self.name} is {_shown(value)}, expected {' and '.join(self.columns)}")
+        raise InvalidValue(f"{self.name} is {shown(value)}, expected {' and '.join(self.columns)}")
 
     def parse(self, text: str) -> KeyValue:
         """Read a key that a person wrote as one text: in a command line, in an address.
@@ -259,7 +218,7 @@ class Entity:
             return self.read(json.loads(text))
         except ValueError:
             raise InvalidValue(
-                f"{self.name} is {_shown(text)}, expected a JSON array of "
+                f"{self.name} is {shown(text)}, expected a JSON array of "
                 f"{' and '.join(self.columns)}"
             ) from None
 
@@ -300,54 +259,3 @@ def identity_of(text: str) -> int:
     803770263630268844
     """
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
-
-
-def whole_number(value: object) -> int:
-    """A value, typed or a text, as a whole number of 64 bits.
-
-    Raises
-    ------
-    ValueError, TypeError, OverflowError
-        If it is none, or a float so large that it may stand for another one.
-    """
-    if isinstance(value, bool) or value is None:
-        raise ValueError(value)
-    if isinstance(value, str):
-        return _of_64_bits(int(re.sub(WHOLE_WITH_FRACTION, r"\1", strip(value))))
-    whole = int(value)  # type: ignore[call-overload]
-    if whole != value or (not isinstance(value, int | np.integer) and abs(whole) >= LARGEST_WHOLE):
-        raise ValueError(value)
-    return _of_64_bits(whole)
-
-
-def _of_64_bits(whole: int) -> int:
-    if not -LARGEST_KEY <= whole <= LARGEST_KEY:
-        raise ValueError(whole)
-    return whole
-
-
-def _are_plain(values: Sequence[object]) -> bool:
-    """Whether all are texts that need no reading: short, of printable ASCII, without spaces."""
-    try:
-        together = "".join(values)  # type: ignore[arg-type]
-    except TypeError:
-        return False
-    is_plain = together.isascii() and together.isprintable() and " " not in together
-    return is_plain and all(values) and max(map(len, values), default=1) <= LONGEST_KEY  # type: ignore[arg-type]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValueError(value)
-    text = strip(value)
-    text.encode()  # no halves of characters
-    if not 0 < len(text) <= LONGEST_KEY or _CONTROLS.search(text):
-        raise ValueError(value)
-    return text
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "missing"
-    text = str(value).encode("utf-8", "backslashreplace").decode()
-    return f"'{text if len(text) <= _SHOWN else text[:_SHOWN] + '…'}'"
