@@ -14,6 +14,7 @@ from feature_store.definitions.engine import Created, FeatureMatrix, created_tim
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import ROWS_PER_CHUNK, CopyColumn
+from feature_store.offline.changed_rows import append_changed
 from feature_store.offline.exact_rows import exact_values
 from feature_store.offline.newest_rows import (
     PLACE,
@@ -22,7 +23,7 @@ from feature_store.offline.newest_rows import (
     matrix_values,
     utc_times,
 )
-from feature_store.offline.postgres import Postgres, append_changed
+from feature_store.offline.postgres import Postgres
 from feature_store.offline.versions import VersionCatalogue
 from feature_store.offline.vocabularies import Vocabularies
 from feature_store.offline.windowed_reads import ActivityStore

@@ -19,8 +19,9 @@ from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.offline import tables
 from feature_store.offline.binary_copy import CopyColumn
+from feature_store.offline.changed_rows import insert_changed, keep_last
 from feature_store.offline.entity_keys import note_staged_keys
-from feature_store.offline.postgres import copy_into, insert_changed, keep_last, lock_table
+from feature_store.offline.postgres import copy_into, lock_table
 from feature_store.offline_store import Labels, QuarantinedRow
 
 if TYPE_CHECKING:
