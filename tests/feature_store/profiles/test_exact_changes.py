@@ -177,7 +177,7 @@ CHANGES = st.builds(
     changes=st.lists(CHANGES, min_size=1, max_size=8),
     seed=st.integers(0, 2**32),
 )
-@hypothesis_settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@hypothesis_settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_order_split_and_repetition_ends_in_the_same_rows(
     new_writer: Callable[[], ProfileWriter],
     full: list[FullRow],
@@ -319,7 +319,7 @@ def die_between_the_stores(database_url: str, changes: Sequence[ProfileChange]) 
 def test_a_store_that_is_away_for_a_while_loses_no_digit(writer: ProfileWriter) -> None:
     append(writer, FullRow(1, TIMES[0], WHOLE_ROW))
     one = change(at=TIMES[1], balance=0.30000000000000004)
-    away = OnlineStore(Redis(port=1, socket_timeout=0.1), "p", SCHEMA)
+    away = OnlineStore(Redis(port=1, socket_timeout=0.1, retry=None), "p", SCHEMA)
     with pytest.raises(StoreUnavailable):
         ProfileWriter(ENGINE, writer.offline, away).apply([one], NOW)
     assert writer.apply([one], NOW) == 0
