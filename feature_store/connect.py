@@ -1,32 +1,26 @@
-"""Builds the stores from the settings, and the few functions that people call directly."""
+"""Builds the stores, sources and streams from the settings."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from configs.feature_config import REDIS
-from configs.settings import ROOT, Settings, load_settings
+from configs.settings import ROOT, Settings
 from configs.sources import FileReading, HttpReading, SqlReading
 from feature_store.definitions.engine import Engine
-from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.schema import FeatureSchema
 from feature_store.definitions.window_plan import ActivityPlan
-from feature_store.errors import FeatureStoreError, SourceError
+from feature_store.errors import SourceError
 from feature_store.feature_definitions import MODEL_VIEW, USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres
-from feature_store.offline.vocabularies import Vocabularies
-from feature_store.offline_store import OfflineStore, missing_vector
+from feature_store.offline_store import OfflineStore
 from feature_store.online.deadline import bounded, bounded_by_cancelling
-from feature_store.online_store import OnlineStore, read_views
+from feature_store.online_store import OnlineStore
 from feature_store.profiles.writer import ProfileChange, ProfileWriter
-from feature_store.references import by_view, refuse_several_entities, resolve
 from feature_store.sources.files import FileSource
 from feature_store.sources.http import HttpSource
 from feature_store.sources.http_client import ApiClient
@@ -45,7 +39,6 @@ from feature_store.windows.writer import ActivityWriter
 from infrastructure.embedded import postgres_url, redis_url
 
 if TYPE_CHECKING:
-    import pandas as pd
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
 
@@ -228,107 +221,3 @@ def stream_consumer(settings: Settings, name: str) -> StreamConsumer:
         max_ahead=settings.feature.max_ahead,
         clock=lambda: datetime.now(UTC),
     )
-
-
-def get_training_data(
-    feature_refs: Sequence[str],
-    label_column: str,
-    start_date: datetime | str,
-    end_date: datetime | str,
-    known_by: datetime | str | None = None,
-) -> tuple[pd.DataFrame, pd.Series]:
-    """Features as of each label's time, and the labels, for label times in ``[start, end)``.
-
-    Parameters
-    ----------
-    feature_refs
-        ``["user_features:age", "user_activity:events_count_7d", …]``; ``["user_features:*"]`` for
-        all of a view.
-    label_column
-        Name of the label, as in the feature settings.
-    start_date, end_date
-        UTC unless they say otherwise; ``"2020-01-01"`` works too.
-    known_by
-        Only what the store had learned by then, of features as of labels: the training set of a
-        past day, whatever came or was corrected since.
-
-    Returns
-    -------
-    features, labels
-        A frame ``(n, p)`` of decoded values (words, whole numbers, NaN or None for missing) and a
-        series ``(n,)`` of 0 and 1, both indexed by the entity key. Entities that no view knows at
-        the time of their label are left out.
-
-    Raises
-    ------
-    FeatureStoreError
-        If a feature or the label is unknown, or the range holds no labels.
-    """
-    from configs.section import utc_time
-    from feature_store.training_data import training_frame
-
-    settings = load_settings()
-    known = settings.feature.source.label_column
-    if label_column != known:
-        raise FeatureStoreError(f"Label '{label_column}' is not known. Known: {known or 'none'}.")
-    return training_frame(
-        offline_store(settings),
-        resolve(feature_refs),
-        label_column,
-        utc_time(start_date),
-        utc_time(end_date),
-        ttl=ttl(settings),
-        known_by=None if known_by is None else utc_time(known_by),
-    )
-
-
-def get_online_features(entity_id: KeyValue, features: Sequence[str]) -> Mapping[str, Any]:
-    """Newest values of some features of one entity, from Redis, in one round trip.
-
-    Parameters
-    ----------
-    entity_id
-        The entity's key: a ``user_id``, or the texts and numbers that its definition says.
-    features
-        Names, with or without the view: ``"age"``, ``"user_features:age"``, ``"user_features:*"``,
-        ``"user_activity:events_count_7d"``.
-
-    Returns
-    -------
-    Name to value: words for categories, whole numbers where declared, exact columns in their own
-    types, None for missing and for a view that has no row of the entity.
-
-    Raises
-    ------
-    UnknownFeature, InvalidValue, EntityNotFound, StoreUnavailable
-        If a name is unknown, the key is none of the views', no view has a row, or Redis does not
-        answer within the deadline.
-    """
-    references, settings = resolve(features), load_settings()
-    if not references:
-        return {}
-    refuse_several_entities(references)
-    entity = references[0].view.key
-    identity = entity.identity(entity.read(entity_id))
-    deadline_ms = settings.feature.online.read_deadline_ms
-    schemas = [view.schema for view, _ in by_view(references)]
-    first = online_store(settings, deadline_ms, schemas[0])
-    stores = [first, *(first.of(schema, view_ttl(settings, schema)) for schema in schemas[1:])]
-    values: dict[tuple[str, str], Any] = {}
-    for store, row in zip(stores, read_views(stores, identity), strict=True):
-        if row is None:
-            nothing = (None,) * len(store.schema.exact)
-            decoded = store.schema.decode(missing_vector(store.schema), nothing)
-        else:
-            schema = store.schema
-            if schema.open_features:
-                known = _vocabularies(postgres_url(settings))
-                schema = known.schema_of(schema, row.vector[np.newaxis])
-            decoded = schema.decode(row.vector, row.exact)
-        values |= {(store.schema.view, name): value for name, value in decoded.items()}
-    return {each.name: values[each.view.name, each.name] for each in references}
-
-
-@cache
-def _vocabularies(url: str) -> Vocabularies:
-    return Vocabularies(Postgres(url))

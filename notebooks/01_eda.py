@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from feature_store.connect import get_training_data
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.retrieval import get_training_data
 from models.evaluation import intervals
 from models.reports.charts import BLUE, GREY, ORANGE, STYLE
 from pipelines.feature_pipeline import feature_pipeline

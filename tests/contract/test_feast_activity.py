@@ -13,11 +13,11 @@ from feast.data_source import PushMode
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
 from feature_store import connect
-from feature_store.connect import get_online_features, get_training_data
 from feature_store.errors import EntityNotFound, FeatureStoreError
 from feature_store.feature_definitions import USER_ACTIVITY
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.windowed_reads import ActivityStore
+from feature_store.retrieval import get_online_features, get_training_data
 from feature_store.windows.writer import ActivityWriter
 from tests.worlds.feast import UNKNOWN, USERS, World
 

@@ -17,9 +17,9 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 )
 from feast.types import Float64, Int64, String
 
-from feature_store.connect import get_training_data
 from feature_store.errors import FeatureStoreError
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.retrieval import get_training_data
 from tests.worlds.feast import CREATED, REPO, UNKNOWN, USERS, World
 
 START, END = datetime(2020, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,11 +19,11 @@ from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 
-from feature_store.connect import get_online_features
 from feature_store.definitions.engine import Engine
 from feature_store.errors import FeatureStoreError, StoreUnavailable
 from feature_store.feast_plugin.connections import RedisClients
 from feature_store.feature_definitions import MODEL_VIEW
+from feature_store.retrieval import get_online_features
 from tests.worlds import faulty_servers
 from tests.worlds.feast import CREATED, REPO, UNKNOWN, USERS, World
 
