@@ -230,8 +230,7 @@ class PackedOnlineStore(OnlineStore):
         if counts or include_feature_view_version_metadata or not (entity_rows and features):
             return None
         if self._plans is None:
-            views = self.views(config)
-            self._plans = Plans(lambda table: (views.store(table), views.codec(table)))
+            self._plans = Plans(self.views(config))
         plan = self._plans.plan(registry, project, features, full_feature_names)
         keys = None if plan is None else plan.keys(entity_rows)
         return None if plan is None or keys is None else (plan, keys)
@@ -240,7 +239,7 @@ class PackedOnlineStore(OnlineStore):
         keys = plan.redis_keys(asked)
         with self.clients(config).read_in_time() as client:
             for view in plan.views:
-                view.store.versions.require_ready()
+                view.require_ready()
             replies: Any = client.mget(keys)
         return PlannedResponse(plan, asked, dict(zip(keys, replies, strict=True)))
 
@@ -251,7 +250,7 @@ class PackedOnlineStore(OnlineStore):
         keys = plan.redis_keys(asked)
         async with self.clients(config).read_in_time_async() as client:
             for view in plan.views:
-                await view.store.versions.require_ready_async(client)
+                await view.require_ready_async(client)
             replies = await self.clients(config).mget_async(keys)
         return PlannedResponse(plan, asked, dict(zip(keys, replies, strict=True)))
 

@@ -44,6 +44,7 @@ from feast.types import (
 
 from feature_store.errors import InvalidEvent, InvalidValue, SchemaMismatch, StoreUnavailable
 from feature_store.feast_plugin.online.foreign_rows import key_bytes, prefix_of
+from feature_store.feast_plugin.online.planned_response import PlannedResponse
 from feature_store.feature_definitions import MODEL_VIEW
 from tests.worlds import faulty_servers
 from tests.worlds.feast import CREATED, World, by_feast, foreign_view, make_table, outcome, served
@@ -99,6 +100,15 @@ def read(feast: FeatureStore, *names: str, **key: Any) -> list[Any]:
     return [found[name.split(":")[-1]][0] for name in names]
 
 
+def refuse_difference(feast: FeatureStore, refs: list[str], rows: list[dict[str, Any]]) -> None:
+    """Check that a planned answer is that of Feast's own way."""
+    for full_names in (False, True):
+        asked = {"full_feature_names": full_names}
+        expected = outcome(lambda a=asked: by_feast(feast, refs, rows, **a))
+        assert outcome(lambda a=asked: feast.get_online_features(refs, rows, **a)) == expected
+        assert expected[0] == "answered"
+
+
 def statuses(feast: FeatureStore, *names: str, **key: Any) -> list[str]:
     answer = feast.get_online_features([f"stats:{name}" for name in names], [key]).proto
     places = [list(answer.metadata.feature_names.val).index(name) for name in names]
@@ -121,6 +131,7 @@ def test_every_type_of_a_table_is_materialized(world: World, feast: FeatureStore
     assert dict(zip(TYPES, read(feast, *TYPES, driver_id=1), strict=True)) == values
     assert statuses(feast, *TYPES, driver_id=1) == ["PRESENT"] * 16
     assert read(feast, *TYPES, driver_id=2) == [None] * 16
+    refuse_difference(feast, [f"stats:{name}" for name in TYPES], [{"driver_id": 1}])
 
 
 def test_missing_values_are_null_and_so_said(world: World, feast: FeatureStore) -> None:
@@ -143,6 +154,7 @@ def test_every_other_type_is_pushed(feast: FeatureStore) -> None:
     push(feast, driver_id=1, **values | given)
     found = dict(zip(PUSHED, read(feast, *PUSHED, driver_id=1), strict=True))
     assert found == values
+    refuse_difference(feast, [f"stats:{name}" for name in PUSHED], [{"driver_id": 1}])
 
 
 KEY_CASES: dict[str, dict[str, tuple[ValueType, Any, Any]]] = {
@@ -364,12 +376,23 @@ def test_every_way_to_read_says_the_same(feast: FeatureStore) -> None:
     push(feast, driver_id=2, n=2, t=None, at=NOW - 2 * DAY)
     rows = [{"driver_id": key} for key in (2, 1, 3, 1)]
     for refs in (["stats:n"], ["stats:t", "stats:n"]):
-        for full_names in (False, True):
-            asked = {"full_feature_names": full_names}
-            expected = outcome(lambda r=refs, a=asked: by_feast(feast, r, rows, **a))
-            found = outcome(lambda r=refs, a=asked: feast.get_online_features(r, rows, **a))
-            assert found == expected
-            assert found[0] == "answered"
+        refuse_difference(feast, refs, rows)
+    texts = [{"driver_id": str(row["driver_id"])} for row in rows]
+    planned, own_way = (feast.get_online_features(["stats:n"], each) for each in (rows, texts))
+    assert isinstance(planned, PlannedResponse)
+    assert not isinstance(own_way, PlannedResponse)
+    assert own_way.proto == planned.proto
+
+
+def test_feasts_other_null_is_null(feast: FeatureStore) -> None:
+    feast.apply([DRIVER, view({"n": Int64}, DRIVER)])
+    key = EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=1)])
+    store, registered = feast.provider.online_store, feast.get_feature_view("stats")
+    store.online_write_batch(
+        feast.config, registered, [(key, {"n": Value(null_val=0)}, NOW, None)], None
+    )
+    assert read(feast, "n", driver_id=1) == [None]
+    assert statuses(feast, "n", driver_id=1) == ["NULL_VALUE"]
 
 
 def test_what_is_no_such_row_is_refused(world: World, feast: FeatureStore) -> None:

@@ -60,10 +60,15 @@ _EMPTY = (None, "null_val")
 
 @dataclass(frozen=True)
 class ForeignRow:
-    """One decoded row: when its event happened, and its features."""
+    """One decoded row: when its event happened (microseconds since 1970), and its features."""
 
-    event_time: datetime
+    event_time_us: int
     values: Mapping[str, Value]
+
+    @property
+    def event_time(self) -> datetime:
+        """When its event happened."""
+        return moment_of(self.event_time_us)
 
 
 class ForeignRows:
@@ -135,18 +140,19 @@ class ForeignRows:
         held, kinds = Map.FromString(packed[HEADER_BYTES + size :]).val, self.kinds
         found = {name: held[name] for name in names if name in held}
         values = {name: each for name, each in found.items() if _fits(each, kinds.get(name, ""))}
-        return ForeignRow(moment_of(event_time), values)
+        return ForeignRow(event_time, values)
 
     def expired(self, row: ForeignRow, now: datetime) -> bool:
         """Whether the row's event is older than the view's TTL."""
-        return self.ttl is not None and row.event_time < now - self.ttl
+        return self.ttl is not None and row.event_time_us < microseconds_of(now - self.ttl)
 
     def _pack(self, key: bytes, row: WrittenRow, now: datetime) -> bytes:
         _, values, event, created = row
         held = Map()
         for name, value in values.items():
             self._refuse_type(name, value)
-            held.val[name].CopyFrom(value)
+            # Feast has two ways to say null, and reads one of them as 0.
+            held.val[name].CopyFrom(Value() if value.HasField("null_val") else value)
         known = now if created is None or created != created else _aware(created)
         times = microseconds_of(_aware(event)), microseconds_of(known)
         header = _HEADER.pack(MAGIC, len(key), *times)
@@ -210,8 +216,11 @@ def key_bytes(key: EntityKey) -> bytes:
     True
     """
     parts = list(zip(key.join_keys, key.entity_values, strict=True))
-    if len(parts) == 1 and parts[0][0] == DUMMY_ENTITY_ID:
-        return b""
+    return b"" if key.join_keys == [DUMMY_ENTITY_ID] else packed_key(parts)
+
+
+def packed_key(parts: list[tuple[str, Value]]) -> bytes:
+    """`key_bytes` of a key, part by part."""
     if len(parts) > 1:
         parts.sort(key=lambda part: part[0])
     packed = []

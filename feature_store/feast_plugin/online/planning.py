@@ -9,7 +9,7 @@ Feast's own way, and so do those for Feast to refuse.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,43 +18,26 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.utils import _get_cached_request_context as request_context
 from feast.value_type import ValueType
 
-from feature_store.definitions.entity import Entity, PartType
-from feature_store.feast_plugin.conversion import ValueCodec
+from feature_store.definitions.entity import PartType
 from feature_store.feast_plugin.identity import is_foreign, is_packed, known_view
-from feature_store.feast_plugin.online.request_keys import RequestKeys, key_types, read_keys
-from feature_store.online_store import OnlineStore
+from feature_store.feast_plugin.online.foreign_rows import ForeignRows
+from feature_store.feast_plugin.online.planned_views import (
+    PlannedFeatures,
+    PlannedForeignView,
+    PlannedView,
+)
+from feature_store.feast_plugin.online.request_keys import (
+    KEY_TYPES,
+    Identities,
+    KeyBytes,
+    KeyForm,
+    RequestKeys,
+    read_keys,
+)
+from feature_store.feast_plugin.online.stored_views import StoredViews
 
 PLANS = 256
 """So many different requests are kept; beyond that all are planned anew."""
-
-Opened = Callable[[FeatureView], tuple[OnlineStore, ValueCodec]]
-"""Gives our store of a view's rows, and what turns them into Feast's values."""
-
-
-@dataclass(frozen=True)
-class PlannedView:
-    """What a plan reads of one view.
-
-    Parameters
-    ----------
-    labels
-        The wanted features as the answer calls them.
-    places
-        Their places in a row.
-    timestamps
-        Labels of those that are exact columns of times.
-    entity
-        Place of what the view is about among the entities of the plan.
-    """
-
-    table: FeatureView
-    store: OnlineStore
-    codec: ValueCodec
-    names: list[str]
-    labels: list[str]
-    places: list[int]
-    timestamps: frozenset[str]
-    entity: int
 
 
 @dataclass(frozen=True)
@@ -63,30 +46,35 @@ class Plan:
 
     Parameters
     ----------
-    entities
-        What the views are about, each once.
+    key_forms
+        What makes the keys of each thing that the views are about.
     key_types
         The columns of the request that hold keys, and their types.
     types
         What Feast keeps beside an answer: feature to type, under both its names.
     """
 
-    entities: list[Entity]
+    key_forms: list[KeyForm]
     key_types: dict[str, PartType]
-    views: list[PlannedView]
+    views: list[PlannedView | PlannedForeignView]
     full_names: bool
     types: dict[str, ValueType]
 
+    @property
+    def has_foreign(self) -> bool:
+        """Whether it reads a view of the user's own."""
+        return any(isinstance(view, PlannedForeignView) for view in self.views)
+
     def keys(self, rows: Any) -> RequestKeys | None:
         """The keys of a request; None where Feast's own way must look at them."""
-        return read_keys(rows, self.entities, self.key_types)
+        return read_keys(rows, self.key_forms, self.key_types)
 
-    def redis_keys(self, keys: RequestKeys) -> list[str]:
+    def redis_keys(self, keys: RequestKeys) -> list[str | bytes]:
         """The Redis keys to read, each once."""
         names = [
-            f"{view.store.prefix}{key}"
+            view.redis_key(key)
             for view in self.views
-            for key in keys.of[view.entity].unique
+            for key in keys.of[view.features.entity].unique
         ]
         return names if len(self.views) == 1 else list(dict.fromkeys(names))
 
@@ -94,8 +82,8 @@ class Plan:
 class Plans:
     """The plans of one online store."""
 
-    def __init__(self, opened: Opened) -> None:
-        self._opened = opened
+    def __init__(self, stored: StoredViews) -> None:
+        self._stored = stored
         self._plans: dict[tuple[Any, ...], tuple[Any, Plan | None]] = {}
 
     def plan(
@@ -122,36 +110,57 @@ class Plans:
         return plan
 
     def _made(self, context: Any, full_names: bool) -> Plan | None:
-        _, on_demand, _, _, _, grouped, _, request_data, has_no_entity = context
+        _, on_demand, _, entity_types, _, grouped, _, request_data, has_no_entity = context
         if on_demand or request_data or has_no_entity:
             return None
         if not grouped or not all(_is_plain(table) for table, _ in grouped):
             return None
-        if any(is_foreign(table) for table, _ in grouped):
+        by_view = [_key_form(table, entity_types) for table, _ in grouped]
+        forms = list(dict.fromkeys(form for form in by_view if form is not None))
+        if None in by_view:
             return None
-        entities = list(dict.fromkeys(known_view(table).key for table, _ in grouped))
-        types = key_types(entities)
-        if types is None:
-            return None
-        views = [self._view(table, names, full_names, entities) for table, names in grouped]
-        return Plan(entities, types, views, full_names, _types(grouped))
+        types = {name: KEY_TYPES[entity_types[name]] for form in forms for name in form.columns}
+        views = [
+            self._view(_features(table, names, full_names, forms.index(form)))
+            for (table, names), form in zip(grouped, by_view, strict=True)
+            if form is not None
+        ]
+        return Plan(forms, types, views, full_names, _types(grouped))
 
-    def _view(
-        self, table: FeatureView, names: list[str], full_names: bool, entities: list[Entity]
-    ) -> PlannedView:
-        store, codec = self._opened(table)
-        called: str = table.projection.name_to_use()  # type: ignore[no-untyped-call]
-        labels = {name: f"{called}__{name}" if full_names else name for name in names}
+    def _view(self, features: PlannedFeatures) -> PlannedView | PlannedForeignView:
+        table, stored = features.table, self._stored
+        if is_foreign(table):
+            return PlannedForeignView(features, ForeignRows(stored.project, table))
+        codec = stored.codec(table)
+        labels = dict(zip(features.names, features.labels, strict=True))
         return PlannedView(
-            table=table,
-            store=store,
-            codec=codec,
-            names=list(names),
-            labels=list(labels.values()),
-            places=[codec.place(name) for name in names],
-            timestamps=frozenset(labels[name] for name in codec.timestamps(names)),
-            entity=entities.index(known_view(table).key),
+            features,
+            stored.store(table),
+            codec,
+            places=[codec.place(name) for name in features.names],
+            timestamps=frozenset(labels[name] for name in codec.timestamps(features.names)),
         )
+
+
+def _features(
+    table: FeatureView, names: Sequence[str], full_names: bool, entity: int
+) -> PlannedFeatures:
+    called: str = table.projection.name_to_use()  # type: ignore[no-untyped-call]
+    labels = [f"{called}__{name}" if full_names else name for name in names]
+    return PlannedFeatures(table, list(names), labels, entity)
+
+
+def _key_form(table: FeatureView, types: Mapping[str, ValueType]) -> KeyForm | None:
+    """What makes a view's keys; None of types that Feast's own way must look at."""
+    keys = {column.name: types.get(column.name) for column in table.entity_columns}
+    known = {name: KEY_TYPES[kind] for name, kind in keys.items() if kind in KEY_TYPES}
+    if len(known) < len(keys):
+        return None
+    if is_foreign(table):
+        return KeyBytes(tuple(sorted(known.items())))
+    entity = known_view(table).key
+    fits = known == {part.name: part.type for part in entity.parts}
+    return Identities(entity) if fits else None
 
 
 def _is_plain(table: Any) -> bool:

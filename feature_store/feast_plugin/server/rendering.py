@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from feature_store.feast_plugin.field_values import seconds_of
-from feature_store.feast_plugin.online.planned_response import PlannedResponse, ViewAnswer
-from feature_store.feast_plugin.online.planning import PlannedView
+from feature_store.feast_plugin.online.planned_response import PlannedResponse
+from feature_store.feast_plugin.online.planned_views import PlannedView, ViewAnswer, spread
 from feature_store.online.row_codec import Row, moment_of
 
 BEGINNING = "1970-01-01T00:00:00Z"
@@ -21,36 +21,41 @@ _apart = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(APART
 
 
 def rendered(answer: PlannedResponse) -> bytes | None:
-    """The body of Feast's server for an answer; None where JSON has no number for a value."""
+    """The body of Feast's server for an answer; None where Feast has to write it.
+
+    JSON has no number for some values, and those of views of the user's own are of any type.
+    """
     n, labels, vectors = len(answer.keys), [], []
     for name, given in answer.keys.given.items():
         labels.append(name)
         values = _list([_text(value) for value in given])
         vectors.append(_joined(values, _list(['"PRESENT"'] * n), _list([f'"{BEGINNING}"'] * n)))
     try:
-        for view, found in zip(answer.plan.views, answer.answers, strict=True):
-            labels += view.labels
-            vectors += _vectors(view, found)
+        for found in answer.answers:
+            if not isinstance(found, ViewAnswer):
+                return None
+            labels += found.view.features.labels
+            vectors += _vectors(found)
     except ValueError:  # an infinite number, or a value that is not one
         return None
     names = _text({"feature_names": labels})
     return f'{{"results":[{",".join(vectors)}],"metadata":{names}}}'.encode()
 
 
-def _vectors(view: PlannedView, found: ViewAnswer) -> Iterator[str]:
+def _vectors(found: ViewAnswer) -> Iterator[str]:
     """The features of one view."""
     n = len(found.found)
-    columns = _as_numbers(view, found.columns(view))
+    columns = _as_numbers(found.view, found.columns())
     texts = _apart(list(itertools.chain.from_iterable(columns)))[1:-1].split(APART)
-    times = _list(found.spread([f'"{_time(row)}"' for row in found.found]))
-    present, absent = _list(found.spread(['"PRESENT"'] * n)), _absent(found)
+    times = _list(spread(found.keys, [f'"{_time(row)}"' for row in found.found]))
+    present, absent = _list(spread(found.keys, ['"PRESENT"'] * n)), _absent(found)
     parts = (texts[start : start + n] for start in range(0, len(texts), n))
     for column, part in zip(columns, parts, strict=True):
-        values = found.spread(part)
+        values = spread(found.keys, part)
         if None in column:
             both = zip(column, absent, strict=True)
             statuses = ['"PRESENT"' if value is not None else why for value, why in both]
-            yield _joined(_list(values), _list(found.spread(statuses)), times)
+            yield _joined(_list(values), _list(spread(found.keys, statuses)), times)
         else:
             yield _joined(_list(values), present, times)
 
@@ -63,7 +68,7 @@ def _as_numbers(view: PlannedView, columns: list[list[Any]]) -> list[list[Any]]:
         [None if time is None else seconds_of(time) for time in column]
         if label in view.timestamps
         else column
-        for label, column in zip(view.labels, columns, strict=True)
+        for label, column in zip(view.features.labels, columns, strict=True)
     ]
 
 

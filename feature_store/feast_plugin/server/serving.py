@@ -77,7 +77,7 @@ class ShortRoute:
         names = asked.full_feature_names, asked.include_feature_view_version_metadata
         request = store.config, features, asked.entities, store.registry, store.project, *names
         planned = ours.planned_request(*request)
-        if planned is None:
+        if planned is None or planned[0].has_foreign:
             return None
         text = rendered(await ours.read_planned_async(store.config, *planned))
         return None if text is None else Response(text, media_type=JSONResponse.media_type)
