@@ -20,6 +20,7 @@ from feast.feature_server import get_app
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     PostgreSQLSource,
 )
+from feast.on_demand_feature_view import on_demand_feature_view
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
@@ -283,6 +284,36 @@ def test_a_value_of_another_type_is_refused(feast: FeatureStore) -> None:
     with pytest.raises(InvalidEvent, match="1 of 1 rows of 'stats' have not happened yet"):
         push(feast, driver_id=1, n=1, t="x", at=NOW + DAY)
     assert read(feast, "n", driver_id=1) == [None]
+
+
+def test_numbers_of_another_width_keep_their_digits(feast: FeatureStore) -> None:
+    feast.apply([DRIVER, view({"x": Float32, "n": Int32, "xs": Array(Float32)}, DRIVER)])
+    store, registered = feast.provider.online_store, feast.get_feature_view("stats")
+    key = EntityKey(join_keys=["driver_id"], entity_values=[Value(int64_val=1)])
+    values = {"x": Value(double_val=0.1), "n": Value(int64_val=2**40)}
+    values["xs"] = Value(double_list_val={"val": [0.1]})
+    store.online_write_batch(feast.config, registered, [(key, values, NOW, None)], None)
+    assert read(feast, "x", "n", "xs", driver_id=1) == [0.1, 2**40, [0.1]]
+    refuse_difference(feast, ["stats:x", "stats:n", "stats:xs"], [{"driver_id": 1}])
+
+
+def test_rows_of_an_on_demand_view_that_is_written_are_read(feast: FeatureStore) -> None:
+    """Feast hands over their key as one of the features."""
+    stats = view({"price": Float64}, DRIVER)
+
+    @on_demand_feature_view(
+        entities=[DRIVER], sources=[stats], schema=[Field(name="dear", dtype=Float64)],
+        write_to_online_store=True, mode="pandas",
+    )  # fmt: skip
+    def dearer(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.assign(dear=frame["price"] + 10)
+
+    feast.apply([DRIVER, stats, dearer])
+    row = {"driver_id": [1], "price": [5.0], "at": [NOW], "known": [NOW]}
+    made = feast._transform_on_demand_feature_view_df(dearer, pd.DataFrame(row))
+    feast.write_to_online_store("dearer", made)
+    assert read(feast, "dearer:dear", driver_id=1) == [15]
+    assert read(feast, "dearer:dear", driver_id=2) == [None]
 
 
 def test_projects_and_views_do_not_share_rows(

@@ -56,6 +56,15 @@ _KINDS = {
     ValueType.ZONED_TIMESTAMP: "zoned_timestamp_val",
 }
 _EMPTY = (None, "null_val")
+_ALIKE = {
+    kind: frozenset(family)
+    for family in (
+        *(("int32_val", "int64_val"), ("float_val", "double_val")),
+        *(("int32_list_val", "int64_list_val"), ("float_list_val", "double_list_val")),
+    )
+    for kind in family
+}
+"""Values of which one may stand for the other: they keep their digits."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ class ForeignRows:
         self.prefix = prefix_of(project, table.name)
         self.ttl: timedelta | None = getattr(table, "ttl", None) or None
         self.kinds = {field.name: _kind(field.dtype) for field in table.features}
+        # Rows of an on-demand view that is written carry its key among the features.
+        self._beside = {field.name for field in table.schema} - self.kinds.keys()
 
     def key(self, entity_key: bytes) -> bytes:
         """The Redis key of an entity, given its `key_bytes`."""
@@ -150,6 +161,8 @@ class ForeignRows:
         _, values, event, created = row
         held = Map()
         for name, value in values.items():
+            if name in self._beside:
+                continue
             self._refuse_type(name, value)
             # Feast has two ways to say null, and reads one of them as 0.
             held.val[name].CopyFrom(Value() if value.HasField("null_val") else value)
@@ -253,7 +266,7 @@ def _kind(dtype: FeastType) -> str:
 
 def _fits(value: Value, kind: str) -> bool:
     found = value.WhichOneof("val")
-    return not kind or found == kind or found in _EMPTY
+    return not kind or found == kind or found in _EMPTY or found in _ALIKE.get(kind, ())
 
 
 def _aware(moment: datetime) -> datetime:

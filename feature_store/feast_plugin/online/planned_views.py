@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from operator import attrgetter
 from typing import Any, cast
 
 from feast import FeatureView
@@ -23,9 +22,8 @@ from feature_store.online.row_codec import Row
 from feature_store.online_store import OnlineStore
 
 PLAIN = {
-    **{ValueType.INT32: "int32_val", ValueType.INT64: "int64_val", ValueType.BOOL: "bool_val"},
-    **{ValueType.FLOAT: "float_val", ValueType.DOUBLE: "double_val"},
-    **{ValueType.STRING: "string_val", ValueType.BYTES: "bytes_val"},
+    *(ValueType.INT32, ValueType.INT64, ValueType.FLOAT, ValueType.DOUBLE),
+    *(ValueType.BOOL, ValueType.STRING, ValueType.BYTES),
 }
 """Types whose values are Python's own in Feast's messages."""
 
@@ -194,9 +192,7 @@ class ForeignAnswer:
         for name in self.view.features.names:
             read = self.view.readers[name]
             column = [row.get(name) for row in held]
-            columns.append(
-                [None if v is None or v.WhichOneof("val") is None else read(v) for v in column]
-            )
+            columns.append([None if v is None else read(v) for v in column])
         return columns
 
     def rows(self) -> list[ReadRow]:
@@ -217,8 +213,13 @@ def spread(keys: Keys, values: Sequence[Any]) -> list[Any]:
 
 def _reader(kind: ValueType) -> Callable[[Value], Any]:
     if kind in PLAIN:
-        return attrgetter(PLAIN[kind])
+        return _plain
     return lambda value: feast_value_type_to_python_type(value, kind)
+
+
+def _plain(value: Value) -> Any:
+    kind = value.WhichOneof("val")
+    return None if kind is None else getattr(value, kind)
 
 
 def _widened(column: list[Any], places: list[int], n: int) -> list[Any]:
