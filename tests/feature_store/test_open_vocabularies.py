@@ -22,7 +22,7 @@ from feature_store.definitions.columns import CodeTable
 from feature_store.definitions.engine import Engine
 from feature_store.definitions.schema import UNSEEN, FeatureSchema
 from feature_store.definitions.view import FeatureView
-from feature_store.errors import DefinitionError, FeatureStoreError
+from feature_store.errors import DefinitionError, FeatureStoreError, StoreUnavailable
 from feature_store.ingest.compute import compute
 from feature_store.ingest.feature_file import read_rows, refill, write_rows
 from feature_store.ingest.materialize import materialize
@@ -224,3 +224,17 @@ def test_what_cannot_be_defined_is_refused():
     meaning = json.loads(json.dumps(SCHEMA.meaning))
     assert FeatureSchema.from_meaning("people", meaning).fingerprint == SCHEMA.fingerprint
     assert city_view(5).schema.fingerprint != SCHEMA.fingerprint
+
+
+def test_a_reader_asks_the_store_for_words_only_when_it_meets_a_new_code(postgres: Postgres):
+    words = Vocabularies(postgres)
+    words.learn(VIEW, {"city": ["Paris", "Oslo"]})
+    oslo, rome = np.float32([[1, 3, 1]]), np.float32([[1, 4, 1]])
+    assert words.schema_of(SCHEMA, oslo).decode(oslo[0])["city"] == "Oslo"
+    words.postgres = Postgres("postgresql://nobody@127.0.0.1:1/none")
+    assert words.schema_of(SCHEMA, oslo).decode(oslo[0])["city"] == "Oslo"
+    with pytest.raises(StoreUnavailable):
+        words.schema_of(SCHEMA, rome)
+    words.postgres = postgres
+    words.learn(VIEW, {"city": ["Rome"]})
+    assert words.schema_of(SCHEMA, rome).decode(rome[0])["city"] == "Rome"
