@@ -14,6 +14,10 @@ from feature_store.errors import FeatureStoreError, StoreUnavailable
 SCHEME = "kafka://"
 ADDRESS = re.compile(r"kafka://(?P<brokers>[^/?#@\s]+)/(?P<topic>[A-Za-z0-9._-]{1,249})")
 DEFAULT_PORT = 9092
+ALL_BROKERS_DOWN = -187
+"""Code of librdkafka."""
+REASONS = 4
+"""As many callbacks are asked for why something failed: each broker may have said something."""
 ANSWER_S = 10
 """So long a broker may take to answer; one that is there does within a fraction of it."""
 OWN_OPTIONS = frozenset(
@@ -153,7 +157,9 @@ class Topic:
             ) from error
 
     def _note_problem(self, error: Any) -> None:
-        self.problem = error.str()
+        # That all brokers are down comes beside the reason, before or after it.
+        if self.problem is None or error.code() != ALL_BROKERS_DOWN:
+            self.problem = error.str()
 
     @contextmanager
     def translated(self, verb: str) -> Iterator[None]:
@@ -225,7 +231,8 @@ class TopicReader:
                 yield
             except Exception:
                 with suppress(Exception):
-                    self._client.poll(0)  # why, is told by a callback
+                    for _ in range(REASONS):
+                        self._client.poll(0)  # why, is told by callbacks
                 raise
 
 
