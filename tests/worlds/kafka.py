@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 BROKERS = 3
+REBALANCE_DELAY_MS = 200
+"""How long a group that begins waits for more consumers; brokers wait 3 s unless they are told."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,20 @@ def make_topic(brokers: str, name: str) -> None:
 
 def main() -> None:
     """Keep a cluster until nobody needs it any more."""
-    from confluent_kafka import Producer
+    from confluent_kafka import cimpl
 
-    owner = Producer({"test.mock.num.brokers": BROKERS, "bootstrap.servers": "none"})
-    found = owner.list_topics(timeout=10).brokers.values()
-    print(",".join(f"{each.host}:{each.port}" for each in found), flush=True)
+    library = ctypes.CDLL(cimpl.__file__)
+    for name in ("conf_new", "new", "mock_cluster_new", "mock_cluster_bootstraps"):
+        getattr(library, f"rd_kafka_{name}").restype = ctypes.c_void_p
+    said = ctypes.create_string_buffer(512)
+    configuration = ctypes.c_void_p(library.rd_kafka_conf_new())
+    owner = library.rd_kafka_new(0, configuration, said, ctypes.c_size_t(len(said)))
+    assert owner is not None, said.value
+    made = ctypes.c_void_p(library.rd_kafka_mock_cluster_new(ctypes.c_void_p(owner), BROKERS))
+    library.rd_kafka_mock_group_initial_rebalance_delay_ms(made, REBALANCE_DELAY_MS)
+    addresses = ctypes.c_char_p(library.rd_kafka_mock_cluster_bootstraps(made)).value
+    assert addresses is not None
+    print(addresses.decode(), flush=True)
     sys.stdin.read()
 
 

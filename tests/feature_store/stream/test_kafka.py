@@ -86,7 +86,7 @@ def test_a_topic_that_is_not_there_is_named(brokers: str) -> None:
 def test_brokers_that_do_not_answer_are_named() -> None:
     reader = TopicReader(Topic(KafkaAddress("127.0.0.1:1", "t"), {}, "g"))
     with pytest.raises(StoreUnavailable, match=r"efused.* of kafka://127\.0\.0\.1:1/t right"):
-        reader.partitions()
+        reader.partitions(wait_s=2)
 
 
 NO_EVENTS = {
