@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import struct
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
-from pydantic import ValidationError
 
 from configs.command_line import Stopwatch
 from configs.feature_config import EventTimeConfig, FeatureConfig
@@ -33,57 +30,9 @@ from feature_store.references import Reference
 from feature_store.sources.files import FileSource
 from feature_store.stream.events import EventParser
 from feature_store.training_data import training_frame
-from models.rows.masking import Masker
-from pipelines.batch.errors import InputUnusable
-from pipelines.batch.features import EngineeredFeatures, take_features
-from pipelines.batch.inputs import Kind, columns_of, kind_of
-from serving.bodies.request_schema import request_schema, to_request
-from serving.prediction.missing_attributes import MissingAttributes
+from tests.worlds.typed_views import FACE, FACES, STORED, VISITS, face_view, visit_view
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-
-
-def face_view() -> FeatureView:
-    view = FeatureView("faces", "user_id", missing=("?",))
-    view.raw("age", integer=True, valid_range=(0, 120), description="Its age.")
-    view.array("face", 3, unit="1", protected=True, description="What the camera saw.")
-
-    @view.feature()
-    def first_two(face_0, face_1):
-        "The first two places together."
-        return face_0 + face_1
-
-    return view
-
-
-def visit_view() -> FeatureView:
-    view = FeatureView("visits", "user_id", missing=("?",))
-    view.raw("age", integer=True, valid_range=(0, 120), description="Its age.")
-    view.lookup("came", "timestamp", protected=True, description="When they came.")
-    view.lookup("went", "timestamp", description="When they went.")
-
-    @view.feature(unit="h")
-    def stayed_h(came, went):
-        "How long they stayed."
-        return ((went - came) / np.timedelta64(1, "h")).astype(np.float32)
-
-    @view.feature(categories=("night", "day"))
-    def time_of_day(came):
-        "When they came, roughly."
-        hours = (came.astype("datetime64[h]") - came.astype("datetime64[D]")).astype(np.int64)
-        return np.where(np.isnat(came), 0, np.where(hours >= 6, 3, 2))
-
-    @view.feature()
-    def stayed_by_age(stayed_h, age):
-        "Hours a year of age."
-        return stayed_h / age
-
-    return view
-
-
-FACES, VISITS = face_view(), visit_view()
-FACE = [0.1, 16_777_216, -3e38]
-STORED = [struct.unpack("<f", struct.pack("<f", number))[0] for number in FACE]
 
 
 def ingest(view: FeatureView, frame: pl.DataFrame, folder: Path, offline: OfflineStore,
@@ -287,24 +236,6 @@ def test_a_request_computes_them_and_keeps_what_it_does_not_give():
         engine.override(one, {"came": times["came"]})
 
 
-def test_requests_say_what_is_no_list_and_no_time():
-    body = request_schema(FACES).read({"face": [1, 2.5, 3], "age": 3})
-    assert to_request(body, FACES.key).attributes["face"] == [1, 2.5, 3]
-    for bad in ([1, 2], [1, 2, None], "[1, 2, 3]", [1, 2, 16_777_217], [1, 2, 1e39]):
-        with pytest.raises(ValidationError):
-            request_schema(FACES).read({"face": bad})
-    body = request_schema(FACES).read({"face": "?", "age": 3})
-    assert to_request(body, FACES.key).attributes["face"] is None
-    visits = request_schema(VISITS)
-    asked = to_request(visits.read({"came": "2026-01-05", "went": None}), VISITS.key)
-    assert asked.attributes["came"] == "2026-01-05"
-    with pytest.raises(ValidationError, match="came is 'noon', expected a time such as"):
-        visits.read({"came": "noon", "went": None})
-    with pytest.raises(ValidationError, match="came and went together, or none"):
-        visits.read({"came": "2026-01-05"})
-    assert list(request_schema(FACES).attributes.values()) == ["age", "face"]
-
-
 def test_an_event_changes_a_whole_list(offline, online, tmp_path):
     online = online.of(FACES.schema)
     frame = pl.DataFrame({"user_id": [1], "age": [30], "face": [FACE]})
@@ -322,48 +253,6 @@ def test_an_event_changes_a_whole_list(offline, online, tmp_path):
     encoded[b"attributes"] = b'{"face": [1, 2]}'
     with pytest.raises(InvalidEvent, match="face is a list of 2, expected a list of 3 numbers"):
         EventParser(FACES).parse(encoded)
-
-
-def test_batches_take_lists_and_times():
-    keys = np.array([1, 2])
-    schema = FACES.schema
-    table = pa.table({"user_id": [1, 2], "age": [3, None], "face": [FACE, None]})
-    names = table.column_names
-    assert kind_of(names, FACES, schema, "x") is Kind.attributes
-    assert columns_of(Kind.attributes, names, FACES, schema) == ["user_id", "age", "face"]
-    made = EngineeredFeatures(schema, Engine(FACES))(keys, table, "x")
-    assert made.values[0].tobytes() == Engine(FACES).row({"age": 3, "face": FACE}).tobytes()
-    with_features = table.append_column("first_two", pa.array(made.values[:, 4]))
-    names = with_features.column_names
-    assert kind_of(names, FACES, schema, "x") is Kind.features
-    assert columns_of(Kind.features, names, FACES, schema)[1:] == ["age", "face", "first_two"]
-    taken = take_features(schema, keys, with_features, "x")
-    assert taken.values.tobytes() == made.values.tobytes()
-    wrong = pa.table({"age": [3], "face": [[1.0]]})
-    with pytest.raises(InputUnusable, match="Row 1 of x: face is a list of 1"):
-        EngineeredFeatures(schema, Engine(FACES))(keys[:1], wrong, "x")
-
-    times = {"came": ["2026-01-05T10:00:00Z"], "went": ["2026-01-05T13:30:00Z"]}
-    visits = pa.table({"user_id": [1], "age": [30], **times})
-    assert kind_of(visits.column_names, VISITS, VISITS.schema, "x") is Kind.attributes
-    made = EngineeredFeatures(VISITS.schema, Engine(VISITS))(keys[:1], visits, "x")
-    row = Engine(VISITS).row({"age": 30, **{name: time for name, [time] in times.items()}})
-    assert made.values[0].tobytes() == row.tobytes()
-    with pytest.raises(InputUnusable, match="lacks the columns went"):
-        kind_of(["user_id", "age", "came"], VISITS, VISITS.schema, "x")
-
-
-def test_an_array_is_missing_and_is_hidden_as_a_whole():
-    vector = Engine(FACES).row({"age": 3})
-    [unknown] = MissingAttributes(FACES.schema).of(vector[np.newaxis])
-    assert unknown.missing == ["face"]
-    masker = Masker(FACES)
-    assert masker.groups == (("age",), ("face_0", "face_1", "face_2"))
-    complete = Engine(FACES).row({"age": 3, "face": FACE})[np.newaxis]
-    hidden = masker.hide(complete, np.array([[False, True]]))
-    assert FACES.schema.decode(hidden[0]) == {"age": 3, "face": None, "first_two": None}
-    masker = Masker(VISITS)
-    assert masker.groups == (("age",), ("stayed_h", "time_of_day"))
 
 
 def test_a_list_is_the_same_out_of_any_column(offline):

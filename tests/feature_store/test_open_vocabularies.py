@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import pytest
 
 from configs.command_line import Stopwatch
@@ -36,27 +35,11 @@ from feature_store.profiles.writer import ProfileChange, ProfileWriter
 from feature_store.references import Reference
 from feature_store.sources.files import FileSource
 from feature_store.training_data import training_frame, training_rows
-from models.base import narrowed
-from pipelines.batch.features import EngineeredFeatures
 from tests.worlds.databases import own_database
+from tests.worlds.typed_views import city_view
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAYS = NOW - timedelta(days=60)
-
-
-def city_view(most: int = 4) -> FeatureView:
-    view = FeatureView("people", "user_id", missing=("?",))
-    view.raw("age", integer=True, valid_range=(0, 120), description="Age.")
-    view.raw("city", open_to=most, description="Where they live.")
-
-    @view.feature()
-    def lives_somewhere(city):
-        "Whether the city is known."
-        return (city > 0).astype(np.float32)
-
-    return view
-
-
 VIEW = city_view()
 SCHEMA = VIEW.schema
 
@@ -181,21 +164,6 @@ def test_a_change_of_one_attribute_learns_its_word(offline, online, tmp_path):
         [ProfileChange("c-3", 1, NOW - timedelta(hours=1), {"age": 40})], NOW
     )
     assert known.decode(online.read(1).vector) == {"age": 40, "city": "Rome", "lives_somewhere": 1}
-
-
-def test_a_model_knows_the_words_that_it_was_trained_on(offline, online, tmp_path):
-    ingest(["Paris", "Oslo"], tmp_path, offline, online)
-    rows = training_rows(offline, SCHEMA, "user_id", DAYS, NOW)
-    trained = rows.features.schema
-    assert trained.words == {"city": ("Paris", "Oslo")}
-    ingest(["Rome"], tmp_path, offline, online, first=3)
-    later = training_rows(offline, SCHEMA, "user_id", DAYS, NOW)
-    assert later.features.values[:, 1].tolist() == [2, 3, 4]
-    assert narrowed(later.features, trained).values[:, 1].tolist() == [2, 3, UNSEEN]
-    engine = Engine(VIEW.with_words(trained.words))
-    table = pa.table({"user_id": [1, 2], "age": [1, 2], "city": ["oslo", "Rome"]})
-    found = EngineeredFeatures(trained, engine)(np.array([1, 2]), table, "x")
-    assert found.values[:, 1].tolist() == [3, UNSEEN]
 
 
 def test_a_file_of_rows_carries_the_words_behind_its_codes(offline, online, tmp_path, fresh_store):
