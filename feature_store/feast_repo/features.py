@@ -25,7 +25,11 @@ activity = feast_view(
     USER_ACTIVITY, entities, activity_source, view_ttl(settings, USER_ACTIVITY.schema)
 )
 
-packed = packed_view(MODEL_VIEW, entities, view)
-on_request = on_demand_view(MODEL_VIEW, packed)
 service = feast_service(settings.model_name, [view], owner=view.owner)
-service_on_request = feast_service(f"{settings.model_name}_on_request", [on_request], view.owner)
+# Feast runs on-demand views where the words of open vocabularies are not known.
+if not MODEL_VIEW.schema.open_features:
+    packed = packed_view(MODEL_VIEW, entities, view)
+    on_request = on_demand_view(MODEL_VIEW, packed)
+    service_on_request = feast_service(
+        f"{settings.model_name}_on_request", [on_request], view.owner
+    )
