@@ -158,6 +158,6 @@ def test_a_reply_meant_for_another_entity_is_noticed(matrix: FeatureMatrix) -> N
 
 
 def test_a_server_that_does_not_answer_is_one_clear_error_within_the_deadline() -> None:
-    client = Redis(port=1, socket_timeout=0.05, socket_connect_timeout=0.05)
+    client = Redis(port=1, socket_timeout=0.05, socket_connect_timeout=0.05, retry=None)
     with pytest.raises(StoreUnavailable, match=r"Redis did not read: .* \(`make status`\)"):
         OnlineStore(client, "p", MODEL_VIEW.schema).read(1)
