@@ -12,6 +12,7 @@ import pytest
 from feast.data_source import PushMode
 from feast.protos.feast.serving.ServingService_pb2 import FieldStatus
 
+from configs.settings import load_settings
 from feature_store import connect
 from feature_store.errors import EntityNotFound, FeatureStoreError
 from feature_store.feature_definitions import USER_ACTIVITY
@@ -46,7 +47,7 @@ def events() -> list[ActivityEvent]:
 @pytest.fixture(scope="module")
 def writer(world: World) -> ActivityWriter:
     """Events in both stores, and the view applied."""
-    made = connect.activity_writer(connect.load_settings())
+    made = connect.activity_writer(load_settings())
     made.apply(events(), datetime.now(UTC))
     world.feast.apply([world.objects[name] for name in ("activity_source", "activity")])
     return made
