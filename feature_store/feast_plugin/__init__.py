@@ -6,6 +6,8 @@ field_values       one field: what is stored of it as Feast's values, and back
 identity           which of Feast's views and sources are ours
 deletion           what teardown and apply may delete
 offline_store      point-in-time reads, pulls and writes in PostgreSQL
+asked_views        what a historical request asks of each view, and of whom
+pushed_rows        rows that clients push to our views, into matrices
 appending          rows of a client into a table of somebody else's
 online_store       packed rows in Redis, one round trip a request, every wait bounded
 stored_views       what one Feast project has in Redis

@@ -29,10 +29,10 @@ from feature_store.definitions.entity import Entity
 from feature_store.definitions.windowed_view import ActivityView, View
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.connections import offline_store, settings_of
-from feature_store.feast_plugin.conversion import keys_of
 from feature_store.feast_plugin.definitions import FEAST_TYPES
 from feature_store.feast_plugin.identity import own_source
 from feature_store.feast_plugin.offline.asked_keys import identities_of, key_columns
+from feature_store.feast_plugin.offline.pushed_rows import keys_of
 from feature_store.feast_plugin.offline.queries import FromClause, column_types, readable_events
 from feature_store.offline.events import ActivityEvent
 from feature_store.offline.postgres import Postgres

@@ -8,22 +8,15 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import polars as pl
-import pyarrow as pa
-from feast.data_source import DataSource
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from numpy.typing import NDArray
 
 from feature_store.definitions.arrays import gather
-from feature_store.definitions.cleaning import LARGEST_EXACT_INTEGER
 from feature_store.definitions.engine import FeatureMatrix
 from feature_store.definitions.entity import KeyValue
 from feature_store.definitions.exact import ExactValue
-from feature_store.definitions.schema import MISSING, FeatureDefinition, FeatureSchema
-from feature_store.definitions.validation import Reasons
-from feature_store.definitions.view import FeatureView
-from feature_store.definitions.windowed_view import View
+from feature_store.definitions.schema import MISSING, FeatureSchema
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.definitions import PACKED
 from feature_store.feast_plugin.field_values import (
@@ -37,14 +30,6 @@ from feature_store.feast_plugin.field_values import (
     refuse_lost_digits,
 )
 from feature_store.feast_plugin.on_demand import packing_of
-from feature_store.ingest.array_columns import parse_array
-from feature_store.ingest.parsing import (
-    clean,
-    parse_categories,
-    parse_exact,
-    parse_keys,
-    parse_numbers,
-)
 from feature_store.offline.vocabularies import Vocabularies
 from feature_store.online.row_codec import Row
 
@@ -250,101 +235,6 @@ class ValueCodec:
             return self.schema.key.identity(found)
         assert isinstance(found, int)
         return found
-
-
-def matrix_of(
-    table: pa.Table, view: FeatureView, source: DataSource, vocabularies: Vocabularies
-) -> tuple[FeatureMatrix, str, NDArray[np.datetime64]]:
-    """An Arrow table in Feast's types as a matrix, the entity, and when the store learned each.
-
-    Rows without a created time are learned now.
-    """
-    frame = pl.DataFrame(pl.from_arrow(table))
-    if names := [feature.name for feature in view.schema.open_features]:
-        words = {name: frame[name].drop_nulls().unique(maintain_order=True) for name in names}
-        view = vocabularies.learn(vocabularies.view(view), words)
-    values, exact = _stored_values(frame, view)
-    times = _times(frame[source.timestamp_field])
-    created = np.full(len(frame), _naive(datetime.now(UTC)), dtype="datetime64[us]")
-    if source.created_timestamp_column in frame.columns:
-        given = _times(frame[source.created_timestamp_column])
-        created = np.where(np.isnat(given), created, given)
-    keys, _ = keys_of(frame, view)
-    return FeatureMatrix(values, keys, times, view.schema, exact), view.entity, created
-
-
-def keys_of(
-    frame: pl.DataFrame, view: View
-) -> tuple[NDArray[np.int64], NDArray[np.object_] | None]:
-    """Identities of a frame's keys ``(n,)``, and the text of each where it is no whole number.
-
-    Raises
-    ------
-    FeatureStoreError
-        If one is missing, or no key of the view; the message names the first.
-    """
-    reasons: Reasons = {}
-    marks = view.missing_marks if isinstance(view, FeatureView) else ()
-    columns = [clean(frame[name], marks) for name in view.key.columns]
-    keys = parse_keys(view.key, columns, reasons)
-    refuse_first(reasons, view.name)
-    return keys.identities, keys.texts
-
-
-def event_times(table: pa.Table, source: DataSource) -> NDArray[np.datetime64]:
-    """When the events ``(n,)`` of an Arrow table happened, in UTC; NaT where it does not say."""
-    return _times(pl.Series(pl.from_arrow(table[source.timestamp_field])))
-
-
-def _stored_values(
-    frame: pl.DataFrame, view: FeatureView
-) -> tuple[NDArray[np.float32], NDArray[np.object_] | None]:
-    """Vectors ``(n, p)`` and exact values ``(n, k)`` of a frame in Feast's types."""
-    reasons: Reasons = {}
-    schema = view.schema
-    values = np.empty((len(frame), len(schema)), dtype=np.float32)
-    for name, array in view.arrays.items():
-        places = list(schema.arrays[name].values())
-        values[:, places] = parse_array(array, frame[name], reasons)
-    for place, feature in enumerate(schema.features):
-        if feature.array is not None:
-            continue
-        cleaned = clean(frame[feature.name], feature.missing_marks)
-        if feature.is_cast:
-            values[:, place] = parse_numbers(feature, cleaned, reasons)
-        else:
-            values[:, place] = _stored_column(feature, cleaned)
-    exact = np.full((len(frame), len(schema.exact)), None, dtype=object)
-    for place, column in enumerate(schema.exact):
-        cleaned = clean(frame[column.name], column.missing_marks)
-        exact[:, place] = parse_exact(column, cleaned, reasons)
-    refuse_first(reasons, view.name)
-    return values, exact if schema.exact else None
-
-
-def refuse_first(reasons: Reasons, view: str) -> None:
-    """Refuse rows of a view if there is a reason; the message names the first."""
-    if reasons:
-        row = min(reasons)
-        raise FeatureStoreError(f"Row {row + 1:,} of '{view}': {reasons[row]}.")
-
-
-def _stored_column(feature: FeatureDefinition, cleaned: pl.Series) -> NDArray[np.generic]:
-    if feature.kind != "category":
-        numbers = cleaned.cast(pl.Float32).fill_null(float("nan")).to_numpy()
-        for row in np.flatnonzero(np.abs(numbers) >= LARGEST_EXACT_INTEGER).tolist():
-            feature.encode(cleaned[row])  # refuses a whole number that became another one
-        return numbers
-    codes, _ = parse_categories(feature, cleaned)
-    return codes
-
-
-def _times(column: pl.Series) -> NDArray[np.datetime64]:
-    if column.dtype == pl.String:
-        column = column.str.to_datetime(time_zone="UTC")
-    elif column.dtype.time_zone is not None:  # type: ignore[attr-defined]
-        column = column.dt.convert_time_zone("UTC")
-    return column.dt.replace_time_zone(None).dt.cast_time_unit("us").to_numpy()
 
 
 def _naive(moment: datetime) -> datetime:

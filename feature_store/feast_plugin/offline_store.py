@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 from feast import FeatureView, OnDemandFeatureView
@@ -22,19 +21,20 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import FeastConfigBaseModel, RepoConfig
 from feast.utils import (
     _get_requested_feature_views_to_features_dict as features_by_view,
-    compute_non_entity_date_range,
 )
 
 from feature_store import connect, offline_store as ours
 from feature_store.definitions.horizon import refuse_future
-from feature_store.definitions.view import FeatureView as OurView
 from feature_store.definitions.windowed_view import ActivityView
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin import activity, connections, definitions
-from feature_store.feast_plugin.conversion import event_times, keys_of, matrix_of
+from feature_store.feast_plugin.asked_views import (
+    entity_rows,
+    refuse_missing_keys,
+    refuse_same_names,
+    requests_of,
+)
 from feature_store.feast_plugin.identity import (
-    is_packed,
-    known_view,
     own_source,
     own_view,
     refuse_own_tables,
@@ -43,25 +43,20 @@ from feature_store.feast_plugin.identity import (
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.offline.appending import append
 from feature_store.feast_plugin.offline.job import ArrowRetrievalJob
+from feature_store.feast_plugin.offline.pushed_rows import PushedRows, event_times
 from feature_store.feast_plugin.offline.queries import (
     FromClause,
     batch_source,
     clause_of,
     column_types,
     quoted,
-    source_columns,
 )
 from feature_store.feast_plugin.offline.retrieval import (
-    Request,
-    ViewRequest,
-    every_event,
     historical,
     in_utc,
-    requested_features,
 )
-from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack, raw_columns
+from feature_store.feast_plugin.on_demand import PACKED_NAMES, as_text, pack
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.offline.entity_keys import note_keys
 from feature_store.offline.postgres import BLOCK_BYTES
 
 
@@ -101,12 +96,12 @@ class PointInTimeOfflineStore(OfflineStore):
         store = connections.offline_store(given.url, given.block_bytes)
         on_demand = OnDemandFeatureView.get_requested_odfvs(feature_refs, project, registry)
         wanted, _ = features_by_view(feature_refs, feature_views, on_demand)
-        requests, packed = _requests(wanted, store, full_feature_names)
-        rows = _entity_rows(entity_df, feature_views, requests, store, options)
+        requests, packed = requests_of(wanted, store, full_feature_names)
+        rows = entity_rows(entity_df, feature_views, requests, store, options)
         time_column = infer_event_timestamp_from_entity_df(dict(rows.dtypes))
         rows = as_text(in_utc(rows, time_column)) if on_demand else in_utc(rows, time_column)
-        _refuse_missing_keys(rows, requests)
-        _refuse_same_names(rows, requests)
+        refuse_missing_keys(rows, requests)
+        refuse_same_names(rows, requests)
         known = options.get("filter_by_created_timestamp", False)
 
         def read() -> pa.Table:
@@ -206,13 +201,13 @@ class PointInTimeOfflineStore(OfflineStore):
             refuse_future(times, datetime.now(UTC), f"rows of '{feature_view.name}'")
             append(store.postgres, into, table)
         else:
-            matrix, entity, created = matrix_of(table, view, source, store.vocabularies)
-            refuse_future(matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
-            note_keys_of_table(table, view, store)
-            store.append(matrix, entity, created)
+            rows = PushedRows.of(table, view, source, store.vocabularies)
+            refuse_future(rows.matrix.times, datetime.now(UTC), f"rows of '{view.name}'")
+            rows.note_keys(store.postgres, view.key)
+            store.append(rows.matrix, view.entity, rows.created)
             if view is MODEL_VIEW:  # others have no single attributes that change
                 changes = connect.profile_writer(connections.settings_of(config))
-                changes.reconcile(matrix.keys, matrix.times)
+                changes.reconcile(rows.matrix.keys, rows.matrix.times)
         if progress:
             progress(table.num_rows)
 
@@ -259,78 +254,8 @@ class PointInTimeOfflineStore(OfflineStore):
         return column_types(store.postgres, clause_of(data_source, store).rows)
 
 
-def note_keys_of_table(table: pa.Table, view: OurView, store: ours.OfflineStore) -> None:
-    """Note the keys behind the identities of a table's rows, where they are no whole numbers."""
-    if view.key.digested:
-        identities, texts = keys_of(pl.DataFrame(pl.from_arrow(table)), view)
-        with store.postgres.transaction() as connection:
-            note_keys(connection, view.key, identities, [] if texts is None else texts.tolist())
-
-
 def _public(refs: Sequence[str]) -> list[str]:
     return [ref for ref in refs if ref.rpartition(":")[2] not in PACKED_NAMES]
-
-
-def _requests(
-    wanted: Mapping[FeatureView, list[str]], store: ours.OfflineStore, full_names: bool
-) -> tuple[list[Request], list[str]]:
-    """What to read of each view, and the views whose raw attributes are to be packed."""
-    requests: list[Request] = []
-    packed = []
-    for view, names in wanted.items():
-        as_one = own_view(view) is not None and is_packed(view)
-        request = _request(view, [] if as_one else names, store, full_names)
-        if as_one and isinstance(request, ViewRequest):
-            own = known_view(view)
-            table = store.table(own.schema)
-            codes = replace(request.source, rows=table, identity=own.entity)
-            request = replace(request, source=codes, features=raw_columns(own.name))
-            packed.append(own.name)
-        requests.append(request)
-    return requests, packed
-
-
-def _request(
-    view: FeatureView, names: list[str], store: ours.OfflineStore, full_names: bool
-) -> Request:
-    columns, aliases = source_columns(view), view.projection.join_key_map
-    keys, table = [column.name for column in view.entity_columns], batch_source(view)
-    keys = keys or [DUMMY_ENTITY_ID]
-    source = clause_of(table, store)
-    source = source.of_nobody() if keys == [DUMMY_ENTITY_ID] else source
-    by = {aliases.get(key, key): columns.get(key, key) for key in keys}
-    features = requested_features(view, names, full_names)
-    windowed = own_view(view)
-    if isinstance(windowed, ActivityView):
-        return activity.ActivityRequest(windowed, source, by, features)
-    return ViewRequest(source, by, features, view.ttl or None)
-
-
-def _entity_rows(
-    entity_df: pd.DataFrame | str | None,
-    views: list[FeatureView],
-    requests: Sequence[Request],
-    store: ours.OfflineStore,
-    options: dict[str, Any],
-) -> pd.DataFrame:
-    if isinstance(entity_df, pd.DataFrame):
-        return entity_df.reset_index(drop=True)
-    if entity_df is not None:
-        return store.postgres.query(entity_df).to_pandas()
-    start, end = compute_non_entity_date_range(
-        views, start_date=options.get("start_date"), end_date=options.get("end_date")
-    )
-    return every_event(store.postgres, requests, start, end)
-
-
-def _refuse_missing_keys(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
-    keys = {key for request in requests for key in request.keys}
-    missing = keys - {*rows.columns, DUMMY_ENTITY_ID}
-    if missing:
-        raise FeatureStoreError(
-            f"The entity rows have no column {', '.join(sorted(missing))}. "
-            f"They have: {', '.join(map(str, rows.columns))}."
-        )
 
 
 def _usable(
@@ -340,15 +265,6 @@ def _usable(
     now = datetime.now(UTC)
     passed = source.between(start, min(end or now, now))
     return [*passed, *(f"{quoted(key)} IS NOT NULL" for key in keys)]
-
-
-def _refuse_same_names(rows: pd.DataFrame, requests: Sequence[Request]) -> None:
-    both = {name for request in requests for name in request.features} & set(rows.columns)
-    if both:
-        raise FeatureStoreError(
-            f"The entity rows have a column '{min(both)}', and so has the result a feature. Rename "
-            "the column, or ask with full_feature_names=True."
-        )
 
 
 def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str, str]:

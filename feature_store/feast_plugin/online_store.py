@@ -33,11 +33,13 @@ from feature_store.feast_plugin.online.exact_times import ExactResponse, noted_t
 from feature_store.feast_plugin.online.planned_response import PlannedResponse
 from feature_store.feast_plugin.online.planning import Plan, Plans
 from feature_store.feast_plugin.online.reading import (
-    Read,
     ReadRow,
+    fetch,
+    fetch_async,
     mark_nulls,
     read_all,
     read_all_async,
+    without_expired,
 )
 from feature_store.feast_plugin.online.request_keys import RequestKeys
 from feature_store.feast_plugin.online.stored_views import StoredViews
@@ -147,7 +149,7 @@ class PackedOnlineStore(OnlineStore):
     ) -> list[ReadRow]:
         """Read rows, in order; ``(None, None)`` where there is none or it has expired."""
         read = self.views(config).whole(table, entity_keys, requested_features)
-        return _without_expired(read.rows(read_all(self.clients(config), [read])))
+        return without_expired(read.rows(read_all(self.clients(config), [read])))
 
     async def online_read_async(
         self,
@@ -158,7 +160,7 @@ class PackedOnlineStore(OnlineStore):
     ) -> list[ReadRow]:
         """`online_read` without blocking the event loop."""
         read = self.views(config).whole(table, entity_keys, requested_features)
-        return _without_expired(read.rows(await read_all_async(self.clients(config), [read])))
+        return without_expired(read.rows(await read_all_async(self.clients(config), [read])))
 
     def store(
         self, config: RepoConfig, table: FeatureView, *, writes: bool = False
@@ -236,23 +238,15 @@ class PackedOnlineStore(OnlineStore):
         return None if plan is None or keys is None else (plan, keys)
 
     def _read_planned(self, config: RepoConfig, plan: Plan, asked: RequestKeys) -> PlannedResponse:
-        keys = plan.redis_keys(asked)
-        with self.clients(config).read_in_time() as client:
-            for view in plan.views:
-                view.require_ready()
-            replies: Any = client.mget(keys)
-        return PlannedResponse(plan, asked, dict(zip(keys, replies, strict=True)))
+        replies = fetch(self.clients(config), plan.redis_keys(asked), plan.views)
+        return PlannedResponse(plan, asked, replies)
 
     async def read_planned_async(
         self, config: RepoConfig, plan: Plan, asked: RequestKeys
     ) -> PlannedResponse:
         """Read what a plan says, without blocking the event loop."""
-        keys = plan.redis_keys(asked)
-        async with self.clients(config).read_in_time_async() as client:
-            for view in plan.views:
-                await view.require_ready_async(client)
-            replies = await self.clients(config).mget_async(keys)
-        return PlannedResponse(plan, asked, dict(zip(keys, replies, strict=True)))
+        replies = await fetch_async(self.clients(config), plan.redis_keys(asked), plan.views)
+        return PlannedResponse(plan, asked, replies)
 
     def _read_features_per_fv(
         self,
@@ -265,7 +259,8 @@ class PackedOnlineStore(OnlineStore):
         include_feature_view_version_metadata: bool,
     ) -> None:
         # Feast's own version reads view by view and does not look at the age of a row.
-        reads = self._reads(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
+        asked = grouped_refs, join_key_values, entity_name_to_join_key_map
+        reads = self.views(config).requested(*asked)
         replies = read_all(self.clients(config), reads)
         options = full_feature_names, include_feature_view_version_metadata
         for read in reads:
@@ -281,21 +276,12 @@ class PackedOnlineStore(OnlineStore):
         full_feature_names: bool,
         include_feature_view_version_metadata: bool,
     ) -> None:
-        reads = self._reads(config, grouped_refs, join_key_values, entity_name_to_join_key_map)
+        asked = grouped_refs, join_key_values, entity_name_to_join_key_map
+        reads = self.views(config).requested(*asked)
         replies = await read_all_async(self.clients(config), reads)
         options = full_feature_names, include_feature_view_version_metadata
         for read in reads:
             read.answer(replies, online_features_response, *options)
-
-    def _reads(
-        self,
-        config: RepoConfig,
-        wanted: Sequence[tuple[FeatureView, list[str]]],
-        values: dict[str, list[Value]],
-        join_keys: dict[str, str],
-    ) -> list[Read]:
-        views = self.views(config)
-        return [views.requested(table, names, values, join_keys) for table, names in wanted]
 
 
 def _serve_while_materializing(registry: BaseRegistry) -> None:
@@ -311,7 +297,3 @@ def _without_vectors(features: Any, registry: BaseRegistry, project: str) -> Any
     plain = copy.copy(features)
     plain.precompute_online = False
     return plain
-
-
-def _without_expired(rows: Sequence[ReadRow]) -> list[ReadRow]:
-    return [row if row[1] is not None else (None, None) for row in rows]

@@ -27,18 +27,22 @@ Replies = Mapping[str | bytes, bytes | None]
 """Redis key to what it holds."""
 
 
-class Read(Protocol):
-    """What a request wants of one view."""
-
-    @property
-    def keys(self) -> Sequence[str | bytes]:
-        """The Redis keys to read."""
+class StoredRows(Protocol):
+    """Rows of one view, which may be read once they are there."""
 
     def require_ready(self) -> None:
         """Refuse to read rows that are being filled."""
 
     async def require_ready_async(self, client: AsyncRedis) -> None:
         """`require_ready` without blocking the event loop."""
+
+
+class Read(StoredRows, Protocol):
+    """What a request wants of one view."""
+
+    @property
+    def keys(self) -> Sequence[str | bytes]:
+        """The Redis keys to read."""
 
     def rows(self, replies: Replies) -> list[ReadRow]:
         """The rows, in order; an expired one has its event time and no features."""
@@ -208,20 +212,32 @@ def read_all(clients: RedisClients, reads: Sequence[Read]) -> Replies:
     StoreUnavailable
         If Redis does not answer in time.
     """
-    keys = _keys(reads)
-    with clients.read_in_time() as client:
-        for read in reads:
-            read.require_ready()
-        replies: Any = client.mget(keys) if keys else []
-    return dict(zip(keys, replies, strict=True))
+    return fetch(clients, _keys(reads), reads)
 
 
 async def read_all_async(clients: RedisClients, reads: Sequence[Read]) -> Replies:
     """`read_all` without blocking the event loop."""
-    keys = _keys(reads)
+    return await fetch_async(clients, _keys(reads), reads)
+
+
+def fetch(
+    clients: RedisClients, keys: Sequence[str | bytes], views: Sequence[StoredRows]
+) -> Replies:
+    """What Redis holds under some keys, once the rows of their views may be read."""
+    with clients.read_in_time() as client:
+        for view in views:
+            view.require_ready()
+        replies: Any = client.mget(keys) if keys else []
+    return dict(zip(keys, replies, strict=True))
+
+
+async def fetch_async(
+    clients: RedisClients, keys: Sequence[str | bytes], views: Sequence[StoredRows]
+) -> Replies:
+    """`fetch` without blocking the event loop."""
     async with clients.read_in_time_async() as client:
-        for read in reads:
-            await read.require_ready_async(client)
+        for view in views:
+            await view.require_ready_async(client)
         replies = await clients.mget_async(keys) if keys else []
     return dict(zip(keys, replies, strict=True))
 
@@ -238,6 +254,11 @@ def read_row(codec: ValueCodec, names: Sequence[str], row: Row | None, is_expire
     if is_expired:
         return event_time, None
     return event_time, dict(zip(names, codec.values(row.vector, row.exact, names), strict=True))
+
+
+def without_expired(rows: Sequence[ReadRow]) -> list[ReadRow]:
+    """Rows of which those that have expired read as absent."""
+    return [row if row[1] is not None else (None, None) for row in rows]
 
 
 def mark_nulls(response: GetOnlineFeaturesResponse) -> None:

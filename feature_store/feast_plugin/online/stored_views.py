@@ -80,14 +80,17 @@ class StoredViews:
 
     def requested(
         self,
-        table: FeatureView,
-        names: list[str],
+        wanted: Sequence[tuple[FeatureView, list[str]]],
         values: dict[str, list[Value]],
         join_keys: dict[str, str],
-    ) -> Read:
-        """A read of what a request wants; ``values`` are its entities, column by column."""
-        unique, destinations, rows_out = unique_entities(table, values, join_keys)
-        return self._read(Wanted(table, names, destinations, rows_out), entity_keys_of(unique))
+    ) -> list[Read]:
+        """Reads of what a request wants; ``values`` are its entities, column by column."""
+        reads = []
+        for table, names in wanted:
+            unique, destinations, rows_out = unique_entities(table, values, join_keys)
+            features = Wanted(table, names, destinations, rows_out)
+            reads.append(self._read(features, entity_keys_of(unique)))
+        return reads
 
     def _read(self, wanted: Wanted, keys: Sequence[EntityKey]) -> Read:
         table = wanted.table
