@@ -34,6 +34,11 @@ end
 return #newer / 2
 """
 
+# Rows that say by themselves which features they have: a row of the same times may have others.
+WRITE_NEWEST_OR_EQUAL = WRITE_NEWEST.replace(
+    b"new_created > old_created", b"new_created >= old_created"
+)
+
 MOST_ROWS = 2_000
 """As many rows as a batch may have: Lua hands at most some 8,000 values to a call."""
 
@@ -41,18 +46,24 @@ Batch = tuple[Sequence[bytes], Sequence[bytes]]
 """Keys and packed rows."""
 
 
-def write_newest(client: Redis, batches: Iterable[Batch]) -> int:
+def write_newest(client: Redis, batches: Iterable[Batch], *, or_equal: bool = False) -> int:
     """Write rows where none as new is stored; return how many were written.
 
     Every row becomes visible at once and whole, and each batch whole or not at all. A batch is
     packed and sent while the server works on the one before it. Keys may repeat.
+
+    Parameters
+    ----------
+    or_equal
+        Whether of rows with the same event and created time the last one counts, not the first.
     """
+    script = WRITE_NEWEST_OR_EQUAL if or_equal else WRITE_NEWEST
     pool = client.connection_pool
     connection: Any = pool.get_connection()
     written, waiting = 0, False
     try:
         for keys, rows in batches:
-            connection.send_packed_command([_command(keys, rows)])
+            connection.send_packed_command([_command(script, keys, rows)])
             if waiting:
                 written += connection.read_response()
             waiting = True
@@ -65,8 +76,8 @@ def write_newest(client: Redis, batches: Iterable[Batch]) -> int:
         pool.release(connection)
 
 
-def _command(keys: Sequence[bytes], rows: Sequence[bytes]) -> bytes:
+def _command(script: bytes, keys: Sequence[bytes], rows: Sequence[bytes]) -> bytes:
     """EVAL in Redis's protocol; by hand, which takes a third of the client's time."""
-    arguments = [b"EVAL", WRITE_NEWEST, b"%d" % len(keys), *keys, *rows]
+    arguments = [b"EVAL", script, b"%d" % len(keys), *keys, *rows]
     packed = [b"$%d\r\n%b\r\n" % (len(argument), argument) for argument in arguments]
     return b"*%d\r\n%b" % (len(arguments), b"".join(packed))

@@ -208,9 +208,9 @@ def test_the_newest_event_wins_then_what_was_learned_last(feast: FeatureStore) -
     feast.apply([DRIVER, view({"n": Int64}, DRIVER)])
     writes = [
         *((NOW - HOUR, NOW, 1), (NOW - 2 * HOUR, NOW, 2), (NOW - HOUR, NOW - HOUR, 3)),
-        *((NOW - HOUR, NOW + HOUR, 4), (NOW, NOW - DAY, 5)),
+        *((NOW - HOUR, NOW + HOUR, 4), (NOW, NOW - DAY, 5), (NOW, NOW - DAY, 6)),
     ]
-    expected = [1, 1, 1, 4, 5]
+    expected = [1, 1, 1, 4, 5, 6]
     for (at, known, n), seen in zip(writes, expected, strict=True):
         push(feast, driver_id=1, n=n, at=at, known=known)
         assert read(feast, "n", driver_id=1) == [seen]
@@ -261,6 +261,18 @@ def test_a_field_that_changed_is_missing_until_it_is_written_again(feast: Featur
     assert statuses(feast, *names, driver_id=1) == ["PRESENT", "NOT_FOUND", "NOT_FOUND"]
     push(feast, driver_id=1, kept=4, retyped="x", added=5)
     assert read(feast, *names, driver_id=1) == [4, "x", 5]
+
+
+def test_a_field_that_was_added_comes_with_the_next_materialize(
+    world: World, feast: FeatureStore
+) -> None:
+    table = make(world, KEYS | {"n": "integer", "t": "text"}, (1, NOON, NOON, 7, "x"))
+    feast.apply([DRIVER, view({"n": Int32}, DRIVER, source=source(table))])
+    feast.materialize(NOON - DAY, NOON + DAY)
+    feast.apply([view({"n": Int32, "t": String}, DRIVER, source=source(table))])
+    assert read(feast, "n", "t", driver_id=1) == [7, None]
+    feast.materialize(NOON - DAY, NOON + DAY)
+    assert read(feast, "n", "t", driver_id=1) == [7, "x"]
 
 
 def test_a_value_of_another_type_is_refused(feast: FeatureStore) -> None:

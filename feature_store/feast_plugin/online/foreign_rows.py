@@ -11,8 +11,8 @@ bytes     type   meaning
 then      bytes  the features by name, as Feast's message ``Map``
 ========  =====  ==========================================================
 
-The times stand where those of our rows stand, so the same script compares them on the server. A
-Redis key is ``{project}:feast-view:{view}:`` and the entity key; no view of ours is called so.
+The times stand where those of our rows stand, so the same script compares them on the server; of
+rows with the same times the last one counts, since the view's fields may have changed. A Redis key is ``{project}:feast-view:{view}:`` and the entity key; no view of ours is called so.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class ForeignRows:
             for at in range(0, len(rows), size)
         )
         with translated("write"):
-            return write_newest(client, batches)
+            return write_newest(client, batches, or_equal=True)
 
     def read(
         self, entity_key: bytes, packed: bytes | None, names: Sequence[str]
