@@ -143,7 +143,7 @@ class PointInTimeOfflineStore(OfflineStore):
             return ArrowRetrievalJob(
                 lambda: activity.pull_events(*asked, newest=True), store.postgres
             )
-        rows = clause_of(data_source, store)
+        rows = clause_of(data_source, store).typed(store.postgres)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         source = source if join_key_columns else source.of_nobody()
@@ -170,7 +170,7 @@ class PointInTimeOfflineStore(OfflineStore):
             return ArrowRetrievalJob(
                 lambda: activity.pull_events(*asked, newest=False), store.postgres
             )
-        rows = clause_of(data_source, store)
+        rows = clause_of(data_source, store).typed(store.postgres)
         source = replace(rows, event_time=timestamp_field, created_time=created_timestamp_column)
         columns = _columns(join_key_columns, feature_name_columns, times)
         source = source if join_key_columns else source.of_nobody()

@@ -135,6 +135,25 @@ def test_every_type_of_a_table_is_materialized(world: World, feast: FeatureStore
     refuse_difference(feast, [f"stats:{name}" for name in TYPES], [{"driver_id": 1}])
 
 
+def test_uuids_of_a_table_are_values_and_keys(world: World, feast: FeatureStore) -> None:
+    times = {"at": "timestamptz", "known": "timestamptz"}
+    columns = {"k": "uuid"} | times | {"one": "uuid", "several": "uuid[]", "n": "integer"}
+    table = make(world, columns, (ID, NOON, NOON, ID, [ID, ID], 5))
+    key = Entity(name="k", join_keys=["k"], value_type=ValueType.UUID)
+    schema = [Field(name="k", dtype=Uuid), Field(name="one", dtype=Uuid)]
+    schema += [Field(name="several", dtype=Array(Uuid)), Field(name="n", dtype=Int32)]
+    one = FeatureView(name="stats", entities=[key], schema=schema, source=source(table))
+    feast.apply([key, one])
+    feast.materialize(NOON - DAY, NOON + DAY)
+    for asked in (ID, str(ID)):
+        assert read(feast, "one", "several", "n", k=asked) == [ID, [ID, ID], 5]
+    rows = pd.DataFrame({"k": [str(ID)], "event_timestamp": [NOON]})
+    refs = ["stats:one", "stats:several", "stats:n"]
+    history = feast.get_historical_features(rows, refs).to_arrow()
+    values = [history[name][0].as_py() for name in ("one", "several", "n")]
+    assert values == [str(ID), [str(ID)] * 2, 5]
+
+
 def test_missing_values_are_null_and_so_said(world: World, feast: FeatureStore) -> None:
     table = make(world, KEYS | {"n": "bigint", "t": "text"}, (1, NOON, NOON, None, None))
     fields = [Field(name="driver_id", dtype=Int64), Field(name="n", dtype=Int64)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from feast import FeatureView
@@ -21,6 +21,9 @@ from feature_store.offline import events, tables
 from feature_store.offline.postgres import Postgres
 from feature_store.offline_store import OfflineStore
 
+TEXTS = {"uuid": "::text", "uuid[]": "::text[]"}
+"""Types of PostgreSQL that Feast takes as texts alone, and their casts."""
+
 
 @dataclass(frozen=True)
 class FromClause:
@@ -37,6 +40,8 @@ class FromClause:
     key, identity
         Of those: what the rows are about, where its key is no whole number, and the column that
         holds the identity.
+    texts
+        Columns that are read as texts, and their types in PostgreSQL: it sends bytes of a UUID.
     """
 
     rows: str
@@ -45,6 +50,7 @@ class FromClause:
     by_entity: bool = False
     key: Entity | None = None
     identity: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def select(
         self,
@@ -66,8 +72,11 @@ class FromClause:
 
     def named(self, columns: Mapping[str, str], as_text: Sequence[str] = ()) -> list[str]:
         """SQL of the columns under the names that they have in the result."""
+        casts = dict.fromkeys(as_text, "::text") | {
+            alias: TEXTS[self.texts[name]] for alias, name in columns.items() if name in self.texts
+        }
         return [
-            f"{quoted(name)}{'::text' * (alias in as_text)} AS {quoted(alias)}"
+            f"{quoted(name)}{casts.get(alias, '')} AS {quoted(alias)}"
             for alias, name in columns.items()
         ]
 
@@ -80,6 +89,13 @@ class FromClause:
         if not by:
             return f"SELECT {select} ORDER BY {order} LIMIT 1"
         return f"SELECT DISTINCT ON ({', '.join(by)}) {select} ORDER BY {order}"
+
+    def typed(self, postgres: Postgres) -> FromClause:
+        """The rows, with what has to be read of them as texts; our own have nothing of it."""
+        if self.by_entity:
+            return self
+        types = column_types(postgres, self.rows)
+        return replace(self, texts={name: kind for name, kind in types if kind in TEXTS})
 
     def of_nobody(self) -> FromClause:
         """The rows of a view without entities, under the key that Feast gives them all."""

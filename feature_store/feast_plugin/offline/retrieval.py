@@ -98,7 +98,8 @@ class ViewRequest:
 
         A table of somebody else's may lack an index, and its rows may lie in any order.
         """
-        event, created = self.source.event_time, self.source.created_time
+        source = self.source.typed(postgres)
+        event, created = source.event_time, source.created_time
         names = [f"key_{n}" for n in range(len(self.keys))]
         columns = {
             **dict(zip(names, self.keys.values(), strict=True)),
@@ -108,12 +109,12 @@ class ViewRequest:
         }
         sieve = Sieve(asked, names, self.ttl, known=known)
         as_text = [name for name in names if asked[name].dtype == pl.String]
-        query = self.source.select(columns, self._candidates(asked), as_text=as_text)
+        query = source.select(columns, self._candidates(asked), as_text=as_text)
         block = None
         for block in postgres.stream(query):
             sieve.add(block)
         if block is None:  # the types are still to be known
-            sieve.add(postgres.query(f"{self.source.select(columns, as_text=as_text)} LIMIT 0"))
+            sieve.add(postgres.query(f"{source.select(columns, as_text=as_text)} LIMIT 0"))
         return sieve.answers()
 
     def _candidates(self, asked: pl.DataFrame) -> list[str]:
@@ -235,7 +236,8 @@ def every_event(
             )
         columns = {**request.keys, "event_timestamp": request.source.event_time}
         where = request.source.between(start, end)
-        frames.append(postgres.query(request.source.select(columns, where, distinct=True)))
+        source = request.source.typed(postgres)
+        frames.append(postgres.query(source.select(columns, where, distinct=True)))
     rows = pl.concat(frames).unique().sort(*keys, "event_timestamp")
     return rows.drop(DUMMY_ENTITY_ID, strict=False).to_pandas()
 

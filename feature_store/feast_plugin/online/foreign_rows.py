@@ -12,7 +12,8 @@ then      bytes  the features by name, as Feast's message ``Map``
 ========  =====  ==========================================================
 
 The times stand where those of our rows stand, so the same script compares them on the server; of
-rows with the same times the last one counts, since the view's fields may have changed. A Redis key is ``{project}:feast-view:{view}:`` and the entity key; no view of ours is called so.
+rows with the same times the last one counts, since the view's fields may have changed. A Redis key
+is ``{project}:feast-view:{view}:`` and the entity key; no view of ours is called so.
 """
 
 from __future__ import annotations
