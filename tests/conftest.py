@@ -26,7 +26,8 @@ def pytest_configure() -> None:
     hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("repeatable")
     share_cores()
-    for name in ("DATABASE_URL", "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"):
+    of_others = ("MLFLOW_DATABASE_URL", "AIRFLOW_DATABASE_URL")
+    for name in ("DATABASE_URL", *of_others, "REDIS_URL", "MLFLOW_TRACKING_URI", "MODEL_NAME"):
         os.environ.pop(name, None)
     for name in [name for name in os.environ if name.startswith("FTI_")]:
         del os.environ[name]
