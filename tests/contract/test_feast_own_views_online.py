@@ -317,6 +317,17 @@ def test_a_value_of_another_type_is_refused(feast: FeatureStore) -> None:
     assert read(feast, "n", driver_id=1) == [None]
 
 
+def test_a_row_without_a_key_or_a_time_is_refused(feast: FeatureStore) -> None:
+    feast.apply([DRIVER, view({"n": Int64}, DRIVER)])
+    rows = pd.DataFrame({"driver_id": [1, None], "n": [1, 2], "at": NOW, "known": NOW})
+    with pytest.raises(InvalidValue, match=r"Row 2 of 'stats' has no key \(driver_id\)"):
+        feast.write_to_online_store("stats", rows)
+    times = rows.assign(driver_id=[1, 2], at=[NOW, None])
+    with pytest.raises(InvalidValue, match="Row 2 of 'stats' has no event time"):
+        feast.write_to_online_store("stats", times)
+    assert read(feast, "n", driver_id=1) == [None]
+
+
 def test_numbers_of_another_width_keep_their_digits(feast: FeatureStore) -> None:
     feast.apply([DRIVER, view({"x": Float32, "n": Int32, "xs": Array(Float32)}, DRIVER)])
     store, registered = feast.provider.online_store, feast.get_feature_view("stats")

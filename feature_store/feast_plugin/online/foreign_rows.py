@@ -110,12 +110,14 @@ class ForeignRows:
         Raises
         ------
         InvalidValue
-            If a value is not of its field's type, or may have lost digits; nothing is written.
+            If a row lacks its key or its time, or a value is not of its field's type, or may have
+            lost digits; nothing is written.
         InvalidEvent
             If an event has not happened yet; nothing is written.
         StoreUnavailable
             If Redis does not answer in time, is full, or refuses the write.
         """
+        self._refuse_unnamed(rows)
         now = datetime.now(UTC)
         times = np.array([_aware(event).replace(tzinfo=None) for _, _, event, _ in rows], "M8[us]")
         refuse_future(times, now, f"rows of '{self.view}'")
@@ -172,6 +174,17 @@ class ForeignRows:
         header = _HEADER.pack(MAGIC, len(key), *times)
         features: bytes = held.SerializeToString(deterministic=True)
         return header + key + features
+
+    def _refuse_unnamed(self, rows: Sequence[WrittenRow]) -> None:
+        """Refuse rows that do not say whom they are about, or when their event was."""
+        for number, (key, _, event, _) in enumerate(rows, 1):
+            whole = all(part.WhichOneof("val") not in _EMPTY for part in key.entity_values)
+            if not whole or event != event:
+                what = "event time" if whole else f"key ({', '.join(key.join_keys)})"
+                raise InvalidValue(
+                    f"Row {number:,} of '{self.view}' has no {what}. Nothing was written. Give it "
+                    "one, or leave the row out."
+                )
 
     def _refuse_type(self, name: str, value: Value) -> None:
         expected = self.kinds.get(name)
