@@ -174,6 +174,24 @@ def as_model_takes(feature: FeatureDefinition, value: ExactValue) -> float:
     return float(value)  # type: ignore[arg-type]
 
 
+def maybe_rounded(values: Sequence[int | None]) -> int | None:
+    """The first whole number of a column ``(n,)`` that Feast may have rounded, if there is one.
+
+    A number that no float64 holds tells that the column has been none.
+
+    Examples
+    --------
+    >>> maybe_rounded([2**53, None]), maybe_rounded([2**53, 2**53 + 1, None])
+    (9007199254740992, None)
+    """
+    if None not in values:
+        return None
+    large = [value for value in values if value is not None and abs(value) >= LARGEST_WHOLE]
+    if not large or any(int(float(value)) != value for value in large):
+        return None
+    return large[0]
+
+
 def refuse_lost_digits(columns: Sequence[ExactColumn], values: NDArray[np.object_]) -> None:
     """Refuse rows ``(n, k)`` of messages whose whole numbers Feast may have rounded.
 
@@ -183,16 +201,15 @@ def refuse_lost_digits(columns: Sequence[ExactColumn], values: NDArray[np.object
     Raises
     ------
     InvalidValue
-        If a column has a value beyond 2**53, and a missing one.
+        If a column has a value beyond 2**53, and a missing one, and may have been a float64.
     """
     for place, column in enumerate(columns):
         if column.type != "int64":
             continue
-        given = [value for value in values[:, place].tolist() if value is not None]
-        large = [value for value in given if abs(value) >= LARGEST_WHOLE]
-        if large and len(given) < len(values):
+        rounded = maybe_rounded(values[:, place].tolist())
+        if rounded is not None:
             raise InvalidValue(
-                f"{column.name} is {large[0]} in one of these rows and missing in another: Feast "
+                f"{column.name} is {rounded} in one of these rows and missing in another: Feast "
                 "hands such columns over as float64, in which whole numbers beyond 2**53 lose "
                 "digits. Write the rows without a value apart, or materialize with "
                 "PackedMaterializationEngine."

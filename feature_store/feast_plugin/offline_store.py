@@ -42,7 +42,7 @@ from feature_store.feast_plugin.identity import (
 )
 from feature_store.feast_plugin.logging import PostgresLoggingDestination
 from feature_store.feast_plugin.offline.appending import append
-from feature_store.feast_plugin.offline.job import ArrowRetrievalJob
+from feature_store.feast_plugin.offline.job import ArrowRetrievalJob, unrounded
 from feature_store.feast_plugin.offline.pushed_rows import PushedRows, event_times
 from feature_store.feast_plugin.offline.queries import (
     FromClause,
@@ -272,4 +272,6 @@ def _columns(keys: list[str], features: list[str], times: list[str]) -> dict[str
 
 
 def _job(query: str, store: ours.OfflineStore) -> ArrowRetrievalJob:
-    return ArrowRetrievalJob(lambda: store.postgres.query(query).to_arrow(), store.postgres)
+    return ArrowRetrievalJob(
+        lambda: unrounded(store.postgres.query(query).to_arrow()), store.postgres
+    )

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from feast import OnDemandFeatureView
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import (
     SavedDatasetPostgreSQLStorage,
@@ -15,6 +16,7 @@ from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source i
 from feast.infra.offline_stores.offline_store import RetrievalJob, RetrievalMetadata
 from feast.saved_dataset import SavedDatasetStorage, ValidationReference
 
+from feature_store.definitions.cleaning import LARGEST_WHOLE
 from feature_store.errors import FeatureStoreError
 from feature_store.feast_plugin.identity import refuse_own_tables
 from feature_store.feast_plugin.on_demand import tidy
@@ -22,6 +24,26 @@ from feature_store.offline.postgres import IngestMode, Postgres
 from feature_store.offline_store import OfflineStore
 
 NULLABLE = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+
+
+def unrounded(table: pa.Table) -> pa.Table:
+    """A table whose whole numbers Feast cannot round on the way into its messages.
+
+    It makes float64 of a column of whole numbers in which some are missing. Where that would lose
+    digits, they are decimals.
+
+    Examples
+    --------
+    >>> unrounded(pa.table({"n": [2**53 + 1, None], "m": [1, None]})).schema.types
+    [Decimal128Type(decimal128(19, 0)), DataType(int64)]
+    """
+    for place, column in enumerate(table.columns):
+        if column.null_count and pa.types.is_int64(column.type):
+            limits = pc.min_max(column).as_py()
+            if max(abs(limit or 0) for limit in limits.values()) >= LARGEST_WHOLE:
+                exact = column.cast(pa.decimal128(19))
+                table = table.set_column(place, table.field(place).name, exact)
+    return table
 
 
 @dataclass

@@ -30,14 +30,14 @@ import numpy as np
 from feast.feature_view import DUMMY_ENTITY_ID
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Map, Value
-from feast.type_map import VALUE_TYPE_TO_PROTO_VALUE_MAP
+from feast.type_map import NULL_TIMESTAMP_INT_VALUE, VALUE_TYPE_TO_PROTO_VALUE_MAP
 from feast.types import FeastType
 from feast.value_type import ValueType
 
-from feature_store.definitions.cleaning import LARGEST_WHOLE
 from feature_store.definitions.horizon import refuse_future
 from feature_store.errors import InvalidValue, SchemaMismatch
 from feature_store.feast_plugin.conversion import WrittenRow
+from feature_store.feast_plugin.field_values import maybe_rounded
 from feature_store.online.conditional_write import MOST_ROWS, write_newest
 from feature_store.online.row_codec import HEADER_BYTES, microseconds_of, moment_of
 from feature_store.online_store import translated
@@ -167,8 +167,7 @@ class ForeignRows:
             if name in self._beside:
                 continue
             self._refuse_type(name, value)
-            # Feast has two ways to say null, and reads one of them as 0.
-            held.val[name].CopyFrom(Value() if value.HasField("null_val") else value)
+            held.val[name].CopyFrom(Value() if _is_null(value) else value)
         known = now if created is None or created != created else _aware(created)
         times = microseconds_of(_aware(event)), microseconds_of(known)
         header = _HEADER.pack(MAGIC, len(key), *times)
@@ -201,11 +200,13 @@ class ForeignRows:
     def _refuse_lost_digits(self, rows: Sequence[Mapping[str, Value]]) -> None:
         """Refuse rows whose whole numbers Feast may have rounded; see `refuse_lost_digits`."""
         for name in (name for name, kind in self.kinds.items() if kind == "int64_val"):
-            given = [v for row in rows if (v := row.get(name)) and v.HasField("int64_val")]
-            large = [value.int64_val for value in given if abs(value.int64_val) >= LARGEST_WHOLE]
-            if large and len(given) < len(rows):
+            given = (row.get(name) for row in rows)
+            rounded = maybe_rounded(
+                [v.int64_val if v is not None and v.HasField("int64_val") else None for v in given]
+            )
+            if rounded is not None:
                 raise InvalidValue(
-                    f"'{self.view}:{name}' is {large[0]} in one of these rows and missing in "
+                    f"'{self.view}:{name}' is {rounded} in one of these rows and missing in "
                     "another: Feast hands such columns over as float64, in which whole numbers "
                     "beyond 2**53 lose digits. Write the rows without a value apart, or declare "
                     "the field as String."
@@ -276,6 +277,13 @@ def delete_foreign_rows(client: Redis, project: str, views: Sequence[str]) -> No
 def _kind(dtype: FeastType) -> str:
     """Which of Feast's values a field of a type holds; empty where any may."""
     return _KINDS.get(dtype.to_value_type(), "")
+
+
+def _is_null(value: Value) -> bool:
+    """Whether a value is one of Feast's three nulls: it reads the second as 0."""
+    if value.HasField("unix_timestamp_val"):
+        return bool(value.unix_timestamp_val == NULL_TIMESTAMP_INT_VALUE)
+    return value.WhichOneof("val") in _EMPTY
 
 
 def _fits(value: Value, kind: str) -> bool:

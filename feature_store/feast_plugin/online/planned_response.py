@@ -63,11 +63,16 @@ class PlannedResponse(OnlineResponse):
             if include_event_timestamps:
                 answer[name + TIMESTAMP_POSTFIX] = [0] * len(given)
         for found in self.answers:
-            seconds, labels = found.seconds, found.view.features.labels
-            for label, column in zip(labels, found.columns(), strict=True):
-                answer[label] = spread(found.keys, column)
-                if include_event_timestamps:
-                    answer[label + TIMESTAMP_POSTFIX] = spread(found.keys, seconds)
+            labels, columns = found.view.features.labels, found.columns()
+            if found.keys.spread is not None:
+                columns = [spread(found.keys, column) for column in columns]
+            if not include_event_timestamps:
+                answer |= zip(labels, columns, strict=True)
+                continue
+            seconds = spread(found.keys, found.seconds)
+            for label, column in zip(labels, columns, strict=True):
+                answer[label] = column
+                answer[label + TIMESTAMP_POSTFIX] = list(seconds)
         return answer
 
     @property
