@@ -65,12 +65,14 @@ def request_schema(view: FeatureView) -> type[Body]:
     named = frozenset(view.key.columns) - frozenset(raw)
     names = {field_of(name): name for name in (*raw, *view.key.columns)}
 
+    together = [feature.inputs for feature in view.timed_features]
+
     def asks_something(body: Body) -> Body:
         given = {names[field] for field in body.model_fields_set if field in names}
-        for feature in view.timed_features:
-            lacking = set(feature.inputs) - given
-            if lacking and len(lacking) < len(feature.inputs):
-                raise ValueError(f"{' and '.join(feature.inputs)} together, or none of them")
+        for inputs in together:
+            lacking = set(inputs) - given
+            if lacking and len(lacking) < len(inputs):
+                raise ValueError(f"{' and '.join(inputs)} together, or none of them")
         if given <= named and all(body.__dict__[field_of(name)] is None for name in given):
             whom = " and ".join(f"'{name}'" for name in view.key.columns)
             raise ValueError(f"{whom} or at least one of {', '.join(raw)}")
