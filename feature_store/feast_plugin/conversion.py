@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,13 @@ WrittenRow = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
 """What Feast hands to an online store: key, values, event time, created time."""
 
 
+def _readers_of(schema: FeatureSchema) -> list[FieldReader]:
+    """What reads each feature, then each exact column, then each array."""
+    exact = [exact_reader(column) for column in schema.exact]
+    arrays = [array_reader() for _ in schema.arrays]
+    return [*map(feature_reader, schema.features), *exact, *arrays]
+
+
 class ValueCodec:
     """Turns rows of one schema into Feast's values and back.
 
@@ -54,7 +62,8 @@ class ValueCodec:
         self.schema = schema
         self.vocabularies = vocabularies
         self._packed = f"{PACKED}{schema.view}"
-        self._readers = self._made_readers()
+        self._readers = _readers_of(schema)
+        self._learning = Lock()
         # A rounded feature is shown to the digit.
         behind = [*schema.exact_positions, *schema.arrays]
         places = {name: len(schema) + place for place, name in enumerate(behind)}
@@ -114,12 +123,6 @@ class ValueCodec:
             held.append([gather(numbers) for numbers in vectors[:, members].tolist()])
         return [self._readers[place].column(held[place]) for place in places]
 
-    def _made_readers(self) -> list[FieldReader]:
-        schema = self.schema
-        exact = [exact_reader(column) for column in schema.exact]
-        arrays = [array_reader() for _ in schema.arrays]
-        return [*map(feature_reader, schema.features), *exact, *arrays]
-
     def _look_up(self, vectors: NDArray[np.float32]) -> None:
         """Ask for the words of open vocabularies, where the vectors ``(n, p)`` have new ones."""
         if self.schema.open_features and self.vocabularies is not None:
@@ -137,9 +140,16 @@ class ValueCodec:
             self._know(self.vocabularies.learned(self.schema, given))
 
     def _know(self, schema: FeatureSchema) -> None:
-        if schema.words != self.schema.words:
-            self.schema = schema
-            self._readers = self._made_readers()
+        """Take over words; other threads write and read meanwhile, and none may lose its own."""
+        if schema.words == self.schema.words:
+            return
+        with self._learning:
+            words = self.schema.words
+            # Words are only added, so the longer of two vocabularies has all of both.
+            longer = {n: max(words.get(n, ()), found, key=len) for n, found in schema.words.items()}
+            known = schema.with_words(longer)
+            self._readers = _readers_of(known)
+            self.schema = known
 
     def read(self, values: Mapping[str, Value]) -> tuple[NDArray[np.float32], list[ExactValue]]:
         """A row, ``(p,)`` and ``(k,)``, out of Feast's values; absent and null ones are missing.

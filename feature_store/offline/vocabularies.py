@@ -52,8 +52,8 @@ class Vocabularies:
         for feature in known.open_features:
             codes = values[:, known.positions[feature.name]]
             if not feature.has_words or (codes >= FIRST_KNOWN + len(feature.categories)).any():
-                self._seen[schema.view] = self._known(schema.whole or schema)
-                return schema.with_words(self._seen[schema.view])
+                words = self._seen[schema.view] = self._known(schema.whole or schema)
+                return schema.with_words(words)
         return known
 
     def learn(self, view: FeatureView, given: Mapping[str, Iterable[object]]) -> FeatureView:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ import pytest
 from feast import FeatureStore
 from feast.data_source import PushMode
 from feast.feature_server import get_app
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
 from feast.repo_config import RegistryConfig
 from feast.types import Array, Float32, String
 
 from feature_store.errors import DefinitionError, FeatureStoreError, InvalidValue
 from feature_store.feast_plugin import identity
+from feature_store.feast_plugin.conversion import ValueCodec
 from feature_store.feast_plugin.definitions import feast_entities, feast_source, feast_view
 from feature_store.feast_plugin.on_demand import on_demand_view, packed_view
 from feature_store.feast_plugin.server.serving import shorten
@@ -29,6 +33,7 @@ DAY = timedelta(days=1)
 NAMES = ["age", "city", "taste", "lasted_days", "nick"]
 REFS = [f"accounts:{name}" for name in NAMES]
 TASTE = np.array([0.5, -0.25, 0.1, 3], np.float32).tolist()
+KEY = EntityKey(join_keys=["user_id"], entity_values=[Value(int64_val=1)])
 FIRST = {"age": 40, "city": "Oslo", "taste": TASTE, "lasted_days": 10.5, "nick": "Zoë"}
 
 
@@ -125,6 +130,20 @@ def test_a_reader_that_is_older_than_a_word_finds_it(feast: FeatureStore, world:
     world.offline.append(rows, "user_id", NOW)
     feast.materialize(NOW - 2 * DAY, NOW)
     assert online(feast, 1)["city"] == ["Lima"]
+
+
+def test_writers_at_once_lose_no_word(feast: FeatureStore, world: World) -> None:
+    codec = ValueCodec(SCHEMA, world.offline.vocabularies)
+
+    def write(place: int) -> float:
+        row = (KEY, {"city": Value(string_val=f"C{place % 8}")}, NOW, NOW)
+        matrix, _ = codec.matrix([row])
+        return float(matrix.values[0, SCHEMA.position("city")])
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(write, range(90)))
+    known = world.offline.vocabularies.schema(SCHEMA).words["city"]
+    assert [known[int(code) - 2] for code in codes] == [f"C{place % 8}" for place in range(90)]
 
 
 @pytest.mark.parametrize("taste", [[1.0, 2, 3], [1.0, 2, 3, float("nan")]])
