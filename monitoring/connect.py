@@ -125,10 +125,11 @@ def world(settings: Settings, start: datetime) -> World:
     MonitoringRefused
         If the source has no labels, or an incident is about a column that is not there.
     """
-    config, engine, tables = settings.feature, Engine(MODEL_VIEW), []
+    view = offline_store(settings).vocabularies.view(MODEL_VIEW)
+    config, engine, tables = settings.feature, Engine(view), []
     horizon = Horizon(datetime.now(UTC), config.max_ahead)
     for batch in raw_source(settings).read():
-        table = parse(batch, MODEL_VIEW, config.source, config.event_time, horizon)
+        table = parse(batch, view, config.source, config.event_time, horizon)
         if table.labels is None:
             raise MonitoringRefused("The source has no labels; the simulated world needs some.")
         good = np.setdiff1d(np.arange(len(table)), list(table.reasons))
@@ -153,7 +154,9 @@ def simulation(settings: Settings, start: datetime, assign: Assign = champion_on
 
 def exposure_reader(settings: Settings) -> ExposureReader:
     """Reads the predictions of A/B tests; starts the embedded PostgreSQL without a URL."""
-    return ExposureReader(Postgres(postgres_url(settings)), MODEL_VIEW.schema)
+    schema = offline_store(settings).vocabularies.schema(MODEL_VIEW.schema)
+    # Receipts name the features that a model takes: what is for lookup is not among them.
+    return ExposureReader(Postgres(postgres_url(settings)), schema.model_inputs)
 
 
 def experiment_store(settings: Settings) -> ExperimentStore:

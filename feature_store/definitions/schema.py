@@ -215,8 +215,12 @@ class FeatureSchema:
 
     @cached_property
     def words(self) -> Mapping[str, tuple[str, ...]]:
-        """The words that are known of open vocabularies, by feature."""
-        return {each.name: each.categories for each in self.open_features if each.has_words}
+        """The words that are known of the view's open vocabularies, by feature.
+
+        Also of features that were not selected: others may be made from them.
+        """
+        features = (self.whole or self).open_features
+        return {each.name: each.categories for each in features if each.has_words}
 
     def with_words(self, words: Mapping[str, Sequence[str]]) -> FeatureSchema:
         """The same schema with the words that open vocabularies have by now."""

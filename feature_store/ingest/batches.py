@@ -145,11 +145,11 @@ def parse(
 def learn_words(
     batch: Batch, view: FeatureView, source: Meaning, vocabularies: Vocabularies
 ) -> FeatureView:
-    """Learn the words of a batch that are new to open vocabularies; give the view with all."""
+    """Learn the words of a batch that the view does not know; give the view with all."""
     texts = wanted_columns(batch, view, source)
     names = [feature.name for feature in view.schema.open_features]
     given = {name: texts[name].drop_nulls().unique(maintain_order=True) for name in names}
-    return vocabularies.learn(vocabularies.view(view), given)
+    return vocabularies.learn(view, given)
 
 
 def inside(

@@ -38,6 +38,8 @@ def compute(
         Learn the words of open vocabularies, where the view has some.
     """
     horizon = Horizon(now, config.max_ahead)
+    if vocabularies is not None:
+        view = vocabularies.view(view)
     engine, stats = Engine(view), RunStats()
     with progress("Loading", None, " rows") as advance:
         stopwatch.lap()
@@ -46,7 +48,8 @@ def compute(
             if len(batch):
                 if vocabularies is not None and engine.schema.open_features:
                     view = ingest.learn_words(batch, view, config.source, vocabularies)
-                    engine = Engine(view)
+                    if view.schema.words != engine.schema.words:
+                        engine = Engine(view)
                 table = ingest.parse(batch, view, config.source, config.event_time, horizon)
                 stopwatch.spend("load")
                 matrix = ingest.engineer(table, engine)

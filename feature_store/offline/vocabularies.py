@@ -85,7 +85,8 @@ class Vocabularies:
             schema = schema.with_words(_words(connection, schema))
             for feature in schema.open_features:
                 known = len(feature.categories)
-                new = _new_words(feature, wanted.get(feature.name, ()))
+                if not (new := _new_words(feature, wanted.get(feature.name, ()))):
+                    continue
                 _add(
                     connection,
                     schema.view,

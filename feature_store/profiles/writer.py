@@ -149,7 +149,9 @@ class ProfileWriter:
         names = [feature.name for feature in self.engine.schema.open_features]
         if names:
             given = {name: [change.attributes.get(name) for change in changes] for name in names}
-            self.engine = Engine(vocabularies.learn(vocabularies.view(view), given))
+            view = vocabularies.learn(vocabularies.view(view), given)
+            if view.schema.words != self.engine.schema.words:
+                self.engine = Engine(view)
 
     @contextmanager
     def _writing(self) -> Iterator[psycopg.Connection]:

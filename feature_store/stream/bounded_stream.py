@@ -42,18 +42,7 @@ class BoundedEventStream(ABC):
         """Append the fields of a few events, and wait until they are taken."""
 
     def append(self, events: Iterable[Event]) -> int:
-        """Append events, those of a user in order; return how many.
-
-        After an error some of them may have been appended; to append all again does no harm,
-        since an event counts once.
-
-        Raises
-        ------
-        StreamFull
-            If the backlog stays above its limit until the deadline.
-        StoreUnavailable
-            If what carries the events does not answer in time, or is full.
-        """
+        """Append events, those of a user in order; see `EventStream.append`."""
         return self.append_fields(fields_of(event) for event in events)
 
     def append_fields(self, entries: Iterable[dict[str, str]]) -> int:

@@ -168,8 +168,11 @@ def with_places(frame: pd.DataFrame, features: Sequence[dict[str, Any]]) -> pd.D
         lists = [nothing if isinstance(v, float) or v is None else v for v in frame[name]]
         if any(len(value) != sizes[name] for value in lists):
             raise ValueError(f"'{name}' has lists of other lengths than {sizes[name]}.")
+        for value in lists:
+            if value is not nothing and any(number is None or number != number for number in value):
+                raise ValueError(f"'{name}' has a list in which a number is missing.")
         names = [f"{name}_{place}" for place in range(sizes[name])]
-        spread.append(pd.DataFrame(lists, frame.index, names, dtype="float32"))
+        spread.append(pd.DataFrame(lists, frame.index, names))
     return pd.concat(spread, axis=1)
 
 

@@ -47,8 +47,7 @@ def take_features(
     schema: FeatureSchema, keys: Keys, columns: pa.Table, where: str
 ) -> FeatureMatrix:
     """Take features as they are: numbers, and categories as words or codes; see `Featurizer`."""
-    sizes = {name: ArrayColumn(name, len(places), "") for name, places in schema.arrays.items()}
-    columns = _with_places(columns, sizes, where)
+    columns = _with_places(columns, schema.array_columns, where)
     arrays = [_numbers(f, columns.column(f.name), where) for f in schema.features]
     values = np.empty((len(keys), len(arrays)), dtype=np.float32)
     for start in range(0, len(keys), BLOCK_ROWS):

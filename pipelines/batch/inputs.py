@@ -270,8 +270,7 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
             f"{path} has no column '{lacking[0]}'; it has {_list(names)}. Add the column, or "
             "rename it with 'source.rename' in the feature settings."
         )
-    places = {name for array in set(schema.arrays) & set(names) for name in schema.arrays[array]}
-    if set(schema.names) <= {*names, *places}:
+    if set(schema.names) <= {*names, *_arrays_of_places(names, schema)}:
         return Kind.features
     if not (set(view.attributes) - set(view.key.columns)) & set(names):
         return Kind.entities
@@ -283,6 +282,19 @@ def kind_of(names: Collection[str], view: FeatureView, schema: FeatureSchema, pa
             f"features, or {' and '.join(view.key.columns)} alone."
         )
     return Kind.attributes
+
+
+def _arrays_of_places(names: Collection[str], schema: FeatureSchema) -> dict[str, str]:
+    """Places of arrays that an input has as one column of lists, each with its array.
+
+    It may have a column for each place as well.
+    """
+    return {
+        place: array
+        for array, places in schema.arrays.items()
+        if array in names
+        for place in places
+    }
 
 
 def _groups_of_columns(view: FeatureView) -> list[tuple[str, ...]]:
@@ -302,12 +314,7 @@ def columns_of(
     """The columns that are read of an input that has so many, the key first."""
     wanted: list[str] = list(view.key.columns)
     if kind is Kind.features:
-        # An array is one column that holds lists, or as many as it has places.
-        whole = {
-            name: array
-            for array in set(schema.arrays) & set(names)
-            for name in schema.arrays[array]
-        }
+        whole = _arrays_of_places(names, schema)
         wanted += [whole.get(name, name) for name in schema.names]
     elif kind is Kind.attributes:
         wanted += [name for name in view.attributes if name in names]

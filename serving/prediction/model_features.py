@@ -42,7 +42,6 @@ class ModelFeatures:
         self.schema = schema
         self.engine = engine
         self.stored = stored
-        self._is_open = bool(schema.open_features)
         self._is_present = schema.fingerprint == engine.schema.fingerprint
         names = [name for name in schema.names if name in engine.schema.positions]
         present = engine.schema.select(names).model_inputs
@@ -69,8 +68,7 @@ class ModelFeatures:
         AttributesUnusable
             If there are attributes and the version cannot be computed any more.
         """
-        values = self._vectors(asked)
-        return self.schema.known_codes(values) if self._is_open else values
+        return self.schema.known_codes(self._vectors(asked))
 
     def _vectors(self, asked: Sequence[FeatureInputs]) -> Matrix:
         computed = [at for at, (given, stored) in enumerate(asked) if given or stored is None]
@@ -154,13 +152,15 @@ class FeatureVersions:
         """The features of a version."""
         name = schema.fingerprint, tuple(schema.words.values())
         known = self._known.get(name)
-        if known is None and schema.whole is not None:
-            whole = schema.whole.with_words(schema.words)
-            known = SelectedFeatures(schema, self.of(whole))
         if known is None:
-            is_present = schema.fingerprint == self.engine.schema.fingerprint
-            engine = Engine(self.engine.view.with_words(schema.words))
-            nothing = engine.row({}) if is_present else missing_vector(schema)
-            known = ModelFeatures(schema, engine, self.source(schema, nothing))
-        self._known[name] = known
+            known = self._known[name] = self._made(schema)
         return known
+
+    def _made(self, schema: FeatureSchema) -> ModelFeatures:
+        if schema.whole is not None:
+            return SelectedFeatures(schema, self.of(schema.whole))
+        is_present = schema.fingerprint == self.engine.schema.fingerprint
+        view = self.engine.view
+        engine = Engine(view.with_words(schema.words)) if schema.words else self.engine
+        nothing = engine.row({}) if is_present else missing_vector(schema)
+        return ModelFeatures(schema, engine, self.source(schema, nothing))

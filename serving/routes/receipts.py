@@ -168,7 +168,9 @@ def add_receipts(
         """
         receipt = await find_receipt(receipts, prediction_id)
         live = models.follower.live
-        known = [view.schema, *(arm.model.schema for arm in (live.arms if live else ()))]
+        # The words of open vocabularies are in the artifacts alone.
+        present = [] if view.schema.open_features else [view.schema.model_inputs]
+        known = [*present, *(arm.model.schema for arm in (live.arms if live else ()))]
         schemas = {schema.fingerprint: schema for schema in known}
         schema = schemas.get(receipt.schema_fingerprint)
         values = receipt.vector.tolist()

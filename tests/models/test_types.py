@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pandas as pd
 from configs.settings import load_settings
 from feature_store.definitions.schema import UNSEEN
 from feature_store.training_data import TrainingRows
-from models.artifact.artifact import open_artifact
+from models.artifact.artifact import open_artifact, schema_json
 from models.families import load_model, new_model
 from models.onnx.scorer import OnnxScorer
 from models.registry.pyfunc_loader import PackedModel
@@ -57,4 +58,7 @@ def test_a_model_takes_what_it_can_and_its_artifact_knows_the_whole_view(tmp_pat
     expected = OnnxScorer(artifact.read("model.onnx"), len(SCHEMA)).predict(asked)
     said = PackedModel(artifact.path).predict(frame)["probability"]
     assert np.allclose(said, expected, atol=1e-6)
+    without = SCHEMA.with_words(WORDS).select(["age", "lasted_days"])
+    described = json.loads(schema_json(without, "user_id"))
+    assert described["words"] == {"city": list(WORDS["city"])}
     assert "taste_1 = " in (record.files / "model_card.html").read_text()

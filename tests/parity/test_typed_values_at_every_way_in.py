@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
@@ -10,12 +13,14 @@ from pydantic import ValidationError
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.definitions.schema import UNSEEN
 from models.base import narrowed
+from models.registry.pyfunc_loader import encode, with_places
 from models.rows.masking import Masker
 from pipelines.batch.errors import InputUnusable
 from pipelines.batch.features import EngineeredFeatures, take_features
 from pipelines.batch.inputs import Kind, columns_of, kind_of
 from serving.bodies.request_schema import request_schema, to_request
 from serving.prediction.missing_attributes import MissingAttributes
+from serving.prediction.model_features import FeatureVersions
 from tests.worlds.typed_views import FACE, FACES, VISITS, city_view
 
 
@@ -90,3 +95,32 @@ def test_a_model_knows_the_words_that_it_was_trained_on() -> None:
     table = pa.table({"user_id": [1, 2], "age": [1, 2], "city": ["oslo", "Rome"]})
     found = EngineeredFeatures(trained, engine)(np.array([1, 2]), table, "x")
     assert found.values[:, 1].tolist() == [3, UNSEEN]
+
+
+def test_a_model_of_some_features_reads_words_that_it_does_not_take() -> None:
+    view = city_view().with_words({"city": ["Paris", "Oslo"]})
+    taken = view.schema.select(["age"])
+    versions = FeatureVersions(Engine(city_view()), lambda schema, nothing: NotStored(nothing))
+    asked: list[Any] = [({"age": 3, "city": "Rome"}, None)]
+    assert versions.of(taken).vectors(asked).tolist() == [[3]]
+    table = pa.table({"user_id": [1], "age": [3], "city": ["Rome"]})
+    engine = Engine(city_view().with_words(taken.words))
+    found = EngineeredFeatures(taken, engine)(np.array([1]), table, "x")
+    assert found.values.tolist() == [[3]]
+
+
+class NotStored:
+    """A source of stored features that has none."""
+
+    def __init__(self, nothing: np.ndarray) -> None:
+        self.nothing = nothing.tobytes()
+
+
+def test_lists_for_the_stock_client_keep_their_digits() -> None:
+    features = [feature.meaning for feature in FACES.schema.features]
+    frame = with_places(pd.DataFrame({"face": [[1, 2, 16_777_217], None]}), features)
+    assert np.isnan(encode(frame["face_0"], features[1])[1])
+    with pytest.raises(ValueError, match="face_2 is 16777217"):
+        encode(frame["face_2"], features[3])
+    with pytest.raises(ValueError, match="'face' has a list in which a number is missing"):
+        with_places(pd.DataFrame({"face": [[1, 2, None]]}), features)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 
 from feature_store.definitions.engine import Engine, FeatureMatrix
 from feature_store.feature_definitions import MODEL_VIEW
-from feature_store.profiles.writer import ProfileChange
+from feature_store.profiles.writer import ProfileChange, ProfileWriter
 
 ENGINE = Engine(MODEL_VIEW)
 FOLLOWS = {"education": "education_num", "education_num": "education"}
@@ -57,3 +58,22 @@ def as_matrix(rows: Sequence[FullRow]) -> FeatureMatrix:
     keys = np.array([row.key for row in rows], dtype=np.int64)
     times = np.array([row.time.replace(tzinfo=None) for row in rows], dtype="datetime64[us]")
     return FeatureMatrix(values.reshape(len(rows), 47), keys, times, MODEL_VIEW.schema)
+
+
+def bring_in(
+    writer: ProfileWriter,
+    full: Sequence[Any],
+    changes: Sequence[ProfileChange],
+    append: Callable[..., None],
+    order: random.Random,
+    now: datetime,
+) -> None:
+    """Append full rows and apply changes in any order and portions, half of the changes twice."""
+    steps: list[Any] = [*full, *changes, *order.sample(changes, len(changes) // 2)]
+    order.shuffle(steps)
+    while steps:
+        portion = [steps.pop() for _ in range(order.randint(1, len(steps)))]
+        rows = [step for step in portion if not isinstance(step, ProfileChange)]
+        if rows:
+            append(writer, *rows)
+        writer.apply([step for step in portion if isinstance(step, ProfileChange)], now)

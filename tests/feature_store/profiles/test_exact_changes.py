@@ -23,6 +23,7 @@ from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.profiles.writer import ProfileChange, ProfileWriter
 from feature_store.stream.events import EventParser
+from tests.worlds.profile_oracle import bring_in
 
 MONDAY = datetime(2026, 1, 5, tzinfo=UTC)
 NOW = MONDAY + timedelta(days=100)
@@ -184,15 +185,8 @@ def test_any_order_split_and_repetition_ends_in_the_same_rows(
     changes: list[ProfileChange],
     seed: int,
 ) -> None:
-    writer, order = new_writer(), random.Random(seed)
-    steps: list[Any] = [*full, *changes, *order.sample(changes, len(changes) // 2)]
-    order.shuffle(steps)
-    while steps:
-        portion = [steps.pop() for _ in range(order.randint(1, len(steps)))]
-        rows = [step for step in portion if isinstance(step, FullRow)]
-        if rows:
-            append(writer, *rows)
-        writer.apply([step for step in portion if isinstance(step, ProfileChange)], NOW)
+    writer = new_writer()
+    bring_in(writer, full, changes, append, random.Random(seed), NOW)
     assert_is_what_the_oracle_says(writer, full, changes)
     assert writer.reconcile() == 0
 

@@ -21,7 +21,7 @@ from feature_store.offline_store import OfflineStore
 from feature_store.online_store import OnlineStore
 from feature_store.profiles.fold import Changes, RawRows, fold, vectors
 from feature_store.profiles.writer import ProfileChange, ProfileWriter
-from tests.worlds.profile_oracle import ENGINE, FullRow, as_matrix, state
+from tests.worlds.profile_oracle import ENGINE, FullRow, as_matrix, bring_in, state
 from tests.worlds.rows import MONDAY
 from tests.worlds.strategies import bits, raw_rows, raw_values
 
@@ -146,15 +146,8 @@ def test_any_order_split_and_repetition_ends_in_the_same_rows(
     changes: list[ProfileChange],
     seed: int,
 ) -> None:
-    writer, order = new_writer(), random.Random(seed)
-    steps: list[Any] = [*full, *changes, *order.sample(changes, len(changes) // 2)]
-    order.shuffle(steps)
-    while steps:
-        portion = [steps.pop() for _ in range(order.randint(1, len(steps)))]
-        rows = [step for step in portion if isinstance(step, FullRow)]
-        if rows:
-            append(writer, *rows)
-        writer.apply([step for step in portion if isinstance(step, ProfileChange)], NOW)
+    writer = new_writer()
+    bring_in(writer, full, changes, append, random.Random(seed), NOW)
     assert_is_what_the_oracle_says(writer, full, changes)
 
 
